@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The network the guest is shown: resolved once at start from the command line and the host (cli/plan), then frozen.
+ * Addresses are canonical text here; protocols turn them into bytes once, in their `configure()`.
+ */
+
+export interface InterfaceAddress {
+  readonly address: string;
+  readonly prefix: number;
+}
+
+export interface Network4 {
+  /** The guest's; the first one is what DHCP assigns. */
+  readonly addresses: readonly [InterfaceAddress, ...InterfaceAddress[]];
+  /** Default router told to the guest, and our own address on the tap. */
+  readonly gateway: string;
+  readonly dns: readonly string[];
+}
+
+export interface Network6 {
+  /** The guest's global addresses, the first one is what DHCPv6 assigns and whose /64 the RA announces; may be empty (local mode). */
+  readonly addresses: readonly InterfaceAddress[];
+  readonly gateway: string;
+  /** Our link-local address on the tap: source of RA, NA and DHCPv6. */
+  readonly ourLinkLocal: string;
+  readonly dns: readonly string[];
+}
+
+export interface Network {
+  readonly v4: Network4 | null;
+  readonly v6: Network6 | null;
+  /** Our MAC on the tap, xx:xx:xx:xx:xx:xx. */
+  readonly ourMac: string;
+  /** The namespace interface's MAC; known before the first frame. */
+  readonly guestMac: string;
+  /** 0: not told to the guest. */
+  readonly mtu: number;
+  readonly search: readonly string[];
+  readonly hostname: string | null;
+  readonly fqdn: string | null;
+  /** Whether resolvers and search domains are told by DHCP, DHCPv6 and RA. */
+  readonly tellDns: boolean;
+  readonly tellSearch: boolean;
+  readonly enable: {
+    readonly tcp: boolean;
+    readonly udp: boolean;
+    readonly icmp: boolean;
+    readonly dhcp: boolean;
+    readonly dhcpv6: boolean;
+    readonly ndp: boolean;
+    readonly ra: boolean;
+  };
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The typed face of the addon; the only module that loads it. All views are over memory the addon owns and pins. */
+import { createRequire } from 'node:module';
+import { ARENA_BYTES, COL, COLUMN_INTS, FRAMES_MAX, OUT_MAX } from '../../shared/abi.ts';
+import type { Native } from './native.ts';
+
+const require = createRequire(import.meta.url);
+/** The addon lies beside the bundle; tests run from sources and find it in dist/. */
+const load = (): Native => {
+  const override = process.env['PASTICHE_ADDON'];
+  return require(override ?? './pastiche.node') as Native;
+};
+
+export const native: Native = load();
+export const mem = new Uint8Array(native.arena);
+/** Big-endian access, as on the wire. */
+export const view = new DataView(native.arena);
+export const col = new Int32Array(native.columns);
+const clock = new Float64Array(native.clock);
+/** Monotonic milliseconds, read once a turn. */
+export const nowMs = (): number => clock[0] as number;
+
+export { COL, FRAMES_MAX, OUT_MAX };
+
+/** Arena regions, in bytes. */
+export const RX_AT = 0;
+export const RX_END = 6 * 1024 * 1024;
+export const OUT_AT = RX_END;
+export const OUT_END = 14 * 1024 * 1024;
+/** Datagrams and errors from sockets. */
+export const SOCK_AT = OUT_END;
+export const SOCK_END = SOCK_AT + 1024 * 1024;
+/** RPC messages, netlink, log lines. */
+export const SCRATCH_AT = SOCK_END;
+export const SCRATCH_END = ARENA_BYTES;
+
+export const EPOLLIN = 1;
+export const EPOLLOUT = 4;
+export const EPOLLERR = 8;
+export const EPOLLHUP = 16;
+export const EPOLLRDHUP = 0x2000;
+export const EPOLLET = 0x80000000 | 0;
+
+if (col.length < COLUMN_INTS) throw new Error('the addon is older than the bundle: build again');

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * What the native addon offers: batched system calls over pinned memory, and nothing with a decision in it. The addon
+ * re-checks every (offset, length) against the arena; a range outside it is a programming error and throws RangeError.
+ * System call failures are returned as -errno, never thrown.
+ */
+export interface Native {
+  /** The one arena for frames, page-aligned, ARENA_BYTES long (see shared/abi.ts). */
+  readonly arena: ArrayBuffer;
+  /** Int32 column shared by the calls below; slot numbers in shared/abi.ts (`COL`). */
+  readonly columns: ArrayBuffer;
+  /** Float64 monotonic clock in milliseconds, written once by each `wait`; [0]. */
+  readonly clock: ArrayBuffer;
+
+  /** Adds `fd` to the epoll set, or changes its events. `ref` comes back with each event. 0 or -errno. */
+  watch(fd: number, events: number, ref: number): number;
+  unwatch(fd: number): number;
+  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured). Fills COL.EVENT_REF/EVENT_MASK. Number of events, or -errno. EINTR is 0 events. */
+  wait(timeoutMs: number): number;
+  /** The libuv backend descriptor, to be watched like any other. */
+  uvBackendFd(): number;
+
+  /**
+   * Reads frames from a tap, one read(2) each, until EAGAIN, `max` frames, or fewer than FRAME_BYTES_MAX bytes left
+   * before `end`. Frame i is at COL.FRAME_AT[i], COL.FRAME_LEN[i] (64-byte aligned starts). Number of frames (0: none waiting),
+   * or -errno if the very first read failed otherwise.
+   */
+  readFrames(fd: number, at: number, end: number, max: number): number;
+  /** Writes frames i in [from, to) of COL.OUT_AT/OUT_LEN, one write(2) each; stops at the first failure. Number written; COL.ERRNO holds the errno of the failure or 0. */
+  writeFrames(fd: number, from: number, to: number): number;
+
+  read(fd: number, at: number, len: number): number;
+  write(fd: number, at: number, len: number): number;
+  /** writev of n ranges COL.IOV_AT/IOV_LEN (n ≤ IOV_MAX_BATCH), MSG_NOSIGNAL semantics (SIGPIPE is ignored in the process). Bytes or -errno. */
+  writev(fd: number, n: number): number;
+  /** readv over n ranges COL.IOV_AT/IOV_LEN; with `peek`, recvmsg(MSG_PEEK|MSG_DONTWAIT). Bytes or -errno. */
+  recvv(fd: number, n: number, peek: boolean): number;
+  /** recv(fd, NULL, len, MSG_TRUNC|MSG_DONTWAIT): drops bytes of a TCP receive queue. Bytes or -errno. */
+  discard(fd: number, len: number): number;
+  /** recvmsg of up to `max` datagrams into slots at + i·stride, with UDP_GRO, TTL and TOS control data. COL.DGRAM_LEN/DGRAM_GSO/DGRAM_TTL[i] (GSO 0: one datagram). Number or -errno (first). */
+  recvDatagrams(fd: number, at: number, stride: number, max: number): number;
+  /** One message of the error queue (MSG_ERRQUEUE): payload at `at`; COL.ERR_* describe it (origin, type, code, info, errno); offender address as 16 bytes at `offenderAt`. Payload length or -errno. */
+  recvError(fd: number, at: number, len: number, offenderAt: number): number;
+  /** Write n bytes at `at` as UDP datagrams of `segment` bytes each (sendmsg is not allowed: UDP_SEGMENT is a socket option here). 0: plain. */
+  udpSegment(fd: number, segment: number): number;
+
+  /** TCP_INFO, SO_MEMINFO and SIOCOUTQ in one crossing, into COL.TCPI_*. 0 or -errno. */
+  tcpInfo(fd: number): number;
+  /** SO_ERROR, cleared by reading. */
+  socketError(fd: number): number;
+  /** setsockopt of an int; only the (level, option) pairs of shared/abi.ts (`SOCKOPT`) are in the filter. */
+  setsockopt(fd: number, level: number, option: number, value: number): number;
+  /** SO_LINGER {1, 0}: close() then resets the connection. */
+  lingerZero(fd: number): number;
+  /** The local port of a socket, or -errno. */
+  localPort(fd: number): number;
+  shutdownWrite(fd: number): number;
+  close(fd: number): number;
+  dup2(from: number, to: number): number;
+
+  /** Sends one datagram of the RPC channel (bytes at `at`). Bytes or -errno. */
+  channelSend(fd: number, at: number, len: number): number;
+  /** Receives one datagram with its descriptors (MSG_CMSG_CLOEXEC): COL.FD[i], COL.FD_COUNT. Bytes, 0 at end of file, or -errno (EAGAIN when `block` is false and nothing waits; EMSGSIZE when truncated). */
+  channelRecv(fd: number, at: number, len: number, block: boolean): number;
+
+  /** Ones' complement sum (RFC 1071) of a range, folded to 16 bits, not inverted, started with `initial`. AVX2 where the CPU has it. */
+  checksum(at: number, len: number, initial: number): number;
+  /** Fills a range from getrandom(2). */
+  random(at: number, len: number): number;
+  /** NO_NEW_PRIVS, then the compiled filter (the bytes of a sock_filter array) for all threads (SECCOMP_FILTER_FLAG_TSYNC). 0 or -errno. */
+  installFilter(filter: Uint8Array): number;
+  /** A system call that the controller's filter answers with ENOANO: proof that the filter is in force. Returns -errno. */
+  probeFilter(): number;
+}

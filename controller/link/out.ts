@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Frames on their way to the tap. A translator reserves room, writes an Ethernet frame there, and commits it;
+ * `flush` writes all committed frames, once a turn (or when the region is full).
+ *
+ * Before each Ethernet header lies room for the virtio-net header (12 bytes, zeroed by reserve: "no offload, complete
+ * checksum"). A translator that wants offloads sets it through wire/vnet.
+ */
+import * as io from '../io/io.ts';
+import { DROP, drop } from '../obs/drops.ts';
+
+/** Room kept before each Ethernet header, used or not. */
+export const VNET_ROOM = 12;
+const ALIGN = 64;
+
+let fd = -1;
+let vnetBytes = 0;
+let cursor: number = io.OUT_AT;
+let pending = 0;
+let reserved = -1;
+/** Frames that the tap refused in the current flush; translators that must know compare before and after. */
+let refused = 0;
+/** Called for each frame as it is written (pcap, --trace). */
+let observer: ((at: number, len: number) => void) | null = null;
+
+export const attach = (tapFd: number, vnetHeaderBytes: 0 | 12): void => {
+  fd = tapFd;
+  vnetBytes = vnetHeaderBytes;
+};
+export const hasVnet = (): boolean => vnetBytes !== 0;
+export const setObserver = (f: ((at: number, len: number) => void) | null): void => {
+  observer = f;
+};
+
+/** Room for an Ethernet frame of up to `bytes`; returns where its Ethernet header goes. May flush. */
+export const reserve = (bytes: number): number => {
+  if (cursor + VNET_ROOM + bytes > io.OUT_END || pending === io.OUT_MAX) flush();
+  reserved = cursor + VNET_ROOM;
+  io.view.setInt32(cursor, 0);
+  io.view.setInt32(cursor + 4, 0);
+  io.view.setInt32(cursor + 8, 0);
+  return reserved;
+};
+
+/** Queues the `len` bytes at the place reserve() gave. */
+export const commit = (len: number): void => {
+  io.col[io.COL.OUT_AT + pending] = reserved - vnetBytes;
+  io.col[io.COL.OUT_LEN + pending] = len + vnetBytes;
+  pending++;
+  if (observer !== null) observer(reserved, len);
+  cursor = (reserved + len + ALIGN - 1) & -ALIGN;
+};
+
+/** Commits a frame that lies at `at` (VNET_ROOM before it is part of the reservation), for translators that reserve once for several frames. */
+export const commitAt = (at: number, len: number): void => {
+  reserved = at;
+  commit(len);
+};
+
+/** Writes all queued frames. Returns how many the tap refused (they are lost, as on a wire). */
+export const flush = (): number => {
+  let from = 0;
+  let lost = 0;
+  while (from < pending) {
+    const n = io.native.writeFrames(fd, from, pending);
+    from += n;
+    if (from >= pending) break;
+    // The tap refused this frame (down, or out of memory): drop it and go on with the next.
+    drop(DROP['tap-full']);
+    lost++;
+    from++;
+  }
+  pending = 0;
+  cursor = io.OUT_AT;
+  refused += lost;
+  return lost;
+};
+export const refusedFrames = (): number => refused;

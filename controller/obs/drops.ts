@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Why a frame, datagram or request was dropped: one counter a reason. Adding a reason is adding a row. */
+
+export const DROPS = [
+  'frame-too-short',
+  'frame-too-long',
+  'vnet-header',
+  'ethertype',
+  'arp-malformed',
+  'ip4-malformed',
+  'ip4-checksum',
+  'ip4-fragment',
+  'ip6-malformed',
+  'ip6-extension',
+  'ip6-fragment',
+  'ip-martian',
+  'ip-protocol',
+  'icmp-malformed',
+  'icmp-type',
+  'icmp-checksum',
+  'ndp-malformed',
+  'udp-malformed',
+  'udp-checksum',
+  'dhcp-malformed',
+  'dhcpv6-malformed',
+  'tcp-malformed',
+  'tcp-checksum',
+  'tcp-no-flow',
+  'tcp-out-of-window',
+  'tcp-bad-ack',
+  'flow-table-full',
+  'flow-refused',
+  'flow-pending-full',
+  'tap-full',
+  'sock-full',
+  'sock-error',
+  'disabled',
+] as const;
+export type DropReason = (typeof DROPS)[number];
+
+export const DROP = Object.freeze(
+  Object.fromEntries(DROPS.map((name, index) => [name, index])),
+) as Readonly<Record<DropReason, number>>;
+
+const counts = new Float64Array(DROPS.length);
+
+/** Counts one drop. `reason` is a value of DROP. */
+export const drop = (reason: number): void => {
+  counts[reason] = (counts[reason] as number) + 1;
+};
+export const dropCount = (reason: DropReason): number => counts[DROP[reason]] as number;
+export const dropCounts = (): Record<DropReason, number> =>
+  Object.fromEntries(DROPS.map((name, i) => [name, counts[i]])) as Record<DropReason, number>;

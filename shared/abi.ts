@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Sizes and slots that TypeScript and C must agree on. `shared/abi.h` is the hand-written twin;
+ * `test/style/abi.test.ts` compares the two.
+ */
+
+/** Arena: received frames, frames to send, scratch. */
+export const ARENA_BYTES = 16 * 1024 * 1024;
+/** A read must have this much room: 12 bytes of vnet header, 14 of Ethernet, 65535 of IP, rounded up. */
+export const FRAME_BYTES_MAX = 65_600;
+export const FRAMES_MAX = 512;
+export const OUT_MAX = 1024;
+export const EVENTS_MAX = 256;
+export const IOV_MAX_BATCH = 64;
+export const DATAGRAMS_MAX = 64;
+
+/** Offsets into the Int32 column buffer, in elements. */
+export const COL = {
+  EVENT_REF: 0,
+  EVENT_MASK: 256,
+  FRAME_AT: 512,
+  FRAME_LEN: 1024,
+  OUT_AT: 1536,
+  OUT_LEN: 2560,
+  IOV_AT: 3584,
+  IOV_LEN: 3648,
+  DGRAM_LEN: 3712,
+  DGRAM_GSO: 3776,
+  DGRAM_TTL: 3840,
+  DGRAM_TOS: 3904,
+  FD: 3968,
+  FD_COUNT: 4224,
+  ERRNO: 4225,
+  ERR_ORIGIN: 4226,
+  ERR_TYPE: 4227,
+  ERR_CODE: 4228,
+  ERR_INFO: 4229,
+  ERR_ERRNO: 4230,
+  TCPI_STATE: 4240,
+  TCPI_RTT_US: 4241,
+  TCPI_SND_WND: 4242,
+  TCPI_SND_MSS: 4243,
+  TCPI_SND_CWND: 4244,
+  TCPI_UNACKED: 4245,
+  TCPI_SNDBUF: 4246,
+  TCPI_WMEM_QUEUED: 4247,
+  TCPI_OUTQ: 4248,
+  TCPI_NOTSENT: 4249,
+  TCPI_SND_WSCALE: 4250,
+  TCPI_BYTES_ACKED_LO: 4251,
+  TCPI_PMTU: 4252,
+  TCPI_RCVBUF: 4253,
+  TCPI_RMEM_ALLOC: 4254,
+} as const;
+export const COLUMN_INTS = 4352;

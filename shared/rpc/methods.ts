@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Every method the helper offers, in one table: where it may be called (host side, netns broker), in which stages,
+ * what it takes and gives, and how many descriptors travel with the reply. The C reader refuses exactly what these
+ * schemas refuse; `test/security/rpc-parity.test.ts` feeds both with the same messages.
+ *
+ * Framing: JSON-RPC 2.0, one request or one batch array a SOCK_SEQPACKET datagram, at most {@link MESSAGE_BYTES_MAX};
+ * one reply datagram per request datagram, replies in the order of the requests. `fd` in a result is the index of its
+ * descriptor among the SCM_RIGHTS of that reply. Malformed JSON, an unknown method, surplus descriptors, or a call
+ * outside its stage's method list ends the helper; a system call that failed is an ordinary JSON-RPC error.
+ */
+import { z } from 'zod';
+
+export const PROTOCOL_VERSION = 1;
+export const MESSAGE_BYTES_MAX = 65_536;
+export const BATCH_MAX = 128;
+/** SCM_MAX_FD of the kernel. */
+export const FDS_PER_MESSAGE_MAX = 253;
+/** Descriptor numbers on which the controller finds its channels. */
+export const HOST_CHANNEL_FD = 3;
+export const NETNS_CHANNEL_FD = 4;
+
+/** IFNAMSIZ - 1 */
+const ifname = z
+  .string()
+  .min(1)
+  .max(15)
+  .regex(/^[!-.0-~]+$/);
+const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/);
+/** Canonical text of an IPv4 or IPv6 address; never an IPv4-mapped one. The helper parses with inet_pton. */
+const address = z.string().min(2).max(45);
+const prefix4or6 = z.int().min(0).max(128);
+const port = z.int().min(0).max(65_535);
+const path = z.string().min(1).max(4095);
+const fdIndex = z.int().min(0).max(FDS_PER_MESSAGE_MAX - 1);
+const empty = z.strictObject({});
+const justFd = z.strictObject({ fd: fdIndex });
+
+/** Files of which the helper hands out a read-only descriptor, by name, never by path. */
+export const READABLE_FILES = [
+  'net/tcp',
+  'net/tcp6',
+  'net/udp',
+  'net/udp6',
+  'ip_local_port_range',
+  'nf_conntrack_udp_timeout',
+  'nf_conntrack_udp_timeout_stream',
+  'tcp_syn_retries',
+  'tcp_rto_max_ms',
+  'resolv.conf',
+  'null',
+] as const;
+
+export const METHODS = {
+  /** First call on each channel. What the helper read from the command line, for the plan to confirm. */
+  'session.hello': {
+    sides: ['host', 'netns'],
+    stages: ['setup'],
+    fds: 0,
+    params: z.strictObject({ protocol: z.literal(PROTOCOL_VERSION) }),
+    result: z.strictObject({
+      version: z.string(),
+      side: z.enum(['host', 'netns']),
+      /** The command is run by us in new namespaces, or we joined given ones. */
+      spawn: z.boolean(),
+      foreground: z.boolean(),
+      /** Name of the tap that exists already. */
+      tap: z.string(),
+      /** Template interface the helper chose (it names the tap after it), or ''. */
+      template: z.string(),
+      startedAsRoot: z.boolean(),
+    }),
+  },
+  /** A NETLINK_ROUTE or NETLINK_SOCK_DIAG socket that keeps showing the side's namespace; the controller has no capability, so it can only read. */
+  'netlink.open': {
+    sides: ['host', 'netns'],
+    stages: ['setup'],
+    fds: 1,
+    params: z.strictObject({ protocol: z.enum(['route', 'sock_diag']) }),
+    result: justFd,
+  },
+  'file.open': {
+    sides: ['host', 'netns'],
+    stages: ['setup'],
+    fds: 1,
+    params: z.strictObject({ name: z.enum(READABLE_FILES) }),
+    result: justFd,
+  },
+  /** A log or pcap file: O_CREAT|O_TRUNC|O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0600. The PID file is the helper's own. */
+  'file.create': {
+    sides: ['host'],
+    stages: ['setup'],
+    fds: 1,
+    params: z.strictObject({ kind: z.enum(['log', 'pcap']), path }),
+    result: justFd,
+  },
+  /** A datagram socket connected to /dev/log. */
+  'syslog.open': { sides: ['host'], stages: ['setup'], fds: 1, params: empty, result: justFd },
+  /** The tap made at start. */
+  'tap.open': {
+    sides: ['netns'],
+    stages: ['setup'],
+    fds: 1,
+    params: z.strictObject({ name: ifname }),
+    result: z.strictObject({
+      fd: fdIndex,
+      index: z.int(),
+      mac,
+      /** virtio-net header of this many bytes before each frame; 0: none (then no offloads). */
+      vnetHeaderBytes: z.union([z.literal(0), z.literal(12)]),
+      /** The kernel took TUN_F_CSUM|TSO4|TSO6, and USO4|USO6. */
+      tso: z.boolean(),
+      uso: z.boolean(),
+    }),
+  },
+  /** Interface settings in the namespace; only the tap and `lo`. All fields but `name` are optional. */
+  'link.set': {
+    sides: ['netns'],
+    stages: ['setup'],
+    fds: 0,
+    params: z.strictObject({
+      name: ifname,
+      up: z.boolean().optional(),
+      mac: mac.optional(),
+      mtu: z.int().min(68).max(65_535).optional(),
+      arp: z.boolean().optional(),
+    }),
+    result: empty,
+  },
+  'address.add': {
+    sides: ['netns'],
+    stages: ['setup'],
+    fds: 0,
+    params: z.strictObject({ name: ifname, address, prefix: prefix4or6 }),
+    result: empty,
+  },
+  /** destination '0.0.0.0' or '::' with prefix 0 is the default route; gateway null: on link. */
+  'route.add': {
+    sides: ['netns'],
+    stages: ['setup'],
+    fds: 0,
+    params: z.strictObject({
+      name: ifname,
+      destination: address,
+      prefix: prefix4or6,
+      gateway: address.nullable(),
+      metric: z.int().min(0).max(0x7fffffff),
+    }),
+    result: empty,
+  },
+  /**
+   * A connected socket: TCP (connecting, non-blocking), UDP, or an ICMP echo ("ping") socket whose source port is the
+   * identifier. `sourcePort` 0: the kernel chooses; otherwise it is tried first and given up if taken. Checked against
+   * the deny floor. Every socket is non-blocking and close-on-exec.
+   */
+  'socket.connect': {
+    sides: ['host'],
+    stages: ['sealed'],
+    fds: 1,
+    params: z.strictObject({
+      protocol: z.enum(['tcp', 'udp', 'icmp']),
+      address,
+      port,
+      sourcePort: port,
+    }),
+    result: z.strictObject({ fd: fdIndex }),
+  },
+  /** Let the spawned command run (after everything is configured and sealed). */
+  'command.start': { sides: ['netns'], stages: ['sealed'], fds: 0, params: empty, result: empty },
+  /** Ends `setup`. The floor and limits are frozen here. */
+  seal: {
+    sides: ['host', 'netns'],
+    stages: ['setup'],
+    fds: 0,
+    params: z.strictObject({
+      /** Destinations no socket may be connected to, beside the built-in ones (see docs/SECURITY.md). */
+      deny: z.array(z.strictObject({ address, prefix: prefix4or6 })).max(64),
+      /** Where sockets leave: source address and interface per family, '' for the kernel's choice. */
+      outbound: z.strictObject({
+        address4: z.union([z.literal(''), address]),
+        address6: z.union([z.literal(''), address]),
+        interface4: z.union([z.literal(''), ifname]),
+        interface6: z.union([z.literal(''), ifname]),
+      }),
+    }),
+    result: empty,
+  },
+  /** Everything works: write the PID file, let the foreground process exit 0, let go of the caller's stdin, stdout, stderr. */
+  ready: { sides: ['host'], stages: ['sealed'], fds: 0, params: empty, result: empty },
+} as const satisfies Record<string, MethodInfo>;
+
+export type Side = 'host' | 'netns';
+export type Stage = 'setup' | 'sealed';
+interface MethodInfo {
+  readonly sides: readonly Side[];
+  readonly stages: readonly Stage[];
+  readonly fds: 0 | 1;
+  readonly params: z.ZodType;
+  readonly result: z.ZodType;
+}
+export type MethodName = keyof typeof METHODS;
+export type Params<M extends MethodName> = z.input<(typeof METHODS)[M]['params']>;
+export type Result<M extends MethodName> = z.output<(typeof METHODS)[M]['result']>;
+
+/** JSON-RPC error codes of the helper. */
+export const RPC_ERRORS = {
+  /** A system call failed; `data.errno` has the number, the message says what and why. */
+  SYSTEM: -32_000,
+  /** Refused by the deny floor or a frozen limit. */
+  REFUSED: -32_001,
+} as const;
+export const errorData = z.strictObject({ errno: z.int() });
