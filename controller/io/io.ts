@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The typed face of the addon; the only module that loads it. All views are over memory the addon owns and pins. */
 import { createRequire } from 'node:module';
-import { ARENA_BYTES, COL, COLUMN_INTS, FRAMES_MAX, OUT_MAX } from '../../shared/abi.ts';
+import { ARENA_BYTES, ARENA_HOT_BYTES, COL, COLUMN_INTS, FRAMES_MAX, OUT_MAX } from '../../shared/abi.ts';
 import type { Native } from './native.ts';
 
 const require = createRequire(import.meta.url);
@@ -32,7 +32,10 @@ export const SOCK_AT = OUT_END;
 export const SOCK_END = SOCK_AT + 1024 * 1024;
 /** RPC messages, netlink, log lines. */
 export const SCRATCH_AT = SOCK_END;
-export const SCRATCH_END = ARENA_BYTES;
+export const SCRATCH_END = ARENA_HOT_BYTES;
+/** Stream data that a socket would not take yet (proto/tcp/stash). */
+export const STASH_AT = ARENA_HOT_BYTES;
+export const STASH_END = ARENA_BYTES;
 
 export const EPOLLIN = 1;
 export const EPOLLOUT = 4;
