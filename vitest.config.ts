@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Four kinds of test. `unit` and `style` run in parallel; `security` and `integration` start processes, make namespaces
+ * and measure time, so one file at a time. Tests run from sources with the addon that the build put into dist/.
+ */
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+const env = { PASTICHE_ADDON: here('dist/pastiche.node') };
+const common = { env, environment: 'node', pool: 'forks' } as const;
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...common,
+          name: 'unit',
+          include: [
+            'test/unit/**/*.test.ts',
+            'test/conformance/**/*.test.ts',
+            'controller/**/*.test.ts',
+            'shared/**/*.test.ts',
+            'seccomp/**/*.test.ts',
+          ],
+          testTimeout: 20_000,
+        },
+      },
+      { test: { ...common, name: 'style', include: ['test/style/**/*.test.ts'], testTimeout: 30_000 } },
+      {
+        test: {
+          ...common,
+          name: 'security',
+          include: ['test/security/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          fileParallelism: false,
+          sequence: { concurrent: false },
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
