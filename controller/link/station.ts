@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The two stations on the link, ours and the guest's: MAC addresses, IP addresses, and the headers of frames between them.
+ *
+ * The guest's MAC is what the last frame came from (at first what the interface was given), because a virtual machine may
+ * bring its own. The guest's IP addresses are those it was given, and beside them the last one seen of each kind, because it
+ * may choose its own as well: inbound flows go to the last one seen.
+ *
+ * Words are int32; an IPv6 address is four of them.
+ */
+import { parseIpv4, parseIpv6 } from '../host/address-text.ts';
+import type { Network } from '../host/network.ts';
+import * as addr from '../wire/addr.ts';
+import * as checksum from '../wire/checksum.ts';
+import * as eth from '../wire/ethernet.ts';
+import * as ipv4 from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
+
+/** Guest addresses that can be told apart; the command line allows fewer. */
+const ADDRESSES_MAX = 64;
+const WORDS = 4;
+
+let ourHigh = 0;
+let ourLow = 0;
+let guestHigh = 0;
+let guestLow = 0;
+
+let our4 = 0;
+let seen4 = 0;
+const assigned4 = new Int32Array(ADDRESSES_MAX);
+let assigned4Count = 0;
+
+const ourGateway6 = new Int32Array(WORDS);
+const ourLinkLocal6 = new Int32Array(WORDS);
+const seen6 = new Int32Array(WORDS);
+const seenLinkLocal6 = new Int32Array(WORDS);
+const assigned6 = new Int32Array(ADDRESSES_MAX * WORDS);
+let assigned6Count = 0;
+
+/** Takes over addresses from the network; forgets everything seen. Throws RangeError for text that is no address. */
+export const configure = (network: Network): void => {
+  const ours = macOf(network.ourMac);
+  const guest = macOf(network.guestMac);
+  ourHigh = ours.high;
+  ourLow = ours.low;
+  guestHigh = guest.high;
+  guestLow = guest.low;
+  configure4(network);
+  configure6(network);
+};
+
+const macOf = (text: string): addr.Mac => {
+  const mac = addr.parseMac(text);
+  if (mac === null) throw new RangeError(`not a MAC address: ${text}`);
+  return mac;
+};
+
+const configure4 = (network: Network): void => {
+  const addresses = (network.v4?.addresses ?? []).slice(0, ADDRESSES_MAX);
+  assigned4Count = addresses.length;
+  for (const [i, a] of addresses.entries()) assigned4[i] = parseIpv4(a.address);
+  seen4 = assigned4Count > 0 ? (assigned4[0] as number) : 0;
+  our4 = network.v4 === null ? 0 : parseIpv4(network.v4.gateway);
+};
+
+const configure6 = (network: Network): void => {
+  const addresses = (network.v6?.addresses ?? []).slice(0, ADDRESSES_MAX);
+  assigned6Count = addresses.length;
+  for (const [i, a] of addresses.entries()) assigned6.set(parseIpv6(a.address), i * WORDS);
+  seen6.fill(0);
+  seenLinkLocal6.fill(0);
+  if (assigned6Count > 0) seen6.set(assigned6.subarray(0, WORDS));
+  ourGateway6.set(network.v6 === null ? [0, 0, 0, 0] : parseIpv6(network.v6.gateway));
+  ourLinkLocal6.set(network.v6 === null ? [0, 0, 0, 0] : parseIpv6(network.v6.ourLinkLocal));
+};
+
+/** Notes where the frame at `at` came from. A group, all-zero or our own source address says nothing about the guest. */
+export const learn = (v: DataView, at: number): void => {
+  const high = eth.srcHigh(v, at);
+  const low = eth.srcLow(v, at);
+  if (high === guestHigh && low === guestLow) return;
+  if (eth.fromGroup(v, at) || (high | low) === 0 || (high === ourHigh && low === ourLow)) return;
+  guestHigh = high;
+  guestLow = low;
+};
+
+/** Notes the source of an IPv4 packet from the guest, unless no host can have that address (RFC 1122 §3.2.1.3) or it is ours. */
+export const see4 = (src: number): void => {
+  const first = src >>> 24;
+  if (src === seen4 || first === 0 || first === 127 || first >= 224 || src === our4) return;
+  seen4 = src;
+};
+
+/** Notes the source of an IPv6 packet from the guest: a link-local one apart from all others. */
+export const see6 = (w0: number, w1: number, w2: number, w3: number): void => {
+  if (ipv6.isMulticast(w0) || ipv6.isUnspecified(w0, w1, w2, w3) || ipv6.isLoopback(w0, w1, w2, w3)) return;
+  if (isOurs6(w0, w1, w2, w3)) return;
+  const seen = ipv6.isLinkLocal(w0) ? seenLinkLocal6 : seen6;
+  seen[0] = w0;
+  seen[1] = w1;
+  seen[2] = w2;
+  seen[3] = w3;
+};
+
+export const ourMacHigh = (): number => ourHigh;
+export const ourMacLow = (): number => ourLow;
+export const guestMacHigh = (): number => guestHigh;
+export const guestMacLow = (): number => guestLow;
+/** The gateway: our address on the tap. 0 without IPv4. */
+export const our4Word = (): number => our4;
+/** Where the guest is: the last source seen, or at first the address it is given. 0: not known. */
+export const guest4Word = (): number => seen4;
+/** Word `i` of the gateway; all zero without IPv6. */
+export const our6Word = (i: number): number => ourGateway6[i] as number;
+export const ourLinkLocal6Word = (i: number): number => ourLinkLocal6[i] as number;
+/** Word `i` of the last global source seen, or at first of the first address given. All zero: not known. */
+export const guest6Word = (i: number): number => seen6[i] as number;
+/** Word `i` of the last link-local source seen; all zero: none yet. */
+export const guestLinkLocal6Word = (i: number): number => seenLinkLocal6[i] as number;
+
+/** An address the guest was given, or the last one that it used. */
+export const isGuest4 = (word: number): boolean => word !== 0 && (word === seen4 || isAssigned4(word));
+export const isAssigned4 = (word: number): boolean => {
+  for (let i = 0; i < assigned4Count; i++) if (assigned4[i] === word) return true;
+  return false;
+};
+export const isGuest6 = (w0: number, w1: number, w2: number, w3: number): boolean =>
+  same(seen6, 0, w0, w1, w2, w3) || same(seenLinkLocal6, 0, w0, w1, w2, w3) || isAssigned6(w0, w1, w2, w3);
+export const isAssigned6 = (w0: number, w1: number, w2: number, w3: number): boolean => {
+  for (let i = 0; i < assigned6Count; i++) if (same(assigned6, i * WORDS, w0, w1, w2, w3)) return true;
+  return false;
+};
+/** The gateway or our link-local address. */
+export const isOurs6 = (w0: number, w1: number, w2: number, w3: number): boolean =>
+  same(ourGateway6, 0, w0, w1, w2, w3) || same(ourLinkLocal6, 0, w0, w1, w2, w3);
+
+const same = (words: Int32Array, at: number, w0: number, w1: number, w2: number, w3: number): boolean =>
+  words[at] === w0 && words[at + 1] === w1 && words[at + 2] === w2 && words[at + 3] === w3;
+
+/** Ethernet header from us to the guest. */
+export const ethernet = (v: DataView, at: number, etherType: number): void => {
+  eth.setDst(v, at, guestHigh, guestLow);
+  eth.setSrc(v, at, ourHigh, ourLow);
+  eth.setEtherType(v, at, etherType);
+};
+
+/**
+ * IPv4 header of 20 bytes with its checksum. An atomic datagram: DF set, so the identification carries nothing and is 0
+ * (RFC 6864 §4.1). `totalLength` counts header and payload; `tos` is DSCP and ECN.
+ */
+export const ipv4Header = (
+  v: DataView,
+  at: number,
+  totalLength: number,
+  protocol: number,
+  src: number,
+  dst: number,
+  ttl: number,
+  tos: number,
+): void => {
+  ipv4.setHeaderBytes(v, at, ipv4.HEADER_BYTES);
+  ipv4.setTos(v, at, tos);
+  ipv4.setTotalLength(v, at, totalLength);
+  ipv4.setId(v, at, 0);
+  ipv4.setFlagsAndFragment(v, at, ipv4.DF);
+  ipv4.setTtl(v, at, ttl);
+  ipv4.setProtocol(v, at, protocol);
+  ipv4.setSrc(v, at, src);
+  ipv4.setDst(v, at, dst);
+  ipv4.setChecksum(v, at, checksum.ipv4HeaderChecksum(v, at, ipv4.HEADER_BYTES));
+};
+
+/** IPv6 header of 40 bytes: `payloadLength` counts what follows it; then the words of source and destination. */
+export const ipv6Header = (
+  v: DataView,
+  at: number,
+  payloadLength: number,
+  nextHeader: number,
+  s0: number,
+  s1: number,
+  s2: number,
+  s3: number,
+  d0: number,
+  d1: number,
+  d2: number,
+  d3: number,
+  hopLimit: number,
+  trafficClass: number,
+  flowLabel: number,
+): void => {
+  ipv6.setClassAndLabel(v, at, trafficClass, flowLabel);
+  ipv6.setPayloadLength(v, at, payloadLength);
+  ipv6.setNextHeader(v, at, nextHeader);
+  ipv6.setHopLimit(v, at, hopLimit);
+  ipv6.setSrc(v, at, s0, s1, s2, s3);
+  ipv6.setDst(v, at, d0, d1, d2, d3);
+};

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * ARP towards the guest (RFC 826, RFC 5227). Every host outside is reached through us, so every address asked for is at
+ * our MAC, but not the guest's own: answering a probe for that would be a conflict, and the guest would give the address up.
+ */
+import * as io from '../io/io.ts';
+import * as out from '../link/out.ts';
+import * as station from '../link/station.ts';
+import { DROP, drop } from '../obs/drops.ts';
+import * as arp from '../wire/arp.ts';
+import * as eth from '../wire/ethernet.ts';
+
+const FRAME_BYTES = eth.HEADER_BYTES + arp.BYTES;
+
+/** Handles the ARP frame whose Ethernet header is at `at`; bytes beyond the message are link padding. */
+export const handle = (at: number, end: number): void => {
+  const v = io.view;
+  const message = at + eth.HEADER_BYTES;
+  if (!arp.fits(v, message, end)) return drop(DROP['arp-malformed']);
+  // We ask nothing, so a reply tells us nothing.
+  if (arp.operation(v, message) !== arp.REQUEST) return;
+  const sender = arp.senderIp(v, message);
+  const target = arp.targetIp(v, message);
+  // An announcement (RFC 5227 §3) or the old gratuitous request: sender and target are one.
+  if (sender === target || station.isGuest4(target)) return;
+  reply(arp.senderMacHigh(v, message), arp.senderMacLow(v, message), sender, target);
+};
+
+/** Tells the guest that `target` is at our MAC. `sender` is 0 when it was a probe. */
+const reply = (askerHigh: number, askerLow: number, sender: number, target: number): void => {
+  const v = io.view;
+  const at = out.reserve(FRAME_BYTES);
+  station.ethernet(v, at, eth.ARP);
+  const message = at + eth.HEADER_BYTES;
+  arp.setOperation(v, message, arp.REPLY);
+  arp.setSender(v, message, station.ourMacHigh(), station.ourMacLow(), target);
+  arp.setTarget(v, message, askerHigh, askerLow, sender);
+  out.commit(FRAME_BYTES);
+};
