@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The OPTIONS table of the `pasta` personality: the only list of options there is. The controller parses with it, the
+ * helper's table (helper/gen/options.h), --help and the manual page are generated from it. To add an option is to add a row.
+ */
+import { GENERAL } from './options/general.ts';
+import { NAMESPACE } from './options/namespace.ts';
+import { NETWORK } from './options/network.ts';
+import { PROTOCOLS } from './options/protocols.ts';
+import { EARLY_IDS, GROUPS, type OptionRow } from './options/row.ts';
+
+export const OPTIONS = { ...GENERAL, ...NETWORK, ...PROTOCOLS, ...NAMESPACE } as const satisfies Record<
+  string,
+  OptionRow
+>;
+export type OptionName = keyof typeof OPTIONS;
+export const OPTION_ROWS: readonly (readonly [string, OptionRow])[] = Object.entries<OptionRow>(OPTIONS);
+
+/** The members of the helper's `enum early_id`, in order. */
+export const EARLY_ENUM: readonly string[] = EARLY_IDS;
+
+/** Widest option text that still has its help on the same line. */
+const HELP_COLUMN = 32;
+
+const helpLine = (name: string, row: OptionRow): string => {
+  const short = row.short === null ? '    ' : `-${row.short}, `;
+  const argument = row.argument === null ? '' : ` ${row.argument}`;
+  const option = `  ${short}--${name}${argument}`;
+  const separator =
+    option.length < HELP_COLUMN - 1 ? ' '.repeat(HELP_COLUMN - option.length) : `\n${' '.repeat(HELP_COLUMN)}`;
+  return `${option}${separator}${row.help}`;
+};
+
+/** The text of --help. */
+export const helpText = (program: string): string => {
+  const usage = [
+    `Usage: ${program} [OPTION]... [COMMAND [ARG]...]`,
+    `       ${program} [OPTION]... PID`,
+    `       ${program} [OPTION]... --netns PATH|NAME`,
+    '',
+    'Give a network namespace user-mode networking. Without PID or --netns a new namespace is made and COMMAND,',
+    'default $SHELL, runs in it.',
+  ];
+  for (const group of GROUPS) {
+    const lines = OPTION_ROWS.filter(([, row]) => row.group === group && row.help !== null);
+    usage.push('', `${group}:`, ...lines.map(([name, row]) => helpLine(name, row)));
+  }
+  return `${usage.join('\n')}\n`;
+};
+
+/** The text of --version. Callers read the first line, "pasta VERSION". */
+export const versionText = (program: string, version: string): string =>
+  [
+    `${program} ${version} (pastiche)`,
+    'Licensed under the Apache License, Version 2.0: <https://www.apache.org/licenses/LICENSE-2.0>',
+    'There is NO WARRANTY, to the extent permitted by law.',
+    '',
+  ].join('\n');

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the command line said, nothing more: option handlers fill a {@link RawSettings}, parse.ts freezes it as {@link Settings}. */
+
+export interface GivenAddress {
+  readonly family: 4 | 6;
+  /** Canonical text. */
+  readonly address: string;
+  /** As given after a slash, or null. */
+  readonly prefix: number | null;
+}
+
+export interface RawSettings {
+  level: 'quiet' | 'info' | 'debug' | 'trace' | null;
+  foreground: boolean;
+  logFile: string | null;
+  /** Bytes. */
+  logSize: number;
+  runas: string | null;
+  pcap: string | null;
+  pidFile: string | null;
+
+  /** 0: not told to the guest. */
+  mtu: number;
+  addresses: GivenAddress[];
+  /** Prefix length of -n, or null. */
+  netmask: number | null;
+  mac: string | null;
+  gateway4: string | null;
+  gateway6: string | null;
+  interface: string | null;
+  outbound4: string | null;
+  outbound6: string | null;
+  outboundInterface4: string | null;
+  outboundInterface6: string | null;
+  /** 'host': from resolv.conf. */
+  dns: 'host' | 'none' | string[];
+  search: 'host' | 'none' | string[];
+  hostname: string | null;
+  fqdn: string | null;
+  tellDns: boolean;
+  tellSearch: boolean;
+  tcp: boolean;
+  udp: boolean;
+  icmp: boolean;
+  dhcp: boolean;
+  dhcpv6: boolean;
+  ndp: boolean;
+  ra: boolean;
+  family: 'both' | 4 | 6;
+
+  nsIfname: string | null;
+  userns: string | null;
+  netns: string | null;
+  netnsDir: string | null;
+  netnsOnly: boolean;
+  netnsQuit: boolean;
+  configNet: boolean;
+  copyRoutes: boolean;
+  copyAddresses: boolean;
+  nsMac: string | null;
+
+  /** Sentences to log at warning level once there is a log. */
+  warnings: string[];
+}
+
+/** The frozen form, with what follows the options: nothing (shell), [PID], or COMMAND and its arguments. */
+export type Settings = {
+  readonly [K in keyof RawSettings]: RawSettings[K] extends (infer T)[] ? readonly T[] : RawSettings[K];
+} & {
+  readonly operands: readonly string[];
+};
+
+export const LOG_SIZE_DEFAULT = 1024 * 1024;
+/** The largest multiple of 16 below the 65521 a tap can have; what callers of the original see. */
+export const MTU_DEFAULT = 65_520;
+
+export const defaultSettings = (): RawSettings => ({
+  level: null,
+  foreground: false,
+  logFile: null,
+  logSize: LOG_SIZE_DEFAULT,
+  runas: null,
+  pcap: null,
+  pidFile: null,
+  mtu: MTU_DEFAULT,
+  addresses: [],
+  netmask: null,
+  mac: null,
+  gateway4: null,
+  gateway6: null,
+  interface: null,
+  outbound4: null,
+  outbound6: null,
+  outboundInterface4: null,
+  outboundInterface6: null,
+  dns: 'host',
+  search: 'host',
+  hostname: null,
+  fqdn: null,
+  tellDns: false,
+  tellSearch: false,
+  tcp: true,
+  udp: true,
+  icmp: true,
+  dhcp: true,
+  dhcpv6: true,
+  ndp: true,
+  ra: true,
+  family: 'both',
+  nsIfname: null,
+  userns: null,
+  netns: null,
+  netnsDir: null,
+  netnsOnly: false,
+  netnsQuit: true,
+  configNet: false,
+  copyRoutes: true,
+  copyAddresses: true,
+  nsMac: null,
+  warnings: [],
+});
