@@ -103,7 +103,7 @@ ip link set eth0 up
 remote ip link set eth0 up
 ip route add default via ${NET.gateway4}
 ip -6 route add default via ${NET.gateway6}
-remote dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --pid-file= --user=root --group=root \
+remote dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --pid-file= --user=root --group= \
   --listen-address=${NET.server4},${NET.server6} --bind-interfaces --log-facility=/dev/null \
   --host-record=${NET.name},${NET.server4},${NET.server6} --txt-record=long.${NET.search},"$(printf 'x%.0s' $(seq 200))" \
   </dev/null >"$LAB_DIR/dnsmasq.log" 2>&1 &
@@ -162,12 +162,15 @@ const shimArguments = (o) =>
 export const makeLab = async (options = {}) => {
   const dir = mkdtempSync(join(tmpdir(), 'pastiche-lab-'));
   chmodSync(dir, 0o755);
+  /** @type {Lab | undefined} */
+  let lab;
   try {
     if (options.shim) await compile('test/support/shim.c', join(dir, 'shim'));
-    const lab = new Lab(dir, options);
+    lab = new Lab(dir, options);
     await lab.ready();
     return lab;
   } catch (error) {
+    await lab?.cleanup();
     rmSync(dir, { recursive: true, force: true });
     throw error;
   }
