@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Who has been idle longest: one intrusive list for each class of flows, oldest first. A class has a cap; when a new
+ * flow would exceed it, its owner ends the oldest one. So a guest that opens flows without end recycles its own, and a
+ * burst of lookups (class DNS) cannot push out the flows of class UDP.
+ */
+import { FLOW_MAX, type Flow, NO_FLOW } from './table.ts';
+
+export const LRU_UDP = 1;
+export const LRU_DNS = 2;
+export const LRU_PING = 3;
+const CLASSES = 4;
+
+/** First (oldest) and last (newest) row + 1 of each class. */
+const oldests = new Int32Array(CLASSES);
+const newests = new Int32Array(CLASSES);
+const sizes = new Int32Array(CLASSES);
+const caps = new Int32Array(CLASSES);
+/** Neighbours: the next newer and the next older row + 1; the class of a listed flow. */
+const newers = new Int32Array(FLOW_MAX);
+const olders = new Int32Array(FLOW_MAX);
+const classes = new Uint8Array(FLOW_MAX);
+
+export const setCap = (cls: number, cap: number): void => {
+  caps[cls] = cap;
+};
+export const size = (cls: number): number => sizes[cls] as number;
+export const isFull = (cls: number): boolean => (sizes[cls] as number) >= (caps[cls] as number);
+/** The flow of the class that has been idle longest, or {@link NO_FLOW}. */
+export const oldest = (cls: number): Flow => (oldests[cls] === 0 ? NO_FLOW : (((oldests[cls] as number) - 1) as Flow));
+
+const append = (cls: number, f: Flow): void => {
+  const tail = newests[cls] as number;
+  olders[f] = tail;
+  newers[f] = 0;
+  if (tail !== 0) newers[tail - 1] = f + 1;
+  else oldests[cls] = f + 1;
+  newests[cls] = f + 1;
+};
+
+const unlink = (cls: number, f: Flow): void => {
+  const newer = newers[f] as number;
+  const older = olders[f] as number;
+  if (newer !== 0) olders[newer - 1] = older;
+  else newests[cls] = older;
+  if (older !== 0) newers[older - 1] = newer;
+  else oldests[cls] = newer;
+  newers[f] = 0;
+  olders[f] = 0;
+};
+
+/** Lists a flow as the newest of its class. It is in no class yet. */
+export const add = (cls: number, f: Flow): void => {
+  classes[f] = cls;
+  append(cls, f);
+  sizes[cls] = (sizes[cls] as number) + 1;
+};
+
+/** Takes a flow off its list, if it is on one. */
+export const remove = (f: Flow): void => {
+  const cls = classes[f] as number;
+  if (cls === 0) return;
+  unlink(cls, f);
+  classes[f] = 0;
+  sizes[cls] = (sizes[cls] as number) - 1;
+};
+
+/** The flow was active just now. */
+export const touch = (f: Flow): void => {
+  const cls = classes[f] as number;
+  if (cls === 0 || newests[cls] === f + 1) return;
+  unlink(cls, f);
+  append(cls, f);
+};
