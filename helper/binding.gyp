@@ -22,5 +22,21 @@
       'ldflags': ['-static-pie', '-Wl,-z,relro,-z,now,-z,noexecstack'],
       'libraries': ['-l:libjansson.a'],
     },
+    {
+      # Batched system calls for the controller (controller/io/native.ts).
+      'target_name': 'addon',
+      'product_name': 'pastiche',
+      'sources': [
+        'addon/module.cc', 'addon/arena.cc', 'addon/poll.cc', 'addon/frames.cc', 'addon/stream.cc', 'addon/dgram.cc',
+        'addon/sockopt.cc', 'addon/fdpass.cc', 'addon/checksum.cc', 'addon/seal.cc',
+      ],
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
+      'cflags_cc': [
+        '-std=gnu++17', '-O2', '-Wall', '-Wextra', '-Werror', '-fvisibility=hidden',
+        '-fstack-protector-strong', '-U_FORTIFY_SOURCE', '-D_FORTIFY_SOURCE=2',
+      ],
+      'ldflags': ['-Wl,-z,relro,-z,now,-z,noexecstack'],
+    },
   ],
 }

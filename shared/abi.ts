@@ -55,3 +55,25 @@ export const COL = {
   TCPI_RMEM_ALLOC: 4254,
 } as const;
 export const COLUMN_INTS = 4352;
+
+/** The int-valued socket options that the controller may set, each with its level; the filter has no others. */
+export const SOCKOPT = {
+  SO_SNDBUF: { level: 1, option: 7 },
+  SO_RCVBUF: { level: 1, option: 8 },
+  SO_KEEPALIVE: { level: 1, option: 9 },
+  SO_RCVLOWAT: { level: 1, option: 18 },
+  SO_PEEK_OFF: { level: 1, option: 42 },
+  TCP_NODELAY: { level: 6, option: 1 },
+  TCP_MAXSEG: { level: 6, option: 2 },
+  TCP_WINDOW_CLAMP: { level: 6, option: 10 },
+  TCP_QUICKACK: { level: 6, option: 12 },
+  TCP_USER_TIMEOUT: { level: 6, option: 18 },
+  TCP_NOTSENT_LOWAT: { level: 6, option: 25 },
+  UDP_SEGMENT: { level: 17, option: 103 },
+  IP_TOS: { level: 0, option: 1 },
+  IP_TTL: { level: 0, option: 2 },
+  IP_MTU_DISCOVER: { level: 0, option: 10 },
+  IPV6_UNICAST_HOPS: { level: 41, option: 16 },
+  IPV6_MTU_DISCOVER: { level: 41, option: 23 },
+  IPV6_TCLASS: { level: 41, option: 67 },
+} as const;

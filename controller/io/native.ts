@@ -12,18 +12,20 @@ export interface Native {
   /** Float64 monotonic clock in milliseconds, written once by each `wait`; [0]. */
   readonly clock: ArrayBuffer;
 
-  /** Adds `fd` to the epoll set, or changes its events. `ref` comes back with each event. 0 or -errno. */
+  /** Adds `fd` to the epoll set, or changes its events (EPOLLET included). `ref` comes back with each event. 0 or -errno. */
   watch(fd: number, events: number, ref: number): number;
   unwatch(fd: number): number;
-  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured). Fills COL.EVENT_REF/EVENT_MASK. Number of events, or -errno. EINTR is 0 events. */
+  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured). Fills COL.EVENT_REF/EVENT_MASK (EVENTS_MAX at most). Number of events, or -errno. EINTR is 0 events. */
   wait(timeoutMs: number): number;
   /** The libuv backend descriptor, to be watched like any other. */
   uvBackendFd(): number;
+  /** Milliseconds until libuv's next timer is due, 0 when something is due now (setImmediate included), -1 when nothing is. */
+  uvTimeoutMs(): number;
 
   /**
    * Reads frames from a tap, one read(2) each, until EAGAIN, `max` frames, or fewer than FRAME_BYTES_MAX bytes left
    * before `end`. Frame i is at COL.FRAME_AT[i], COL.FRAME_LEN[i] (64-byte aligned starts). Number of frames (0: none waiting),
-   * or -errno if the very first read failed otherwise.
+   * or -errno if the very first read failed otherwise (-EPIPE: it met the end of file, as a socket does).
    */
   readFrames(fd: number, at: number, end: number, max: number): number;
   /** Writes frames i in [from, to) of COL.OUT_AT/OUT_LEN, one write(2) each; stops at the first failure. Number written; COL.ERRNO holds the errno of the failure or 0. */
@@ -35,37 +37,47 @@ export interface Native {
   writev(fd: number, n: number): number;
   /** readv over n ranges COL.IOV_AT/IOV_LEN; with `peek`, recvmsg(MSG_PEEK|MSG_DONTWAIT). Bytes or -errno. */
   recvv(fd: number, n: number, peek: boolean): number;
-  /** recv(fd, NULL, len, MSG_TRUNC|MSG_DONTWAIT): drops bytes of a TCP receive queue. Bytes or -errno. */
+  /** recv(fd, NULL, len, MSG_TRUNC|MSG_DONTWAIT): drops bytes of a TCP receive queue; SO_PEEK_OFF moves back with it. Bytes or -errno. */
   discard(fd: number, len: number): number;
-  /** recvmsg of up to `max` datagrams into slots at + i·stride, with UDP_GRO, TTL and TOS control data. COL.DGRAM_LEN/DGRAM_GSO/DGRAM_TTL[i] (GSO 0: one datagram). Number or -errno (first). */
+  /**
+   * recvmmsg of up to `max` (≤ DATAGRAMS_MAX) datagrams into slots at + i·stride, with UDP_GRO, TTL and TOS control data
+   * (where the socket was told to report them). COL.DGRAM_LEN/DGRAM_GSO/DGRAM_TTL/DGRAM_TOS[i]: GSO 0 is one datagram, otherwise
+   * the length of each but the last; TTL and TOS are -1 where not reported; LEN is -EMSGSIZE for one longer than its slot.
+   * Number, or -errno if the first failed (-EAGAIN: none waiting; a pending ICMP error counts as a failure once).
+   */
   recvDatagrams(fd: number, at: number, stride: number, max: number): number;
-  /** One message of the error queue (MSG_ERRQUEUE): payload at `at`; COL.ERR_* describe it (origin, type, code, info, errno); offender address as 16 bytes at `offenderAt`. Payload length or -errno. */
+  /** One message of the error queue (MSG_ERRQUEUE): payload at `at`; COL.ERR_* describe it (origin, type, code, info, errno); offender address as 16 bytes at `offenderAt` (IPv4 mapped; zeros: none). Payload (what was sent) length or -errno. */
   recvError(fd: number, at: number, len: number, offenderAt: number): number;
-  /** Write n bytes at `at` as UDP datagrams of `segment` bytes each (sendmsg is not allowed: UDP_SEGMENT is a socket option here). 0: plain. */
+  /** UDP_SEGMENT: later writes leave as datagrams of `segment` bytes each, the last one shorter; at most 64 KiB and UDP_MAX_SEGMENTS a write. 0: one write is one datagram again. 0 or -errno. */
   udpSegment(fd: number, segment: number): number;
 
-  /** TCP_INFO, SO_MEMINFO and SIOCOUTQ in one crossing, into COL.TCPI_*. 0 or -errno. */
+  /** TCP_INFO, SO_MEMINFO and SIOCOUTQ in one crossing, into COL.TCPI_*. 0 or -errno (-EINVAL: a listening socket). */
   tcpInfo(fd: number): number;
-  /** SO_ERROR, cleared by reading. */
+  /** Room in the send buffer: sk_sndbuf - sk_wmem_queued in bytes, negative when over-full; COL.ERRNO is 0. INT32_MIN: failed, COL.ERRNO says why. SO_MEMINFO only: a quarter of the cost of tcpInfo. */
+  tcpRoom(fd: number): number;
+  /** SO_ERROR, cleared by reading: the pending error as a positive errno, 0: none; -errno if it could not be read. */
   socketError(fd: number): number;
-  /** setsockopt of an int; only the (level, option) pairs of shared/abi.ts (`SOCKOPT`) are in the filter. */
+  /** setsockopt of an int; only the (level, option) pairs of shared/abi.ts (`SOCKOPT`) are in the filter, others throw RangeError. 0 or -errno. */
   setsockopt(fd: number, level: number, option: number, value: number): number;
   /** SO_LINGER {1, 0}: close() then resets the connection. */
   lingerZero(fd: number): number;
-  /** The local port of a socket, or -errno. */
+  /** IP_MTU or IPV6_MTU of a connected socket: the path MTU as the kernel knows it now. Bytes or -errno. */
+  pathMtu(fd: number, v6: boolean): number;
+  /** The local port of a socket (of a ping socket: its identifier), or -errno. */
   localPort(fd: number): number;
   shutdownWrite(fd: number): number;
   close(fd: number): number;
+  /** Before sealing only. `to`, or -errno. */
   dup2(from: number, to: number): number;
 
-  /** Sends one datagram of the RPC channel (bytes at `at`). Bytes or -errno. */
+  /** Sends one datagram of the RPC channel (bytes at `at`) with write(2). Bytes or -errno. */
   channelSend(fd: number, at: number, len: number): number;
-  /** Receives one datagram with its descriptors (MSG_CMSG_CLOEXEC): COL.FD[i], COL.FD_COUNT. Bytes, 0 at end of file, or -errno (EAGAIN when `block` is false and nothing waits; EMSGSIZE when truncated). */
+  /** Receives one datagram with its descriptors (MSG_CMSG_CLOEXEC): COL.FD[i], COL.FD_COUNT. Bytes, 0 at end of file, or -errno (EAGAIN when nothing waits and `block` is false or the descriptor is non-blocking; EMSGSIZE when the message or its descriptors were truncated: none of them stays open). */
   channelRecv(fd: number, at: number, len: number, block: boolean): number;
 
   /** Ones' complement sum (RFC 1071) of a range, folded to 16 bits, not inverted, started with `initial`. AVX2 where the CPU has it. */
   checksum(at: number, len: number, initial: number): number;
-  /** Fills a range from getrandom(2). */
+  /** Fills a range from getrandom(2). 0 or -errno. */
   random(at: number, len: number): number;
   /** NO_NEW_PRIVS, then the compiled filter (the bytes of a sock_filter array) for all threads (SECCOMP_FILTER_FLAG_TSYNC). 0 or -errno. */
   installFilter(filter: Uint8Array): number;
