@@ -64,6 +64,7 @@ export const isRoot = process.getuid?.() === 0;
 /** @param {number} mtu @param {boolean} shim */
 const hostScript = (mtu, shim) => `
 set -e
+trap 'cat "$LAB_DIR"/*.log >&2 || true' EXIT
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/netns /run/lock
 mkdir -m 1777 /run/scratch
@@ -115,6 +116,7 @@ echo ready
 exec 3<&0
 cat <&3 >/dev/null & # an asynchronous command's own standard input is /dev/null
 wait $! || true
+trap - EXIT
 rm -rf "$LAB_DIR"
 `;
 
@@ -249,7 +251,7 @@ export class Lab {
     });
     await new Promise((done, fail) => {
       stdout.once('data', done);
-      this.#holder.once('exit', (status) => fail(new Error(`the lab can not be built (exit ${status}):\n${said}`)));
+      this.#holder.once('close', (status) => fail(new Error(`the lab can not be built (exit ${status}):\n${said}`)));
       this.#holder.once('error', fail);
     });
     const [init] = childrenOf(/** @type {number} */ (this.#holder.pid));
