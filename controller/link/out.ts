@@ -42,6 +42,15 @@ export const reserve = (bytes: number): number => {
   return reserved;
 };
 
+/**
+ * Room for `count` frames of `stride` bytes each, for translators that let the kernel fill several payloads at once.
+ * Returns the start of the first stride, where its virtio-net header goes (not zeroed here); 64-byte aligned.
+ */
+export const reserveBlock = (count: number, stride: number): number => {
+  if (cursor + count * stride > io.OUT_END || pending + count > io.OUT_MAX) flush();
+  return cursor;
+};
+
 /** Queues the `len` bytes at the place reserve() gave. */
 export const commit = (len: number): void => {
   io.col[io.COL.OUT_AT + pending] = reserved - vnetBytes;

@@ -7,6 +7,8 @@
 
 /* A cache line: no two frames share one. */
 static constexpr int32_t FRAME_ALIGN = 64;
+/* Room before each frame for a virtio-net header, also where the link has none: never the tail of the frame before. */
+static constexpr int32_t HEADER_GAP = 12;
 
 /* #syscalls:controller read — frames from the tap; bytes from pipes, netlink and files that the helper opened */
 int32_t readFrames(int32_t fd, int32_t at, int32_t end, int32_t max) {
@@ -24,7 +26,7 @@ int32_t readFrames(int32_t fd, int32_t at, int32_t end, int32_t max) {
     }
     frameAt[n] = static_cast<int32_t>(cursor);
     frameLen[n] = static_cast<int32_t>(got);
-    cursor = (cursor + got + FRAME_ALIGN - 1) & -FRAME_ALIGN;
+    cursor = (cursor + got + HEADER_GAP + FRAME_ALIGN - 1) & -FRAME_ALIGN;
     n++;
   }
   return n;

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The loop. One turn: wait, read the clock, take what the tap has, what the sockets have and what the helper answered,
+ * translate, ask the helper, write to the tap. All of it is synchronous; nothing here or below allocates per packet.
+ *
+ * Node's own loop (libuv) hangs in ours: its descriptor is in our set, and when it has something due the turn ends and
+ * libuv runs once.
+ */
+import * as flows from '../flow/table.ts';
+import type { Flow } from '../flow/table.ts';
+import * as wheel from '../flow/wheel.ts';
+import * as io from '../io/io.ts';
+import * as out from '../link/out.ts';
+import * as icmp from '../proto/icmp.ts';
+import * as ndp from '../proto/ndp.ts';
+import * as tcp from '../proto/tcp/tcp.ts';
+import * as udp from '../proto/udp/flow.ts';
+import * as udpFromTap from '../proto/udp/from-tap.ts';
+import * as connect from '../rpc/connect.ts';
+import * as demux from './demux.ts';
+
+/** References in the epoll set above all flows. */
+const REF_TAP = flows.FLOW_MAX;
+const REF_HOST = flows.FLOW_MAX + 1;
+const REF_NETNS = flows.FLOW_MAX + 2;
+const REF_UV = flows.FLOW_MAX + 3;
+
+export interface Edges {
+  readonly tapFd: number;
+  readonly vnetBytes: 0 | 12;
+  readonly hostChannel: number;
+  readonly netnsChannel: number;
+  /** Called for each received frame (Ethernet header first) when capturing or tracing. */
+  readonly observe: ((at: number, len: number) => void) | null;
+}
+
+/** Most frames of one batch: enough to amortise, small enough to stay in cache and to be fair to sockets. */
+const BATCH_FRAMES = 64;
+const EIO = 5;
+const EAGAIN = 11;
+
+let edges: Edges;
+let uvDue = false;
+/** Why the loop ended: null while it runs. */
+let ended: string | null = null;
+
+export const configure = (e: Edges): void => {
+  edges = e;
+  wheel.start(io.nowMs(), onTimer);
+  const watch = (fd: number, events: number, ref: number): void => {
+    const r = io.native.watch(fd, events, ref);
+    if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
+  };
+  watch(e.tapFd, io.EPOLLIN, REF_TAP);
+  watch(e.hostChannel, io.EPOLLIN, REF_HOST);
+  watch(e.netnsChannel, io.EPOLLIN, REF_NETNS);
+  watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
+};
+
+const onTimer = (f: Flow): void => {
+  switch (flows.typeOf(f)) {
+    case flows.FLOW_TCP:
+      return tcp.onTimer(f);
+    case flows.FLOW_UDP:
+      return udp.onTimer(f);
+    case flows.FLOW_PING:
+      return icmp.onTimer(f);
+    default:
+  }
+};
+
+const onFlowEvent = (f: Flow, mask: number): void => {
+  switch (flows.typeOf(f)) {
+    case flows.FLOW_TCP:
+      return tcp.onEvent(f, mask);
+    case flows.FLOW_UDP:
+      return udp.onEvent(f, mask);
+    case flows.FLOW_PING:
+      return icmp.onEvent(f, mask);
+    default:
+    // The flow ended earlier in this batch of events.
+  }
+};
+
+const readTap = (): void => {
+  const n = io.native.readFrames(edges.tapFd, io.RX_AT, io.RX_END, BATCH_FRAMES);
+  if (n < 0) {
+    // EIO is a tap that is down: it may come up again. Anything else is its end.
+    if (n !== -EIO && n !== -EAGAIN) ended = `the tap is gone (errno ${-n})`;
+    return;
+  }
+  for (let i = 0; i < n; i++) {
+    const at = io.col[io.COL.FRAME_AT + i] as number;
+    const len = io.col[io.COL.FRAME_LEN + i] as number;
+    if (edges.observe !== null) edges.observe(at + edges.vnetBytes, len - edges.vnetBytes);
+    demux.frame(at, len, edges.vnetBytes);
+  }
+};
+
+const dispatch = (ref: number, mask: number): void => {
+  if (ref >= 0 && ref < flows.FLOW_MAX) return onFlowEvent(ref as Flow, mask);
+  switch (ref) {
+    case REF_TAP:
+      if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && (mask & io.EPOLLIN) === 0) ended = 'the tap is gone';
+      return readTap();
+    case REF_HOST:
+      if (!connect.onChannelReadable()) ended = 'the helper is gone';
+      return;
+    case REF_NETNS:
+      // The broker has nothing to say once sealed: this is end of file.
+      ended = 'the netns broker is gone';
+      return;
+    case REF_UV:
+      uvDue = true;
+      return;
+    default:
+  }
+};
+
+/** The shortest of the delays that are not −1. */
+const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math.min(a, b));
+
+const turn = (): void => {
+  const now = io.nowMs();
+  const delay = tcp.hasReady() ? 0 : shortest(wheel.nextDelay(now), ndp.nextDelay(now));
+  const n = io.native.wait(delay);
+  for (let i = 0; i < n; i++) {
+    dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
+  }
+  wheel.expire(io.nowMs());
+  ndp.tick(io.nowMs());
+  tcp.serveReady();
+  udpFromTap.endBatch();
+  tcp.endBatch();
+  connect.flushRequests();
+  out.flush();
+  flows.endTurn();
+};
+
+/** Runs until the helper or the tap is gone; resolves with the reason. */
+export const run = (): Promise<string> =>
+  new Promise((resolve) => {
+    const pump = (): void => {
+      uvDue = false;
+      while (ended === null && !uvDue) turn();
+      if (ended !== null) resolve(ended);
+      else setImmediate(pump);
+    };
+    setImmediate(pump);
+  });

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The ways a flow ends, and the lists of flows that want attention at the end of the batch or in the next turn. */
+import { end } from '../../flow/end.ts';
+import * as flows from '../../flow/table.ts';
+import type { Flow } from '../../flow/table.ts';
+import * as io from '../../io/io.ts';
+import * as tcp from '../../wire/tcp.ts';
+import * as conn from './conn.ts';
+import * as stash from './stash.ts';
+import * as toTap from './to-tap.ts';
+
+// A flow is in each list at most once (bits TOUCHED and READY), so that the lists cannot overflow.
+const touched = new Int32Array(flows.FLOW_MAX);
+let touchedCount = 0;
+let ready = new Int32Array(flows.FLOW_MAX);
+let serving = new Int32Array(flows.FLOW_MAX);
+let readyCount = 0;
+
+/** The flow is looked at again at the end of this batch. */
+export const touch = (f: Flow): void => {
+  if (conn.has(f, conn.TOUCHED)) return;
+  conn.add(f, conn.TOUCHED);
+  touched[touchedCount++] = f;
+};
+/** Calls `finish` for every touched flow that still lives. */
+export const finishTouched = (finish: (f: Flow) => void): void => {
+  for (let i = 0; i < touchedCount; i++) {
+    const f = touched[i] as Flow;
+    if (!conn.has(f, conn.TOUCHED)) continue;
+    conn.clear(f, conn.TOUCHED);
+    finish(f);
+  }
+  touchedCount = 0;
+};
+
+/** The flow has more to send than its burst allowed. */
+export const makeReady = (f: Flow): void => {
+  if (conn.has(f, conn.READY)) return;
+  conn.add(f, conn.READY);
+  ready[readyCount++] = f;
+};
+/** Whether some flow has more to send, so that the loop must not sleep. */
+export const hasReady = (): boolean => readyCount > 0;
+/** Calls `finish` for each flow that was made ready before this call. */
+export const finishReady = (finish: (f: Flow) => void): void => {
+  const n = readyCount;
+  if (n === 0) return;
+  const list = ready;
+  ready = serving;
+  serving = list;
+  readyCount = 0;
+  for (let i = 0; i < n; i++) {
+    const f = list[i] as Flow;
+    if (!conn.has(f, conn.READY)) continue;
+    conn.clear(f, conn.READY);
+    finish(f);
+  }
+};
+
+/** Ends a flow at once, on both sides: RST to the guest (unless the guest itself reset), RST to the peer (SO_LINGER 0). */
+export const abort = (f: Flow, tellGuest = true): void => {
+  if (tellGuest) {
+    // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN; its sequence number is free.
+    toTap.flagSegment(f, conn.has(f, conn.SOCK_CONNECTED) ? conn.seqToTap(f) : 0, tcp.RST | tcp.ACK);
+  }
+  if (flows.fd(f) >= 0) io.native.lingerZero(flows.fd(f));
+  closeQuietly(f);
+};
+
+/** Gives back the socket and the row, without a word to anybody. */
+export const closeQuietly = (f: Flow): void => {
+  stash.discardAll(f);
+  conn.clear(f, conn.TOUCHED | conn.READY);
+  end(f);
+};

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Numbers of the TCP translation. */
+
+// ---- Specification ----
+
+/** RFC 9293 §3.7.1: without an MSS option from the guest, assume these. */
+export const MSS_DEFAULT_4 = 536;
+export const MSS_DEFAULT_6 = 1220;
+/** RFC 7323 §2.3: larger shifts are taken as 14. */
+export const WINDOW_SCALE_MAX = 14;
+/** RFC 6298 §2.1, §2.4, §5.5: first timeout, its floor (Linux's, below the RFC's second: the tap is local) and ceiling. */
+export const RTO_INITIAL_MS = 1000;
+export const RTO_MIN_MS = 200;
+export const RTO_MAX_MS = 120_000;
+/** RFC 9293 §3.8.3 R2: Linux's tcp_retries2 and tcp_synack_retries. */
+export const DATA_RETRIES_MAX = 15;
+export const SYN_ACK_RETRIES_MAX = 5;
+/** RFC 5681 §3.2. */
+export const DUPLICATE_ACKS = 3;
+/** RFC 5382 REQ-5: an established connection is kept at least this long (2 hours 4 minutes). */
+export const IDLE_ESTABLISHED_MS = (2 * 60 + 4) * 60_000;
+/** RFC 5382 REQ-5: a connection in the middle of closing may go after 4 minutes. */
+export const IDLE_CLOSING_MS = 4 * 60_000;
+
+// ---- Implementation ----
+
+/** Shift we announce: 65535 << 8 covers 16 MiB, more than a default tcp_wmem. */
+export const OUR_WINDOW_SCALE = 8;
+export const WINDOW_MAX = 0xffff << OUR_WINDOW_SCALE;
+/** What a flow may leave with us when its socket is full; part of the window we announce, so that the socket is filled to the brim and the kernel sees a reason to grow it. */
+export const STASH_CREDIT_BYTES = 256 * 1024;
+/** Most one flow sends to the guest in one go before others get their turn. */
+export const BURST_BYTES = 8 * 65_536;
+/** An IPv4 packet at most, also for IPv6 so that one limit serves both. */
+export const PACKET_BYTES_MAX = 65_535;
+/** No acceptance of guests' MSS below this (CVE-2019-11479: tiny segments as an attack on the sender). */
+export const MSS_MIN = 88;

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What is done once per flow at the end of a batch: write, send, acknowledge, close. */
+import * as flows from '../../flow/table.ts';
+import type { Flow } from '../../flow/table.ts';
+import * as io from '../../io/io.ts';
+import * as tcp from '../../wire/tcp.ts';
+import { abort, closeQuietly, finishReady, finishTouched, makeReady } from './close.ts';
+import * as conn from './conn.ts';
+import { flushWrites } from './from-tap.ts';
+import * as stash from './stash.ts';
+import * as timeout from './timeout.ts';
+import * as toTap from './to-tap.ts';
+
+/** The batch is over: every touched flow is finished. */
+export const endBatch = (): void => {
+  flushWrites();
+  finishTouched(finish);
+};
+/** One more burst for each flow that used up its last one. */
+export const serveReady = (): void => finishReady(finish);
+
+const finish = (f: Flow): void => {
+  if (!conn.has(f, conn.ESTABLISHED)) return;
+  // Also after end of file: a rewind clears TAP_FIN_SENT, the data comes again and the FIN behind it.
+  if (conn.has(f, conn.READABLE) && !conn.has(f, conn.TAP_FIN_SENT | conn.READY) && !pump(f)) return;
+  if (conn.has(f, conn.TAP_FIN_RCVD) && !conn.has(f, conn.SOCK_FIN_SENT) && stash.bytes(f) === 0) {
+    io.native.shutdownWrite(flows.fd(f));
+    conn.add(f, conn.SOCK_FIN_SENT);
+  }
+  if (conn.has(f, conn.ACK_DUE)) toTap.sendAck(f);
+  if (conn.hasAll(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED)) closeQuietly(f);
+};
+
+/** Sends a burst; false when the flow ended over it. */
+const pump = (f: Flow): boolean => {
+  const r = toTap.sendData(f);
+  if (r === toTap.MORE) makeReady(f);
+  else if (r === toTap.DRAINED) conn.clear(f, conn.READABLE);
+  else if (r === toTap.END) {
+    conn.clear(f, conn.READABLE);
+    conn.add(f, conn.SOCK_FIN_RCVD);
+    sendFin(f);
+  } else if (r < 0) {
+    abort(f);
+    return false;
+  }
+  timeout.sent(f);
+  return true;
+};
+
+/** FIN|ACK behind the last byte; repeated by a rewind like data. */
+const sendFin = (f: Flow): void => {
+  toTap.flagSegment(f, conn.seqToTap(f), tcp.FIN | tcp.ACK);
+  conn.add(f, conn.TAP_FIN_SENT);
+  const next = (conn.seqToTap(f) + 1) | 0;
+  conn.setSeqToTap(f, next);
+  if (((next - conn.seqMaxToTap(f)) | 0) > 0) conn.setSeqMaxToTap(f, next);
+};

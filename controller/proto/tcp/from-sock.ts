@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What sockets say: connected, readable, writable, closed, failed. Edge-triggered, registered once for the socket's life. */
+import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
+import * as io from '../../io/io.ts';
+import * as conn from './conn.ts';
+import { abort, touch } from './close.ts';
+import { connected, refuse } from './open.ts';
+import * as stash from './stash.ts';
+
+/** Events of flow `f`'s socket; the caller has checked that the row is in use. */
+export const onEvent = (f: Flow, mask: number): void => {
+  const fd = flows.fd(f);
+  if (fd < 0) return;
+  if (!conn.has(f, conn.SOCK_CONNECTED)) {
+    connecting(f, fd, mask);
+    return;
+  }
+  if ((mask & io.EPOLLERR) !== 0) {
+    const errno = io.native.socketError(fd);
+    if (errno !== 0) {
+      abort(f);
+      return;
+    }
+  }
+  if ((mask & io.EPOLLRDHUP) !== 0) conn.add(f, conn.SOCK_RDHUP | conn.READABLE);
+  if ((mask & io.EPOLLIN) !== 0) conn.add(f, conn.READABLE);
+  if ((mask & io.EPOLLOUT) !== 0 && stash.bytes(f) > 0) {
+    if (stash.drain(f, fd) < 0) {
+      abort(f);
+      return;
+    }
+    // Room again: the guest's window re-opens with this ACK.
+    conn.add(f, conn.ACK_DUE);
+  }
+  touch(f);
+};
+
+const connecting = (f: Flow, fd: number, mask: number): void => {
+  if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0) {
+    const errno = io.native.socketError(fd);
+    // A socket that is not connecting yet answers HUP without an error: its own event follows.
+    if (errno !== 0) refuse(f, errno);
+    else if ((mask & io.EPOLLOUT) === 0) return;
+  }
+  if (flows.fd(f) < 0 || (mask & io.EPOLLOUT) === 0) return;
+  connected(f);
+  if ((mask & io.EPOLLIN) !== 0) conn.add(f, conn.READABLE);
+  if ((mask & io.EPOLLRDHUP) !== 0) conn.add(f, conn.SOCK_RDHUP | conn.READABLE);
+};

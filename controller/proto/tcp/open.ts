@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Opening: the guest's SYN, the helper's socket, our SYN|ACK; and segments that belong to no connection. */
+import { DROP, drop } from '../../obs/drops.ts';
+import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
+import * as hash from '../../flow/hash.ts';
+import * as io from '../../io/io.ts';
+import * as icmpError from '../../link/icmp-error.ts';
+import * as out from '../../link/out.ts';
+import * as station from '../../link/station.ts';
+import * as connect from '../../rpc/connect.ts';
+import * as checksum from '../../wire/checksum.ts';
+import * as ethernet from '../../wire/ethernet.ts';
+import * as tcp from '../../wire/tcp.ts';
+import * as vnet from '../../wire/vnet.ts';
+import * as conn from './conn.ts';
+import {
+  MSS_DEFAULT_4,
+  MSS_DEFAULT_6,
+  MSS_MIN,
+  OUR_WINDOW_SCALE,
+  PACKET_BYTES_MAX,
+  RTO_INITIAL_MS,
+  WINDOW_SCALE_MAX,
+} from './constants.ts';
+import { abort, closeQuietly } from './close.ts';
+import * as timeout from './timeout.ts';
+import * as toTap from './to-tap.ts';
+
+const SOL_TCP = 6;
+const TCP_NODELAY = 1;
+
+/** A SYN of the guest for which there is no flow. The addresses lie at `ipAt`, the segment at [at, end). */
+export const synFromTap = (ipAt: number, at: number, v4: boolean): void => {
+  const f = flows.alloc(flows.FLOW_TCP);
+  if (f < 0) {
+    drop(DROP['flow-table-full']);
+    resetReply(ipAt, at, at + tcp.headerBytes(io.view, at), v4);
+    return;
+  }
+  flows.setTuple(f, v4, ipAt, tcp.srcPort(io.view, at), tcp.dstPort(io.view, at));
+  hash.insert(f);
+  conn.reset(f);
+  tcp.parseOptions(io.view, at, at + tcp.headerBytes(io.view, at));
+  const offered = tcp.mss() || (v4 ? MSS_DEFAULT_4 : MSS_DEFAULT_6);
+  const most = PACKET_BYTES_MAX - (v4 ? 40 : 60);
+  conn.setMss(f, Math.min(Math.max(offered, MSS_MIN), toTap.ourMss(f), most));
+  const scale = tcp.windowScale();
+  if (scale >= 0) conn.setScales(f, Math.min(scale, WINDOW_SCALE_MAX), OUR_WINDOW_SCALE);
+  else conn.setScales(f, 0, 0);
+  // The window of a SYN is not scaled (RFC 7323 §2.2).
+  conn.setWndFromTap(f, tcp.window(io.view, at));
+  conn.setSeqFromTap(f, (tcp.seq(io.view, at) + 1) | 0);
+  conn.setEdgeToTap(f, conn.seqFromTap(f));
+  const isn = initialSequence(f);
+  conn.setAckFromTap(f, isn);
+  conn.setSeqToTap(f, (isn + 1) | 0);
+  conn.setSeqMaxToTap(f, (isn + 1) | 0);
+  conn.setRtoMs(f, RTO_INITIAL_MS);
+  conn.setPseudo(f, pseudoHeader(f));
+  connect.request(f, 'tcp');
+};
+
+/** RFC 6528 §3: a keyed hash of the addresses and ports plus a clock of 4 µs ticks. */
+const initialSequence = (f: Flow): number => (hash.publicHash(f) + io.nowMs() * 250) | 0;
+
+const pseudoHeader = (f: Flow): number => {
+  let sum = 6;
+  for (let i = flows.isV4(f) ? 3 : 0; i < 4; i++) {
+    const g = flows.guestWord(f, i);
+    const r = flows.remoteWord(f, i);
+    sum += (g >>> 16) + (g & 0xffff) + (r >>> 16) + (r & 0xffff);
+  }
+  return checksum.fold(sum);
+};
+
+/** The helper handed over the connecting socket of flow `f`. */
+export const onConnected = (f: Flow, fd: number): void => {
+  flows.setFd(f, fd);
+  io.native.setsockopt(fd, SOL_TCP, TCP_NODELAY, 1);
+  if (io.native.setsockopt(fd, toTap.SOL_SOCKET, toTap.SO_PEEK_OFF, 0) === 0) conn.add(f, conn.PEEK_OFFSET);
+  const events = io.EPOLLIN | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
+  const r = io.native.watch(fd, events, flows.ref(f));
+  if (r < 0) abort(f);
+};
+
+/** The helper could not make the socket, or its connect(2) failed at once. */
+export const onFailed = (f: Flow, errno: number): void => refuse(f, errno);
+
+const ECONNREFUSED = 111;
+const EHOSTUNREACH = 113;
+const ENETUNREACH = 101;
+const EACCES = 13;
+const EPERM = 1;
+const ECONNRESET = 104;
+
+/** The connection could not be made: tell the guest what a router or the peer would have told it. */
+export const refuse = (f: Flow, errno: number): void => {
+  if (errno === EHOSTUNREACH) icmpError.forSyn(f, icmpError.HOST_UNREACHABLE, conn.seqFromTap(f));
+  else if (errno === ENETUNREACH) icmpError.forSyn(f, icmpError.NET_UNREACHABLE, conn.seqFromTap(f));
+  else if (errno === EACCES || errno === EPERM) icmpError.forSyn(f, icmpError.PROHIBITED, conn.seqFromTap(f));
+  // A timed-out connect stays silent: the guest has been retrying and gives up in its own time.
+  else if (errno === ECONNREFUSED || errno === ECONNRESET || errno !== 110) {
+    // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN.
+    toTap.flagSegment(f, 0, tcp.RST | tcp.ACK);
+  }
+  closeQuietly(f);
+};
+
+/** connect(2) finished well. */
+export const connected = (f: Flow): void => {
+  conn.add(f, conn.SOCK_CONNECTED);
+  conn.setProgressMs(f, io.nowMs() | 0);
+  toTap.sendSynAck(f);
+  timeout.armRetransmission(f);
+};
+
+/**
+ * RFC 9293 §3.10.7.1: a segment for no connection is answered by a reset that its sender will believe; a reset never is.
+ * `end` is the end of the segment.
+ */
+export const resetReply = (ipAt: number, at: number, end: number, v4: boolean): void => {
+  const v = io.view;
+  const flags = tcp.flags(v, at);
+  if ((flags & tcp.RST) !== 0) return;
+  const l4 = v4 ? 34 : 54;
+  const frame = out.reserve(l4 + tcp.HEADER_BYTES);
+  let seq = 0;
+  let ack = 0;
+  let reply = tcp.RST;
+  if ((flags & tcp.ACK) !== 0) {
+    seq = tcp.ack(v, at);
+  } else {
+    const length = end - at - tcp.headerBytes(v, at) + ((flags & tcp.SYN) !== 0 ? 1 : 0) + ((flags & tcp.FIN) !== 0 ? 1 : 0);
+    ack = (tcp.seq(v, at) + length) | 0;
+    reply = tcp.RST | tcp.ACK;
+  }
+  const to = frame + l4;
+  if (v4) {
+    station.ethernet(v, frame, ethernet.IPV4);
+    station.ipv4Header(v, frame + 14, 40, 6, v.getInt32(ipAt + 16), v.getInt32(ipAt + 12), 64, 0);
+  } else {
+    const d = ipAt + 24;
+    const s = ipAt + 8;
+    station.ethernet(v, frame, ethernet.IPV6);
+    station.ipv6Header(
+      v,
+      frame + 14,
+      20,
+      6,
+      v.getInt32(d),
+      v.getInt32(d + 4),
+      v.getInt32(d + 8),
+      v.getInt32(d + 12),
+      v.getInt32(s),
+      v.getInt32(s + 4),
+      v.getInt32(s + 8),
+      v.getInt32(s + 12),
+      64,
+      0,
+      0,
+    );
+  }
+  toTap.writeHeader(to, tcp.dstPort(v, at), tcp.srcPort(v, at), seq, ack, tcp.HEADER_BYTES, reply, 0);
+  let pseudo = 6 + tcp.HEADER_BYTES;
+  const addresses = frame + 14 + (v4 ? 12 : 8);
+  for (let i = 0; i < (v4 ? 8 : 32); i += 2) pseudo += v.getUint16(addresses + i);
+  tcp.setChecksum(v, to, ~io.native.checksum(to, tcp.HEADER_BYTES, checksum.fold(pseudo)) & 0xffff);
+  vnet.clear(v, frame - vnet.HEADER_BYTES);
+  out.commit(l4 + tcp.HEADER_BYTES);
+};

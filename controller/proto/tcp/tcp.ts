@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * TCP between the guest and sockets: theory of operation.
+ *
+ * Goals: the guest talks to the host's own TCP as if it were the peer's; nothing is copied that need not be; no second
+ * stack (no congestion control, no reassembly, no receive queue of ours). Each guest connection is one socket, made and
+ * connected by the helper.
+ *
+ * From tap: segments of one batch that are in order are gathered and written by one writev; what the socket took (or
+ * the stash, see stash.ts) is acknowledged once at the end of the batch. Segments that leave a gap are dropped and
+ * answered by a duplicate ACK at once, so that the guest retransmits (RFC 5681 §4.2).
+ * To tap: see to-tap.ts. The guest's acknowledgements discard bytes from the socket's queue.
+ *
+ * Life of a flow (bits of conn.ts; every bit is set once and in this order per line):
+ *   guest's SYN → row, request to the helper → SOCK_CONNECTED (SYN|ACK sent) → ESTABLISHED (its ACK came)
+ *   guest's FIN → TAP_FIN_RCVD → SOCK_FIN_SENT (stash empty, shutdown)
+ *   end of file → SOCK_FIN_RCVD → TAP_FIN_SENT → TAP_FIN_ACKED
+ *   both lines done → socket closed, row released. RST or a socket error ends it at any point, on both sides.
+ *
+ * Timers: one per flow, armed lazily (an expiry looks at progressMs and re-arms for what is left): SYN|ACK and data
+ * retransmission with back-off (RFC 6298), window probes, and idle expiry (RFC 5382).
+ *
+ * A turn: fromTap for each segment of a batch, onEvent for each socket event, then endBatch, which does per touched
+ * flow what is worth doing once: write, discard, send, acknowledge, close.
+ */
+import * as flows from '../../flow/table.ts';
+import * as connect from '../../rpc/connect.ts';
+import * as open from './open.ts';
+import * as toTap from './to-tap.ts';
+
+export { hasReady } from './close.ts';
+export { endBatch, serveReady } from './finish.ts';
+export { onEvent } from './from-sock.ts';
+export { fromTap } from './from-tap.ts';
+export { onTimer } from './timeout.ts';
+
+export interface TcpOptions {
+  /** The tap takes TSO superframes. */
+  readonly tso: boolean;
+  /** MTU of the namespace's interface, for the MSS we announce. */
+  readonly linkMtu: number;
+}
+
+/** Once, before the first frame. */
+export const configure = (options: TcpOptions): void => {
+  toTap.configure(options.tso, options.linkMtu);
+  connect.register(flows.FLOW_TCP, open.onConnected, open.onFailed);
+};

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The one timer of a flow. It is armed when there is something to wait for and looks, when it goes off, at what time
+ * has really passed: nothing is re-armed per packet.
+ */
+import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
+import * as wheel from '../../flow/wheel.ts';
+import * as io from '../../io/io.ts';
+import * as tcp from '../../wire/tcp.ts';
+import * as conn from './conn.ts';
+import {
+  DATA_RETRIES_MAX,
+  IDLE_CLOSING_MS,
+  IDLE_ESTABLISHED_MS,
+  RTO_MAX_MS,
+  RTO_MIN_MS,
+  SYN_ACK_RETRIES_MAX,
+} from './constants.ts';
+import { abort, touch } from './close.ts';
+import * as toTap from './to-tap.ts';
+
+const now = (): number => io.nowMs() | 0;
+
+/** Begins to wait for the guest's acknowledgement of a SYN|ACK. */
+export const armRetransmission = (f: Flow): void => {
+  conn.setProgressMs(f, now());
+  wheel.arm(f, io.nowMs() + conn.rtoMs(f));
+};
+
+/** Data or a FIN went out, or waits for the guest's window. */
+export const sent = (f: Flow): void => {
+  if (wheel.isArmed(f) && !conn.has(f, conn.IDLE_TIMER)) return;
+  if (conn.inFlight(f) === 0 && !conn.has(f, conn.READABLE)) return;
+  conn.clear(f, conn.IDLE_TIMER);
+  conn.setRtoMs(f, RTO_MIN_MS);
+  armRetransmission(f);
+};
+
+/** The guest acknowledged something new (RFC 6298 §5.3). */
+export const progress = (f: Flow): void => {
+  conn.setProgressMs(f, now());
+  conn.setRtoMs(f, RTO_MIN_MS);
+};
+
+/** The flow's timer went off. */
+export const onTimer = (f: Flow): void => {
+  if (flows.fd(f) < 0) return;
+  if (!conn.has(f, conn.SOCK_CONNECTED)) return;
+  const waited = (now() - conn.progressMs(f)) | 0;
+  if (!conn.has(f, conn.ESTABLISHED)) {
+    retry(f, waited, SYN_ACK_RETRIES_MAX);
+    return;
+  }
+  const waiting = conn.inFlight(f) > 0 || (conn.has(f, conn.READABLE) && !conn.has(f, conn.READY));
+  if (waiting) retry(f, waited, DATA_RETRIES_MAX);
+  else idle(f, (now() - flows.lastActive(f)) | 0);
+};
+
+const retry = (f: Flow, waited: number, retriesMax: number): void => {
+  const rto = conn.rtoMs(f);
+  if (waited < rto) {
+    wheel.arm(f, io.nowMs() + rto - waited);
+    return;
+  }
+  const n = conn.retries(f);
+  if (n >= retriesMax) {
+    // RFC 9293 §3.8.3 R2: the guest does not answer any more.
+    abort(f);
+    return;
+  }
+  conn.setRetries(f, n + 1);
+  // RFC 6298 §5.5. The wait begins anew with what is sent now.
+  const next = Math.min(rto * 2, RTO_MAX_MS);
+  conn.setRtoMs(f, next);
+  conn.setProgressMs(f, now());
+  wheel.arm(f, io.nowMs() + next);
+  if (!conn.has(f, conn.ESTABLISHED)) {
+    toTap.sendSynAck(f);
+  } else if (conn.inFlight(f) > 0 && conn.wndFromTap(f) > 0) {
+    toTap.rewind(f);
+    touch(f);
+  } else {
+    // The guest's window is closed: a segment before the window makes it say what it is now (RFC 9293 §3.8.6.1). An
+    // answer counts as life (see acknowledgement()), so that a guest may stay closed as long as it answers.
+    toTap.flagSegment(f, (conn.ackFromTap(f) - 1) | 0, tcp.ACK);
+  }
+};
+
+const idle = (f: Flow, waited: number): void => {
+  const limit = conn.has(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED) ? IDLE_CLOSING_MS : IDLE_ESTABLISHED_MS;
+  if (waited >= limit) {
+    abort(f);
+    return;
+  }
+  conn.add(f, conn.IDLE_TIMER);
+  wheel.arm(f, io.nowMs() + limit - waited);
+};
