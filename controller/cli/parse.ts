@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Command line → {@link Settings}: the options applied in order, then what can only be judged when all are known. */
+import { UsageError } from './errors.ts';
+import { getopt, type Parsed } from './getopt.ts';
+import { defaultSettings, type RawSettings, type Settings } from './settings.ts';
+
+/** The kernel's PID_MAX_LIMIT is far below; what must fit is a pid_t. */
+const PID_MAX = 0x7fff_ffff;
+
+const checkTogether = ({ options }: Parsed): void => {
+  const given = new Set<string>(options.map(({ name }) => name));
+  for (const { name, row } of options) {
+    const other = row.conflicts.find((conflicting) => given.has(conflicting));
+    if (other !== undefined) throw new UsageError('conflict', `Both --${name} and --${other} given`);
+    if (row.needs !== null && !given.has(row.needs)) throw new UsageError('conflict', `--${name} needs --${row.needs}`);
+  }
+};
+
+const checkOperands = (raw: RawSettings, operands: readonly string[]): void => {
+  const [first] = operands;
+  if (first === undefined) return;
+  if (raw.netns !== null) throw new UsageError('conflict', 'Both --netns and PID or command given');
+  if (operands.length === 1 && /^[0-9]+$/.test(first) && Number(first) > PID_MAX) {
+    throw new UsageError('invalid-value', `Invalid PID ${first}`);
+  }
+};
+
+const checkMask = (raw: RawSettings): void => {
+  if (raw.netmask === null) return;
+  const redundant = raw.addresses.find(({ family, prefix }) => family === 4 && prefix !== null);
+  if (redundant === undefined) return;
+  const text = `${redundant.address}/${redundant.prefix}`;
+  throw new UsageError('conflict', `Redundant prefix length specification: --netmask and --address ${text}`);
+};
+
+/** What each family-specific option asked for, as [what to call it, value or null]. */
+const asked = (raw: RawSettings, family: 4 | 6): readonly (readonly [string, string | null])[] => [
+  ['Address', raw.addresses.find((given) => given.family === family)?.address ?? null],
+  ['Gateway', family === 4 ? raw.gateway4 : raw.gateway6],
+  ['Outbound address', family === 4 ? raw.outbound4 : raw.outbound6],
+  ['Outbound interface', family === 4 ? raw.outboundInterface4 : raw.outboundInterface6],
+  ['Netmask', family === 4 && raw.netmask !== null ? String(raw.netmask) : null],
+];
+
+/** An option for an IP version that is switched off would otherwise silently do nothing. */
+const checkFamily = (raw: RawSettings): void => {
+  if (raw.family === 'both') return;
+  const off = raw.family === 4 ? 6 : 4;
+  const wrong = asked(raw, off).find(([, value]) => value !== null);
+  if (wrong !== undefined)
+    throw new UsageError('conflict', `${wrong[0]} ${wrong[1]} given, but IPv${off} is not enabled`);
+};
+
+const freeze = (raw: RawSettings, operands: readonly string[]): Settings => {
+  const settings = { ...raw, operands };
+  for (const value of Object.values(settings)) if (typeof value === 'object') Object.freeze(value);
+  return Object.freeze(settings);
+};
+
+/**
+ * Reads the arguments, without the program's name. Later options override earlier ones; -a, -D and -S accumulate.
+ * Throws {@link UsageError} for the first thing that is wrong; nothing has been touched by then.
+ */
+export const parseCommandLine = (args: readonly string[]): Settings => {
+  const parsed = getopt(args);
+  const raw = defaultSettings();
+  for (const { row, value, spelling } of parsed.options) row.apply(raw, value, spelling);
+  checkTogether(parsed);
+  checkOperands(raw, parsed.operands);
+  checkMask(raw);
+  checkFamily(raw);
+  return freeze(raw, parsed.operands);
+};

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * The controller's side of a helper channel during set-up: JSON-RPC 2.0 by json-rpc-2.0, checked against shared/rpc on both
+ * edges, one datagram out and one back, blocking. Nothing else runs at that time; once frames flow, rpc/connect.ts reads the
+ * host channel instead.
+ *
+ * The helper is trusted more than the guest, but its replies are checked all the same: a descriptor too many or a result of
+ * another shape means that helper and bundle do not belong together.
+ */
+import { constants } from 'node:os';
+import { JSONRPCClient, type JSONRPCResponse } from 'json-rpc-2.0';
+import { z } from 'zod';
+import {
+  BATCH_MAX,
+  errorData,
+  MESSAGE_BYTES_MAX,
+  METHODS,
+  type MethodName,
+  type Params,
+  type Result,
+} from '../../shared/rpc/methods.ts';
+import * as io from '../io/io.ts';
+
+/** Code of errors that are not the helper's answer: channel closed, reply malformed. */
+export const CHANNEL_ERROR = -1;
+
+/** The helper refused or failed at a request, or is gone. `errno` is 0 when no system call failed. */
+export class HelperError extends Error {
+  /** JSON-RPC code (`RPC_ERRORS`), or {@link CHANNEL_ERROR}. */
+  readonly code: number;
+  readonly errno: number;
+  constructor(message: string, code: number, errno = 0) {
+    super(message);
+    this.name = 'HelperError';
+    this.code = code;
+    this.errno = errno;
+  }
+}
+
+/** One request of a batch. */
+export type Call = { readonly [M in MethodName]: { readonly method: M; readonly params: Params<M> } }[MethodName];
+/** Results in the order of the calls, `fd` being a descriptor number of this process. */
+export type Results<C extends readonly Call[]> = { [I in keyof C]: Result<C[I]['method']> };
+
+const response = z.union([
+  z.strictObject({ jsonrpc: z.literal('2.0'), id: z.int(), result: z.record(z.string(), z.unknown()) }),
+  z.strictObject({
+    jsonrpc: z.literal('2.0'),
+    // null: the helper could not read the request's id.
+    id: z.int().nullable(),
+    error: z.strictObject({ code: z.int(), message: z.string(), data: errorData.optional() }),
+  }),
+]);
+const reply = z.union([response, z.array(response).min(1).max(BATCH_MAX)]);
+
+/** One datagram back, with its descriptors. */
+interface Received {
+  readonly responses: readonly JSONRPCResponse[];
+  readonly fds: readonly number[];
+}
+
+const closeAll = (fds: Iterable<number>): void => {
+  for (const fd of fds) io.native.close(fd);
+};
+
+const parseReply = (text: string): readonly JSONRPCResponse[] => {
+  const parsed = reply.parse(JSON.parse(text));
+  return (Array.isArray(parsed) ? parsed : [parsed]) as JSONRPCResponse[];
+};
+
+/** Replaces the indices of descriptors in the results by the descriptors, each used exactly once. Throws if that does not come out even. */
+const placeDescriptors = (results: readonly unknown[], fds: readonly number[]): void => {
+  const unused = new Set(fds);
+  for (const result of results) {
+    const holder = result as { fd?: number };
+    if (typeof holder.fd !== 'number') continue;
+    const fd = fds[holder.fd];
+    if (fd === undefined || !unused.delete(fd)) throw new Error(`descriptor ${holder.fd} of ${fds.length} is missing`);
+    holder.fd = fd;
+  }
+  if (unused.size > 0) throw new Error(`${unused.size} descriptors more than results that name one`);
+};
+
+/** The requests of one kind of channel, `host` or `netns`, in strict turn: one is outstanding at most. */
+export class HelperClient {
+  readonly #channel: number;
+  readonly #rpc: JSONRPCClient;
+  #received: Received = { responses: [], fds: [] };
+
+  /** `channel`: descriptor of the SOCK_SEQPACKET socket; it stays open. */
+  constructor(channel: number) {
+    this.#channel = channel;
+    this.#rpc = new JSONRPCClient((payload) => {
+      this.#exchange(JSON.stringify(payload), [payload].flat().map(({ id }) => id));
+      this.#rpc.receive([...this.#received.responses]);
+    });
+  }
+
+  /** Throws {@link HelperError}; a request that breaks the contract is a ZodError and was not sent. */
+  async call<M extends MethodName>(method: M, params: Params<M>): Promise<Result<M>> {
+    const [result] = await this.callBatch([{ method, params }] as unknown as readonly [Call]);
+    return result as Result<M>;
+  }
+
+  /**
+   * Several requests as one message. If one of them fails, the descriptors of the others are closed and the first error is
+   * thrown: set-up does not go on with half of what it asked for.
+   */
+  async callBatch<const C extends readonly Call[]>(calls: C): Promise<Results<C>> {
+    if (calls.length === 0 || calls.length > BATCH_MAX)
+      throw new RangeError(`1 to ${BATCH_MAX} calls, not ${calls.length}`);
+    const requests = calls.map(({ method, params }, i) => ({
+      jsonrpc: '2.0' as const,
+      id: i,
+      method,
+      params: METHODS[method].params.parse(params) as Record<string, unknown>,
+    }));
+    this.#received = { responses: [], fds: [] };
+    const [only] = requests;
+    const responses = await (requests.length === 1 && only !== undefined
+      ? this.#rpc.requestAdvanced(only).then((one) => [one])
+      : this.#rpc.requestAdvanced(requests));
+    return this.#settle(calls, responses) as Results<C>;
+  }
+
+  #settle(calls: readonly Call[], responses: readonly JSONRPCResponse[]): readonly unknown[] {
+    const { fds } = this.#received;
+    const failed = responses.find(({ error }) => error !== undefined && error !== null);
+    if (failed?.error) {
+      closeAll(fds);
+      const { code, message, data } = failed.error;
+      throw new HelperError(
+        message,
+        code === 0 ? CHANNEL_ERROR : code,
+        data === undefined ? 0 : errorData.parse(data).errno,
+      );
+    }
+    try {
+      const results = calls.map(({ method }, i) => METHODS[method].result.parse(responses[i]?.result));
+      placeDescriptors(results, fds);
+      return results;
+    } catch (error) {
+      closeAll(fds);
+      throw new HelperError(
+        `the helper's reply is not the one agreed upon: ${(error as Error).message}`,
+        CHANNEL_ERROR,
+      );
+    }
+  }
+
+  /** Sends one datagram and waits for one. An error thrown here becomes the error of every request in it. */
+  #exchange(text: string, ids: readonly unknown[]): void {
+    const at = io.SCRATCH_AT;
+    const bytes = Buffer.from(text);
+    if (bytes.length > MESSAGE_BYTES_MAX)
+      throw new Error(`request of ${bytes.length} bytes, at most ${MESSAGE_BYTES_MAX}`);
+    io.mem.set(bytes, at);
+    const sent = io.native.channelSend(this.#channel, at, bytes.length);
+    if (sent === -constants.errno.EPIPE || sent === -constants.errno.ECONNRESET) throw new Error('helper is gone');
+    if (sent !== bytes.length) throw new Error(`Couldn't send to the helper: errno ${-sent}`);
+    const length = io.native.channelRecv(this.#channel, at, MESSAGE_BYTES_MAX, true);
+    if (length === 0 || length === -constants.errno.ECONNRESET) throw new Error('helper is gone');
+    if (length < 0) throw new Error(`Couldn't receive from the helper: errno ${-length}`);
+    const count = io.col[io.COL.FD_COUNT] as number;
+    const fds = Array.from(io.col.subarray(io.COL.FD, io.COL.FD + count));
+    this.#received = { responses: [], fds };
+    const reply = Buffer.from(io.mem.subarray(at, at + length)).toString('utf8');
+    const responses = parseReply(reply);
+    // Unanswered, a request would wait for ever: nothing else arrives on this channel.
+    const answered = responses.length === ids.length && responses.every(({ id }, i) => id === ids[i]);
+    if (!answered) throw new Error(responses[0]?.error?.message ?? 'the reply is not for this request');
+    this.#received = { responses, fds };
+  }
+}
