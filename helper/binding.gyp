@@ -38,5 +38,14 @@
       ],
       'ldflags': ['-Wl,-z,relro,-z,now,-z,noexecstack'],
     },
+    {
+      # For tests, never installed: sockets, namespaces and taps as raw descriptors (test/support/testkit.ts).
+      'target_name': 'testkit',
+      'sources': ['addon/testkit.cc', 'addon/checksum.cc'],
+      'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
+      'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_CPP_EXCEPTIONS'],
+      'cflags_cc!': ['-fno-exceptions'],
+      'cflags_cc': ['-std=gnu++17', '-fexceptions', '-O2', '-Wall', '-Wextra', '-Werror'],
+    },
   ],
 }
