@@ -7,6 +7,7 @@
       'target_name': 'helper',
       'product_name': 'pasta',
       'type': 'executable',
+      'dependencies': ['filters'],
       'sources': [
         'src/main.c', 'src/early.c', 'src/launch.c', 'src/netns.c', 'src/command.c', 'src/tap.c', 'src/link.c',
         'src/sock.c', 'src/file.c', 'src/channel.c', 'src/json.c', 'src/rpc.c', 'src/floor.c', 'src/seal.c',
@@ -46,6 +47,46 @@
       'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_CPP_EXCEPTIONS'],
       'cflags_cc!': ['-fno-exceptions'],
       'cflags_cc': ['-std=gnu++17', '-fexceptions', '-O2', '-Wall', '-Wextra', '-Werror'],
+    },
+    {
+      # Outputs are absolute: gyp's makefile takes relative ones for paths below build/, while actions run here.
+      # Annotations -> C++ rules -> libseccomp, on the machine that builds; nothing that runs links libseccomp.
+      'target_name': 'seccomp-compiler',
+      'type': 'executable',
+      'sources': ['../seccomp/compiler.cc'],
+      'include_dirs': ['gen', '../seccomp'],
+      'actions': [
+        {
+          'action_name': 'collect',
+          'inputs': ['../seccomp/collect.mjs', '../seccomp/grammar.mjs', '<!@(node ../seccomp/collect.mjs --list)'],
+          'outputs': ['<(module_root_dir)/gen/annotations.inc', '<(module_root_dir)/gen/annotations.json'],
+          'action': ['node', '../seccomp/collect.mjs'],
+        },
+      ],
+      'cflags_cc': ['-std=gnu++17', '-O1', '-Wall', '-Wextra', '-Werror'],
+      'libraries': ['-lseccomp'],
+    },
+    {
+      'target_name': 'filters',
+      'type': 'none',
+      'dependencies': ['seccomp-compiler'],
+      'actions': [
+        {
+          'action_name': 'compile',
+          'inputs': ['<(PRODUCT_DIR)/seccomp-compiler'],
+          'outputs': ['<(module_root_dir)/gen/seccomp/rules.json'],
+          'action': ['<(PRODUCT_DIR)/seccomp-compiler', 'gen/seccomp'],
+        },
+        {
+          'action_name': 'emit',
+          'inputs': [
+            '../seccomp/emit.mjs', '../seccomp/listings.mjs',
+            '<(module_root_dir)/gen/annotations.json', '<(module_root_dir)/gen/seccomp/rules.json',
+          ],
+          'outputs': ['<(module_root_dir)/gen/filters.h', '<(module_root_dir)/../dist/controller.bpf'],
+          'action': ['node', '../seccomp/emit.mjs'],
+        },
+      ],
     },
   ],
 }

@@ -4,10 +4,13 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
+import { sourceFiles } from '../../seccomp/collect.mjs';
 import { at, writeIfChanged } from './paths.mjs';
 
 const BINDING = at('helper', 'binding.gyp');
+/** The makefile's actions run `node`: this one. */
+const PATH = [dirname(process.execPath), process.env['PATH'] ?? ''].join(delimiter);
 const STAMP = at('helper', 'build', '.configured');
 
 /** Runs a program quietly; throws with everything it wrote when it fails, returns what it wrote to stderr. */
@@ -29,9 +32,7 @@ export const generateOptions = () => {
 
 /** helper/gen/annotations.inc, from the `#syscalls` comments. */
 export const collectAnnotations = () => {
-  const collector = at('seccomp', 'collect.mjs');
-  if (!existsSync(collector)) return { skipped: 'seccomp/collect.mjs is not there' };
-  run(process.execPath, [collector], { cwd: at() });
+  run(process.execPath, [at('seccomp', 'collect.mjs')], { cwd: at() });
   return undefined;
 };
 
@@ -58,7 +59,7 @@ const nodeGyp = (...args) => {
       '--silent',
       ...(prefix ? [`--nodedir=${prefix}`] : []),
     ],
-    { cwd: at('helper'), env },
+    { cwd: at('helper'), env: { ...env, PATH } },
   );
 };
 
@@ -67,6 +68,8 @@ const configurationKey = () =>
   createHash('sha256')
     .update(JSON.stringify([process.version, process.arch, headersBesideNode() ?? null, at()]))
     .update(readFileSync(BINDING))
+    // gyp asks for this list at configuration, as the inputs of the collector.
+    .update(sourceFiles().join('\n'))
     .digest('hex');
 
 export const configureNative = () => {
@@ -82,14 +85,13 @@ export const configureNative = () => {
 
 export const buildNative = ({ partial }) => {
   if (!existsSync(at('helper', 'build', 'Makefile'))) return { skipped: 'it is not configured' };
-  const env = { ...process.env, V: '0' };
   // What node-gyp build would run, without its half second of start-up. -k: one target's error must not keep the others from being built.
   const stderr = run(
     'make',
     ['-s', '-C', 'build', 'BUILDTYPE=Release', `-j${availableParallelism()}`, ...(partial ? ['-k'] : [])],
     {
       cwd: at('helper'),
-      env,
+      env: { ...process.env, PATH },
     },
   );
   if (stderr.trim() !== '') process.stderr.write(stderr);
