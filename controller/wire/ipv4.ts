@@ -11,8 +11,6 @@
  *   |                    Destination Address                        |
  */
 
-export { ICMP, TCP, UDP } from './protocols.ts';
-
 const VERSION_IHL = 0;
 const TOS = 1;
 const TOTAL_LENGTH = 2;

@@ -10,8 +10,6 @@
  *   |                 Destination Address, 16 bytes                 |
  */
 
-export { ICMPV6, TCP, UDP } from './protocols.ts';
-
 const VERSION_CLASS_LABEL = 0;
 const PAYLOAD_LENGTH = 4;
 const NEXT_HEADER = 6;

@@ -84,15 +84,15 @@ let optWindowScale = -1;
 let optSackPermitted = false;
 
 /**
- * Reads the options of the header at `at` (which fits). An option whose length runs over the header ends the walk, and
- * what was read before it counts; an option with the wrong length for its kind is passed over.
+ * Reads the options of the header at `at` (which fits), never beyond `segmentEnd`. An option whose length runs over the
+ * header ends the walk, and what was read before it counts; an option with the wrong length for its kind is passed over.
  */
 export const parseOptions = (v: DataView, at: number, segmentEnd: number): void => {
   optMss = 0;
   optWindowScale = -1;
   optSackPermitted = false;
   const headerEnd = at + headerBytes(v, at);
-  const end = headerEnd < segmentEnd ? headerEnd : segmentEnd;
+  const end = Math.min(headerEnd, segmentEnd);
   let p = at + HEADER_BYTES;
   while (p < end) {
     const kind = v.getUint8(p);
@@ -105,12 +105,12 @@ export const parseOptions = (v: DataView, at: number, segmentEnd: number): void 
     const len = v.getUint8(p + 1);
     if (len < 2 || p + len > end) return;
     if (kind === KIND_MSS && len === MSS_BYTES) optMss = v.getUint16(p + 2);
-    else if (kind === KIND_WINDOW_SCALE && len === WINDOW_SCALE_BYTES) optWindowScale = clampScale(v.getUint8(p + 2));
+    else if (kind === KIND_WINDOW_SCALE && len === WINDOW_SCALE_BYTES)
+      optWindowScale = Math.min(v.getUint8(p + 2), WINDOW_SCALE_MAX);
     else if (kind === KIND_SACK_PERMITTED && len === SACK_PERMITTED_BYTES) optSackPermitted = true;
     p += len;
   }
 };
-const clampScale = (shift: number): number => (shift > WINDOW_SCALE_MAX ? WINDOW_SCALE_MAX : shift);
 
 /** Maximum segment size in bytes; 0: not said (then 536 over IPv4, 1220 over IPv6: RFC 9293 §3.7.1). */
 export const mss = (): number => optMss;

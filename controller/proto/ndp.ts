@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Neighbour discovery towards the guest, as its only router and as the neighbour that has every address (RFC 4861).
+ *
+ * - Neighbour solicitation → advertisement with our MAC for any target but the guest's own.
+ * - Duplicate address detection (source ::, RFC 4862 §5.4) is answered for our own two addresses only: the guest may take
+ *   any other, and answering would take it away from it.
+ * - Router solicitation → router advertisement; an unsolicited one at start and every 200 to 600 s. The whole advertisement
+ *   is made once, in configure(); only addresses and checksum differ.
+ *
+ * The virtio-net header before each frame has been checked (wire/vnet sane()) or cleared before handle() is called.
+ */
+import { parseIpv6 } from '../host/address-text.ts';
+import type { Network } from '../host/network.ts';
+import * as io from '../io/io.ts';
+import * as out from '../link/out.ts';
+import * as station from '../link/station.ts';
+import { DROP, drop } from '../obs/drops.ts';
+import { ipv6MaskWord } from '../wire/addr.ts';
+import * as checksum from '../wire/checksum.ts';
+import * as dnsName from '../wire/dns-name.ts';
+import * as eth from '../wire/ethernet.ts';
+import * as icmpv6 from '../wire/icmpv6.ts';
+import * as ipv6 from '../wire/ipv6.ts';
+import * as ndp from '../wire/ndp.ts';
+import { ICMPV6 } from '../wire/protocols.ts';
+import * as vnet from '../wire/vnet.ts';
+
+// Specification.
+/** No fragmentation on this link may be needed (RFC 8200 §5). */
+const PACKET_BYTES_MAX = 1280;
+/** Largest of the field; RFC 8319 §4 lifts the limit of 9000 s. */
+const ROUTER_LIFETIME_S = 65_535;
+/** IANA's recommended default (RFC 1700), and what hosts use by themselves. */
+const CURRENT_HOP_LIMIT = 64;
+/** ff02::1, and its Ethernet group (RFC 2464 §7). */
+const ALL_NODES_0 = 0xff020000 | 0;
+const ALL_NODES_3 = 1;
+const GROUP_MAC_HIGH = 0x3333;
+
+// Implementation.
+/** Between unsolicited advertisements: RFC 4861 §6.2.1's default for the longest, one third of it for the shortest. */
+const ADVERTISE_MIN_MS = 200_000;
+const ADVERTISE_MAX_MS = 600_000;
+
+const L3 = eth.HEADER_BYTES;
+const L4 = L3 + ipv6.HEADER_BYTES;
+const NA_BYTES = ndp.NEIGHBOUR_BYTES + ndp.LINK_LAYER_BYTES;
+
+/** The router advertisement from its ICMPv6 header on, checksum 0; empty: router advertisements are off. */
+let advertisement = new Uint8Array(0);
+let nextMs = 0;
+
+/** Makes the advertisement. Throws RangeError for text that is no address. */
+export const configure = (network: Network): void => {
+  const on = network.v6 !== null && network.enable.ndp && network.enable.ra;
+  advertisement = on ? build(network, network.v6) : new Uint8Array(0);
+  nextMs = 0;
+};
+
+const build = (network: Network, v6: NonNullable<Network['v6']>): Uint8Array<ArrayBuffer> => {
+  const bytes = new Uint8Array(PACKET_BYTES_MAX - ipv6.HEADER_BYTES);
+  const v = new DataView(bytes.buffer);
+  const managed = network.enable.dhcpv6 && v6.addresses.length > 0;
+  icmpv6.setType(v, 0, icmpv6.ROUTER_ADVERTISEMENT);
+  ndp.setAdvertisement(v, 0, CURRENT_HOP_LIMIT, managed ? ndp.RA_MANAGED : 0, ROUTER_LIFETIME_S);
+  let p = ndp.RA_BYTES;
+  p = ndp.putLinkLayer(v, p, ndp.SOURCE_LINK_LAYER, station.ourMacHigh(), station.ourMacLow());
+  // A smaller one is no IPv6 link, and hosts ignore it (RFC 4861 §4.6.4).
+  if (network.mtu >= PACKET_BYTES_MAX) p = ndp.putMtu(v, p, network.mtu);
+  const first = v6.addresses[0];
+  if (first !== undefined) p = putPrefix(v, p, first.address);
+  if (network.tellDns) p = putResolvers(v, p, v6.dns);
+  if (network.tellSearch) p = putSearch(v, p, network.search);
+  return bytes.slice(0, p);
+};
+
+const putPrefix = (v: DataView, p: number, address: string): number => {
+  const words = parseIpv6(address);
+  const [w0, w1] = [words[0] & ipv6MaskWord(64, 0), words[1] & ipv6MaskWord(64, 1)];
+  return ndp.putPrefix64(v, p, ndp.PREFIX_ON_LINK | ndp.PREFIX_AUTONOMOUS, w0, w1);
+};
+/** As many resolvers as there is room for. */
+const putResolvers = (v: DataView, p: number, dns: readonly string[]): number => {
+  const room = Math.floor((v.byteLength - p - 8) / ipv6.ADDRESS_BYTES);
+  const words = dns.slice(0, room).flatMap((address) => parseIpv6(address));
+  return words.length === 0 ? p : ndp.putRdnss(v, p, Int32Array.from(words));
+};
+/** As many search domains as there is room for. */
+const putSearch = (v: DataView, p: number, search: readonly string[]): number => {
+  let names = dnsName.encodeList(search);
+  for (let n = search.length - 1; ndp.dnsslBytes(names.length) > v.byteLength - p; n--) {
+    names = dnsName.encodeList(search.slice(0, n));
+  }
+  return names.length === 0 ? p : ndp.putDnssl(v, p, names);
+};
+
+/** Handles types 133 to 137: `at` is the IPv6 header of the frame at `frameAt`, `icmpAt` the ICMPv6 header (8 bytes of it fit), `end` the packet's end. */
+export const handle = (frameAt: number, at: number, icmpAt: number, end: number): void => {
+  const v = io.view;
+  // RFC 4861 §6.1, §7.1: what was forwarded, or is not exactly a message, is not answered.
+  if (ipv6.hopLimit(v, at) !== ndp.HOP_LIMIT || icmpv6.code(v, icmpAt) !== 0) return drop(DROP['ndp-malformed']);
+  if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumGood(at, icmpAt, end)) {
+    return drop(DROP['icmp-checksum']);
+  }
+  switch (icmpv6.type(v, icmpAt)) {
+    case icmpv6.ROUTER_SOLICITATION:
+      return routerSolicitation(at, icmpAt, end);
+    case icmpv6.NEIGHBOUR_SOLICITATION:
+      return neighbourSolicitation(at, icmpAt, end);
+    default:
+      // We solicit nothing and take no other router's word: advertisements and redirects tell us nothing.
+      return;
+  }
+};
+
+const checksumGood = (at: number, icmpAt: number, end: number): boolean => {
+  const pseudo = checksum.pseudo6(io.view, at + ipv6.SRC, ICMPV6, end - icmpAt);
+  return io.native.checksum(icmpAt, end - icmpAt, pseudo) === 0xffff;
+};
+
+const isFromUnspecified = (at: number): boolean => {
+  const v = io.view;
+  return ipv6.isUnspecified(
+    ipv6.srcWord(v, at, 0),
+    ipv6.srcWord(v, at, 1),
+    ipv6.srcWord(v, at, 2),
+    ipv6.srcWord(v, at, 3),
+  );
+};
+/** A sender without an address has no business with a source link-layer option (RFC 4861 §6.1.1, §7.1.1). */
+const hasSourceOption = (optionsAt: number, end: number): boolean =>
+  ndp.findOption(io.view, optionsAt, end, ndp.SOURCE_LINK_LAYER) >= 0;
+
+const routerSolicitation = (at: number, icmpAt: number, end: number): void => {
+  const v = io.view;
+  if (!ndp.routerSolicitationFits(v, icmpAt, end)) return drop(DROP['ndp-malformed']);
+  const unspecified = isFromUnspecified(at);
+  if (unspecified && hasSourceOption(icmpAt + ndp.RS_BYTES, end)) return drop(DROP['ndp-malformed']);
+  if (advertisement.length === 0) return drop(DROP.disabled);
+  if (unspecified) return advertise(ALL_NODES_0, 0, 0, ALL_NODES_3);
+  advertise(ipv6.srcWord(v, at, 0), ipv6.srcWord(v, at, 1), ipv6.srcWord(v, at, 2), ipv6.srcWord(v, at, 3));
+};
+
+const neighbourSolicitation = (at: number, icmpAt: number, end: number): void => {
+  const v = io.view;
+  if (!ndp.solicitationFits(v, icmpAt, end)) return drop(DROP['ndp-malformed']);
+  const t0 = ndp.targetWord(v, icmpAt, 0);
+  const t1 = ndp.targetWord(v, icmpAt, 1);
+  const t2 = ndp.targetWord(v, icmpAt, 2);
+  const t3 = ndp.targetWord(v, icmpAt, 3);
+  if (ipv6.isMulticast(t0)) return drop(DROP['ndp-malformed']);
+  if (isFromUnspecified(at)) {
+    // RFC 4861 §7.1.1: detection goes to the target's solicited-node group and carries no link-layer address.
+    if (!ipv6.isMulticast(ipv6.dstWord(v, at, 0)) || hasSourceOption(icmpAt + ndp.NEIGHBOUR_BYTES, end)) {
+      return drop(DROP['ndp-malformed']);
+    }
+    if (station.isOurs6(t0, t1, t2, t3)) neighbourAdvertisement(t0, t1, t2, t3, ALL_NODES_0, 0, 0, ALL_NODES_3, 0);
+    return;
+  }
+  if (station.isGuest6(t0, t1, t2, t3) || isSource(at, t0, t1, t2, t3)) return;
+  const d0 = ipv6.srcWord(v, at, 0);
+  const d1 = ipv6.srcWord(v, at, 1);
+  const d2 = ipv6.srcWord(v, at, 2);
+  const d3 = ipv6.srcWord(v, at, 3);
+  neighbourAdvertisement(t0, t1, t2, t3, d0, d1, d2, d3, ndp.NA_SOLICITED);
+};
+
+const isSource = (at: number, w0: number, w1: number, w2: number, w3: number): boolean => {
+  const v = io.view;
+  return (
+    ipv6.srcWord(v, at, 0) === w0 &&
+    ipv6.srcWord(v, at, 1) === w1 &&
+    ipv6.srcWord(v, at, 2) === w2 &&
+    ipv6.srcWord(v, at, 3) === w3
+  );
+};
+
+/** Tells `d` that target `t` is at our MAC. Everything is behind us, so everything is advertised as a router. */
+const neighbourAdvertisement = (
+  t0: number,
+  t1: number,
+  t2: number,
+  t3: number,
+  d0: number,
+  d1: number,
+  d2: number,
+  d3: number,
+  solicited: number,
+): void => {
+  const v = io.view;
+  const at = out.reserve(L4 + NA_BYTES);
+  const message = at + L4;
+  icmpv6.setType(v, message, icmpv6.NEIGHBOUR_ADVERTISEMENT);
+  icmpv6.setCode(v, message, 0);
+  ndp.setNaFlags(v, message, ndp.NA_ROUTER | solicited | ndp.NA_OVERRIDE);
+  ndp.setTarget(v, message, t0, t1, t2, t3);
+  const option = message + ndp.NEIGHBOUR_BYTES;
+  ndp.putLinkLayer(v, option, ndp.TARGET_LINK_LAYER, station.ourMacHigh(), station.ourMacLow());
+  send(at, NA_BYTES, d0, d1, d2, d3);
+};
+
+const advertise = (d0: number, d1: number, d2: number, d3: number): void => {
+  const at = out.reserve(L4 + advertisement.length);
+  io.mem.set(advertisement, at + L4);
+  send(at, advertisement.length, d0, d1, d2, d3);
+};
+
+/** Completes headers and checksum around the message that lies at `frameAt` + L4, and sends it from our link-local address. */
+const send = (frameAt: number, bytes: number, d0: number, d1: number, d2: number, d3: number): void => {
+  const v = io.view;
+  station.ethernet(v, frameAt, eth.IPV6);
+  if (ipv6.isMulticast(d0)) eth.setDst(v, frameAt, GROUP_MAC_HIGH, d3);
+  const at = frameAt + L3;
+  const s0 = station.ourLinkLocal6Word(0);
+  const s1 = station.ourLinkLocal6Word(1);
+  const s2 = station.ourLinkLocal6Word(2);
+  const s3 = station.ourLinkLocal6Word(3);
+  station.ipv6Header(v, at, bytes, ICMPV6, s0, s1, s2, s3, d0, d1, d2, d3, ndp.HOP_LIMIT, 0, 0);
+  const message = frameAt + L4;
+  icmpv6.setChecksum(v, message, 0);
+  const pseudo = checksum.pseudo6(v, at + ipv6.SRC, ICMPV6, bytes);
+  icmpv6.setChecksum(v, message, checksum.finish(checksum.sum(v, message, bytes, pseudo)));
+  out.commit(L4 + bytes);
+};
+
+/** Sends the unsolicited advertisement when it is due. Call it each turn. */
+export const tick = (nowMs: number): void => {
+  if (advertisement.length === 0 || nowMs < nextMs) return;
+  nextMs = nowMs + ADVERTISE_MIN_MS + Math.random() * (ADVERTISE_MAX_MS - ADVERTISE_MIN_MS);
+  advertise(ALL_NODES_0, 0, 0, ALL_NODES_3);
+};
+/** Milliseconds until tick() has something to do; -1: never. */
+export const nextDelay = (nowMs: number): number => (advertisement.length === 0 ? -1 : Math.max(0, nextMs - nowMs));
