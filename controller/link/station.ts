@@ -8,9 +8,8 @@
  *
  * Words are int32; an IPv6 address is four of them.
  */
-import { parseIpv4, parseIpv6 } from '../host/address-text.ts';
+import { parseIpv4, parseIpv6, parseMac } from '../host/address-text.ts';
 import type { Network } from '../host/network.ts';
-import * as addr from '../wire/addr.ts';
 import * as checksum from '../wire/checksum.ts';
 import * as eth from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
@@ -39,20 +38,14 @@ let assigned6Count = 0;
 
 /** Takes over addresses from the network; forgets everything seen. Throws RangeError for text that is no address. */
 export const configure = (network: Network): void => {
-  const ours = macOf(network.ourMac);
-  const guest = macOf(network.guestMac);
+  const ours = parseMac(network.ourMac);
+  const guest = parseMac(network.guestMac);
   ourHigh = ours.high;
   ourLow = ours.low;
   guestHigh = guest.high;
   guestLow = guest.low;
   configure4(network);
   configure6(network);
-};
-
-const macOf = (text: string): addr.Mac => {
-  const mac = addr.parseMac(text);
-  if (mac === null) throw new RangeError(`not a MAC address: ${text}`);
-  return mac;
 };
 
 const configure4 = (network: Network): void => {

@@ -73,11 +73,16 @@ export const configure = (network: Network): void => {
   address = parseIpv4(v4.addresses[0].address);
   server = parseIpv4(v4.gateway);
   directedBroadcast = address | ~mask;
-  fqdnWire = network.fqdn === null ? new Uint8Array(0) : new Uint8Array(dnsName.encode(network.fqdn) ?? []);
+  fqdnWire = nameBytes(network.fqdn);
   fqdnText = fqdnWire.length === 0 ? fqdnWire : asciiBytes(network.fqdn ?? '');
   options = build(network, v4, mask);
 };
 
+/** Empty for what is no name, or too long for one option. */
+const nameBytes = (name: string | null): Uint8Array<ArrayBuffer> => {
+  const bytes = name === null ? null : dnsName.encode(name);
+  return bytes === null || FQDN_HEADER_BYTES + bytes.length > 255 ? new Uint8Array(0) : new Uint8Array(bytes);
+};
 const asciiBytes = (text: string): Uint8Array<ArrayBuffer> => Uint8Array.from(text, (c) => c.charCodeAt(0) & 0x7f);
 const wordBytes = (words: readonly number[]): Uint8Array<ArrayBuffer> =>
   Uint8Array.from(words.flatMap((w) => [w >>> 24, (w >> 16) & 0xff, (w >> 8) & 0xff, w & 0xff]));
@@ -207,11 +212,11 @@ const putFqdn = (p: number, request: number, end: number): number => {
   const asked = listed || dhcp.optionLength(v, theirs) === 0 ? FQDN_E : v.getUint8(theirs);
   const name = (asked & FQDN_E) !== 0 ? fqdnWire : fqdnText;
   v.setUint8(p, dhcp.CLIENT_FQDN);
-  v.setUint8(p + 1, Math.min(255, FQDN_HEADER_BYTES + name.length));
+  v.setUint8(p + 1, FQDN_HEADER_BYTES + name.length);
   v.setUint8(p + 2, FQDN_N | (asked & FQDN_E) | ((asked & FQDN_S) !== 0 ? FQDN_O : 0));
   v.setUint16(p + 3, FQDN_RCODES);
   io.mem.set(name, p + 2 + FQDN_HEADER_BYTES);
-  return p + 2 + Math.min(255, FQDN_HEADER_BYTES + name.length);
+  return p + 2 + FQDN_HEADER_BYTES + name.length;
 };
 const listsFqdn = (request: number, end: number): boolean => {
   const v = io.view;

@@ -10,7 +10,7 @@
  *
  * The virtio-net header before each frame has been checked (wire/vnet sane()) or cleared before handle() is called.
  */
-import { parseIpv6 } from '../host/address-text.ts';
+import { parseIpv6, parseMac } from '../host/address-text.ts';
 import type { Network } from '../host/network.ts';
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
@@ -64,8 +64,8 @@ const build = (network: Network, v6: NonNullable<Network['v6']>): Uint8Array<Arr
   const managed = network.enable.dhcpv6 && v6.addresses.length > 0;
   icmpv6.setType(v, 0, icmpv6.ROUTER_ADVERTISEMENT);
   ndp.setAdvertisement(v, 0, CURRENT_HOP_LIMIT, managed ? ndp.RA_MANAGED : 0, ROUTER_LIFETIME_S);
-  let p = ndp.RA_BYTES;
-  p = ndp.putLinkLayer(v, p, ndp.SOURCE_LINK_LAYER, station.ourMacHigh(), station.ourMacLow());
+  const mac = parseMac(network.ourMac);
+  let p = ndp.putLinkLayer(v, ndp.RA_BYTES, ndp.SOURCE_LINK_LAYER, mac.high, mac.low);
   // A smaller one is no IPv6 link, and hosts ignore it (RFC 4861 §4.6.4).
   if (network.mtu >= PACKET_BYTES_MAX) p = ndp.putMtu(v, p, network.mtu);
   const first = v6.addresses[0];
