@@ -98,7 +98,7 @@ describe('SipHash-2-4', () => {
     const words = [6, 1, -2, 3, -4, 5, 6, 7, 8, 0x1234_0035];
     sip.hashTuple(6, 1, -2, 3, -4, 5, 6, 7, 8, 0x1234_0035);
     const message = Buffer.alloc(40);
-    words.forEach((w, i) => message.writeInt32LE(w, i * 4));
+    for (const [i, w] of words.entries()) message.writeInt32LE(w, i * 4);
     expect(hex()).toBe(reference(counting(16), message));
   });
 

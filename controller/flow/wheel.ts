@@ -149,8 +149,7 @@ export const nextDelay = (nowMs: number): number => {
   if (armedCount === 0) return -1;
   if (stale) refreshNextDue();
   const whole = Math.floor(nowMs);
-  const delay = ((nextDue - whole) | 0) - (nowMs - whole);
-  return delay > 0 ? delay : 0;
+  return Math.max(((nextDue - whole) | 0) - (nowMs - whole), 0);
 };
 
 /** Serves every slot that is due exactly at `moment`, all levels. */

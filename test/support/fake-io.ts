@@ -5,10 +5,10 @@
  */
 import { randomFillSync } from 'node:crypto';
 import type { Native } from '../../controller/io/native.ts';
-import { ARENA_BYTES, ARENA_HOT_BYTES, COL, COLUMN_INTS, FRAMES_MAX, OUT_MAX } from '../../shared/abi.ts';
+import * as abi from '../../shared/abi.ts';
 
-const arena = new ArrayBuffer(ARENA_BYTES);
-const columns = new ArrayBuffer(COLUMN_INTS * 4);
+const arena = new ArrayBuffer(abi.ARENA_BYTES);
+const columns = new ArrayBuffer(abi.COLUMN_INTS * 4);
 const clockBuffer = new ArrayBuffer(8);
 export const mem = new Uint8Array(arena);
 export const view = new DataView(arena);
@@ -19,17 +19,19 @@ export const setNow = (ms: number): void => {
   clock[0] = ms;
 };
 
-export { COL, FRAMES_MAX, OUT_MAX };
-export const RX_AT = 0;
+export const COL = abi.COL;
+export const FRAMES_MAX = abi.FRAMES_MAX;
+export const OUT_MAX = abi.OUT_MAX;
+export const RX_AT = 64;
 export const RX_END = 6 * 1024 * 1024;
 export const OUT_AT = RX_END;
 export const OUT_END = 14 * 1024 * 1024;
 export const SOCK_AT = OUT_END;
 export const SOCK_END = SOCK_AT + 1024 * 1024;
 export const SCRATCH_AT = SOCK_END;
-export const SCRATCH_END = ARENA_HOT_BYTES;
-export const STASH_AT = ARENA_HOT_BYTES;
-export const STASH_END = ARENA_BYTES;
+export const SCRATCH_END = abi.ARENA_HOT_BYTES;
+export const STASH_AT = abi.ARENA_HOT_BYTES;
+export const STASH_END = abi.ARENA_BYTES;
 export const EPOLLIN = 1;
 export const EPOLLOUT = 4;
 export const EPOLLERR = 8;
@@ -115,7 +117,7 @@ export const reset = (): void => {
 };
 
 const checkRange = (at: number, len: number): void => {
-  if (at < 0 || len < 0 || at + len > ARENA_BYTES) throw new RangeError(`[${at}, +${len}) is outside the arena`);
+  if (at < 0 || len < 0 || at + len > abi.ARENA_BYTES) throw new RangeError(`[${at}, +${len}) is outside the arena`);
 };
 const copy = (at: number, len: number): Buffer => {
   checkRange(at, len);

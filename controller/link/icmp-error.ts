@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * ICMP and ICMPv6 errors to the guest about what it sent: either what the host's error queue reports (a router or the
+ * destination said so), or what a router in our place would say.
+ *
+ * What the host quotes is its own packet, from its own address; the guest must see the packet that it sent. So the
+ * quoted IP header is written anew from the flow's tuple; the caller brings the transport header and what follows.
+ *
+ * Sizes: a v4 error stays within 576 bytes (RFC 1812 §4.3.2.3), a v6 error within 1280 (RFC 4443 §2.4(c)). No error is
+ * sent about a datagram to a multicast or broadcast address (RFC 1122 §3.2.2, RFC 4443 §2.4(e)).
+ */
+import { type Flow, guestPort, guestWord, isV4, remotePort, remoteWord } from '../flow/table.ts';
+import * as io from '../io/io.ts';
+import { DROP, drop } from '../obs/drops.ts';
+import * as checksum from '../wire/checksum.ts';
+import * as eth from '../wire/ethernet.ts';
+import * as icmpv4 from '../wire/icmpv4.ts';
+import * as icmpv6 from '../wire/icmpv6.ts';
+import * as ipv4 from '../wire/ipv4.ts';
+import * as ipv6 from '../wire/ipv6.ts';
+import { ICMP, ICMPV6, TCP } from '../wire/protocols.ts';
+import * as tcp from '../wire/tcp.ts';
+import * as out from './out.ts';
+import * as station from './station.ts';
+
+/** What can be said about a destination, in both families. */
+export const NET_UNREACHABLE = 0;
+export const HOST_UNREACHABLE = 1;
+export const PORT_UNREACHABLE = 2;
+export const PROHIBITED = 3;
+const CODES4 = [
+  icmpv4.NET_UNREACHABLE,
+  icmpv4.HOST_UNREACHABLE,
+  icmpv4.PORT_UNREACHABLE,
+  icmpv4.ADMINISTRATIVELY_PROHIBITED,
+] as const;
+const CODES6 = [
+  icmpv6.NO_ROUTE,
+  icmpv6.ADDRESS_UNREACHABLE,
+  icmpv6.PORT_UNREACHABLE,
+  icmpv6.ADMINISTRATIVELY_PROHIBITED,
+] as const;
+
+/** sock_extended_err.ee_origin, linux/errqueue.h */
+const ORIGIN_LOCAL = 1;
+const ORIGIN_ICMP = 2;
+const ORIGIN_ICMP6 = 3;
+const EMSGSIZE = 90;
+
+const TTL = 255;
+/** Of the quoted header: what the packet had when it was discarded, at a router that found it expired. */
+const QUOTED_TTL = 1;
+const BYTES_MAX_4 = 576;
+const BYTES_MAX_6 = 1280;
+/** Bytes of transport header and data that fit behind the quoted IP header. */
+export const QUOTE_BYTES_MAX_4 = BYTES_MAX_4 - ipv4.HEADER_BYTES - icmpv4.HEADER_BYTES - ipv4.HEADER_BYTES;
+export const QUOTE_BYTES_MAX_6 = BYTES_MAX_6 - ipv6.HEADER_BYTES - icmpv6.HEADER_BYTES - ipv6.HEADER_BYTES;
+
+/** Who says it: an address in four words. */
+const from = new Int32Array(4);
+const fromRemote = (f: Flow): void => {
+  for (let i = 0; i < 4; i++) from[i] = remoteWord(f, i);
+};
+const fromUs = (f: Flow): void => {
+  if (isV4(f)) from[3] = station.our4Word();
+  else for (let i = 0; i < 4; i++) from[i] = station.ourLinkLocal6Word(i);
+};
+
+/** Whether `from` can be the source of a packet to the guest: a router of the host's that answered from its loopback cannot. */
+const credible = (v4: boolean): boolean => {
+  const w3 = from[3] as number;
+  if (v4) {
+    const first = w3 >>> 24;
+    return first !== 0 && first !== 127 && first < 224;
+  }
+  const w0 = from[0] as number;
+  const w1 = from[1] as number;
+  const w2 = from[2] as number;
+  return !ipv6.isMulticast(w0) && !ipv6.isUnspecified(w0, w1, w2, w3) && !ipv6.isLoopback(w0, w1, w2, w3);
+};
+
+const toGroup = (f: Flow): boolean => (isV4(f) ? remoteWord(f, 3) >>> 24 >= 224 : ipv6.isMulticast(remoteWord(f, 0)));
+
+/**
+ * Says that the flow's destination cannot be reached, for the given reason. The transport header of the guest's packet,
+ * and what is to be quoted of its data, lie in the arena at `quoteAt`; more than fits is cut.
+ */
+export const unreachable = (
+  f: Flow,
+  reason: 0 | 1 | 2 | 3,
+  protocol: number,
+  quoteAt: number,
+  quoteBytes: number,
+): void => {
+  // "Port unreachable" is the destination's own word, the rest a router's.
+  if (reason === PORT_UNREACHABLE) fromRemote(f);
+  else fromUs(f);
+  if (isV4(f)) send(f, icmpv4.UNREACHABLE, CODES4[reason], 0, protocol, quoteAt, quoteBytes);
+  else send(f, icmpv6.UNREACHABLE, CODES6[reason], 0, protocol, quoteAt, quoteBytes);
+};
+
+/**
+ * Passes on the error that io.native.recvError() has just described in COL.ERR_*, with the offender's address in the 16
+ * bytes at `offenderAt`. Quoted bytes as for {@link unreachable}. False when it is none that a guest could use.
+ */
+export const relay = (f: Flow, offenderAt: number, protocol: number, quoteAt: number, quoteBytes: number): boolean => {
+  const origin = io.col[io.COL.ERR_ORIGIN] as number;
+  const info = io.col[io.COL.ERR_INFO] as number;
+  const v4 = isV4(f);
+  if (origin === ORIGIN_LOCAL) {
+    // The host's own route has a smaller MTU than the datagram: its gateway would have said so, and we are that.
+    if (io.col[io.COL.ERR_ERRNO] !== EMSGSIZE) return false;
+    fromUs(f);
+    if (v4) send(f, icmpv4.UNREACHABLE, icmpv4.FRAGMENTATION_NEEDED, info, protocol, quoteAt, quoteBytes);
+    else send(f, icmpv6.PACKET_TOO_BIG, 0, info, protocol, quoteAt, quoteBytes);
+    return true;
+  }
+  if (origin !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return false;
+  const type = io.col[io.COL.ERR_TYPE] as number;
+  if (!(v4 ? relayed4(type) : relayed6(type))) return false;
+  for (let i = 0; i < 4; i++) from[i] = io.view.getInt32(offenderAt + i * 4);
+  const code = io.col[io.COL.ERR_CODE] as number;
+  send(f, type, code, restOf(v4, type, code, info), protocol, quoteAt, quoteBytes);
+  return true;
+};
+
+const relayed4 = (type: number): boolean =>
+  type === icmpv4.UNREACHABLE || type === icmpv4.TIME_EXCEEDED || type === icmpv4.PARAMETER_PROBLEM;
+const relayed6 = (type: number): boolean => type >= icmpv6.UNREACHABLE && type <= icmpv6.PARAMETER_PROBLEM;
+/** The word after the checksum: an MTU where there is one. A parameter problem's pointer is about a header the guest never saw: 0. */
+const restOf = (v4: boolean, type: number, code: number, info: number): number => {
+  if (v4) return type === icmpv4.UNREACHABLE && code === icmpv4.FRAGMENTATION_NEEDED ? info & 0xffff : 0;
+  return type === icmpv6.PACKET_TOO_BIG ? info : 0;
+};
+
+/** {@link unreachable} for a TCP connection that could not be made; `synSeq` is the sequence number of the guest's SYN. */
+export const forSyn = (f: Flow, reason: 0 | 1 | 2 | 3, synSeq: number): void => {
+  const v = io.view;
+  const at = io.SCRATCH_AT;
+  io.mem.fill(0, at, at + tcp.HEADER_BYTES);
+  v.setUint16(at, guestPort(f));
+  v.setUint16(at + 2, remotePort(f));
+  v.setInt32(at + 4, synSeq);
+  v.setUint8(at + 12, (tcp.HEADER_BYTES >> 2) << 4);
+  v.setUint8(at + 13, tcp.SYN);
+  unreachable(f, reason, TCP, at, tcp.HEADER_BYTES);
+};
+
+const send = (
+  f: Flow,
+  type: number,
+  code: number,
+  rest: number,
+  protocol: number,
+  quoteAt: number,
+  quoteBytes: number,
+): void => {
+  if (toGroup(f)) {
+    drop(DROP['icmp-type']);
+    return;
+  }
+  const v4 = isV4(f);
+  if (!credible(v4)) fromRemote(f);
+  if (v4) send4(f, type, code, rest, protocol, quoteAt, Math.min(quoteBytes, QUOTE_BYTES_MAX_4));
+  else send6(f, type, code, rest, protocol, quoteAt, Math.min(quoteBytes, QUOTE_BYTES_MAX_6));
+};
+
+const send4 = (
+  f: Flow,
+  type: number,
+  code: number,
+  rest: number,
+  protocol: number,
+  quoteAt: number,
+  quoteBytes: number,
+): void => {
+  const v = io.view;
+  const guest = guestWord(f, 3);
+  const icmpBytes = icmpv4.HEADER_BYTES + ipv4.HEADER_BYTES + quoteBytes;
+  const frame = out.reserve(eth.HEADER_BYTES + ipv4.HEADER_BYTES + icmpBytes);
+  const ip = frame + eth.HEADER_BYTES;
+  const icmp = ip + ipv4.HEADER_BYTES;
+  const quoted = icmp + icmpv4.HEADER_BYTES;
+  station.ethernet(v, frame, eth.IPV4);
+  station.ipv4Header(v, ip, ipv4.HEADER_BYTES + icmpBytes, ICMP, from[3] as number, guest, TTL, 0);
+  icmpv4.setType(v, icmp, type);
+  icmpv4.setCode(v, icmp, code);
+  icmpv4.setChecksum(v, icmp, 0);
+  icmpv4.setRest(v, icmp, rest);
+  const total = ipv4.HEADER_BYTES + quoteBytes;
+  station.ipv4Header(v, quoted, total, protocol, guest, remoteWord(f, 3), QUOTED_TTL, 0);
+  const l4 = quoted + ipv4.HEADER_BYTES;
+  io.mem.copyWithin(l4, quoteAt, quoteAt + quoteBytes);
+  icmpv4.setChecksum(v, icmp, checksum.finish(checksum.sum(v, icmp, icmpBytes, 0)));
+  out.commit(eth.HEADER_BYTES + ipv4.HEADER_BYTES + icmpBytes);
+};
+
+const send6 = (
+  f: Flow,
+  type: number,
+  code: number,
+  rest: number,
+  protocol: number,
+  quoteAt: number,
+  quoteBytes: number,
+): void => {
+  const v = io.view;
+  const g0 = guestWord(f, 0);
+  const g1 = guestWord(f, 1);
+  const g2 = guestWord(f, 2);
+  const g3 = guestWord(f, 3);
+  const icmpBytes = icmpv6.HEADER_BYTES + ipv6.HEADER_BYTES + quoteBytes;
+  const frame = out.reserve(eth.HEADER_BYTES + ipv6.HEADER_BYTES + icmpBytes);
+  const ip = frame + eth.HEADER_BYTES;
+  const icmp = ip + ipv6.HEADER_BYTES;
+  const quoted = icmp + icmpv6.HEADER_BYTES;
+  const [s0, s1, s2, s3] = [from[0] as number, from[1] as number, from[2] as number, from[3] as number];
+  const [r0, r1, r2, r3] = [remoteWord(f, 0), remoteWord(f, 1), remoteWord(f, 2), remoteWord(f, 3)];
+  station.ethernet(v, frame, eth.IPV6);
+  station.ipv6Header(v, ip, icmpBytes, ICMPV6, s0, s1, s2, s3, g0, g1, g2, g3, TTL, 0, 0);
+  icmpv6.setType(v, icmp, type);
+  icmpv6.setCode(v, icmp, code);
+  icmpv6.setChecksum(v, icmp, 0);
+  icmpv6.setRest(v, icmp, rest);
+  station.ipv6Header(v, quoted, quoteBytes, protocol, g0, g1, g2, g3, r0, r1, r2, r3, QUOTED_TTL, 0, 0);
+  const l4 = quoted + ipv6.HEADER_BYTES;
+  io.mem.copyWithin(l4, quoteAt, quoteAt + quoteBytes);
+  const pseudo = checksum.pseudo6(v, ip + ipv6.SRC, ICMPV6, icmpBytes);
+  icmpv6.setChecksum(v, icmp, checksum.finish(checksum.sum(v, icmp, icmpBytes, pseudo)));
+  out.commit(eth.HEADER_BYTES + ipv6.HEADER_BYTES + icmpBytes);
+};
