@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the log says at start: the decisions of the plan that an administrator would otherwise have to guess. */
+import type { Plan } from './plan-schema.ts';
+
+const listed = (items: readonly string[]): string => items.join(', ');
+const cidr = ({ address, prefix }: { address: string; prefix: number }): string => `${address}/${prefix}`;
+
+const outboundLine = ({ outbound }: Plan): string | null => {
+  const parts = [outbound.address4, outbound.address6, outbound.interface4, outbound.interface6].filter(
+    (p) => p !== '',
+  );
+  return parts.length === 0 ? null : `Outbound: ${listed(parts)}`;
+};
+
+const templateLine = ({ templates, network }: Plan): string => {
+  const of = (family: string, name: string | null): string => `${name ?? 'none, local mode'} (${family})`;
+  const parts = [network.v4 && of('IPv4', templates.v4), network.v6 && of('IPv6', templates.v6)];
+  return `Template interface: ${listed(parts.filter((part) => part !== null))}`;
+};
+
+/** One line each, without level or time. */
+export const planSummary = (plan: Plan): readonly string[] => {
+  const { network } = plan;
+  const { v4, v6 } = network;
+  const lines: (string | null)[] = [
+    templateLine(plan),
+    outboundLine(plan),
+    `Namespace interface: ${plan.ifname}, MAC ${network.guestMac}, MTU ${network.mtu === 0 ? 'not told' : network.mtu}`,
+    `Our MAC: ${network.ourMac}`,
+    v4 && `IPv4: ${listed(v4.addresses.map(cidr))}, router ${v4.gateway}${network.enable.dhcp ? ', DHCP' : ''}`,
+    v6 &&
+      `IPv6: ${v6.addresses.length > 0 ? listed(v6.addresses.map(cidr)) : 'link-local only'}, router ${v6.gateway}, ` +
+        `our link-local ${v6.ourLinkLocal}${network.enable.ra ? ', RA' : ''}${network.enable.dhcpv6 ? ', DHCPv6' : ''}`,
+    network.tellDns ? `DNS: ${listed([...(v4?.dns ?? []), ...(v6?.dns ?? [])])}` : null,
+    network.tellSearch && network.search.length > 0 ? `DNS search list: ${listed(network.search)}` : null,
+  ];
+  return lines.filter((line) => line !== null);
+};
