@@ -121,16 +121,15 @@ const packet6 = (eth: number, frameEnd: number): void => {
   const at = eth + ethernet.HEADER_BYTES;
   if (!ipv6.fits(v, at, frameEnd)) return drop(DROP['ip6-malformed']);
   const end = at + ipv6.HEADER_BYTES + ipv6.payloadLength(v, at);
-  if (!ext.walk(v, at + ipv6.HEADER_BYTES, end, ipv6.nextHeader(v, at))) return drop(DROP['ip6-extension']);
-  if (ext.isFragment()) return drop(DROP['ip6-fragment']);
-  const transport = ext.transportAt();
+  const verdict = ext.walk(v, at, end);
+  if (verdict !== ext.OK) return drop(verdict === ext.FRAGMENT ? DROP['ip6-fragment'] : DROP['ip6-extension']);
+  const transport = ext.payloadAt();
   const protocol = ext.protocol();
   if (!vnetSane(eth, end, ethernet.IPV6, protocol, transport)) return;
   const src0 = ipv6.srcWord(v, at, 0);
   if (ipv6.isMulticast(src0)) return drop(DROP['ip-martian']);
   if (protocol === ICMPV6 && icmpv6.fits(v, transport, end)) {
-    const type = icmpv6.type(v, transport);
-    if (type >= icmpv6.ROUTER_SOLICITATION && type <= icmpv6.REDIRECT) {
+    if (icmpv6.isNdp(icmpv6.type(v, transport))) {
       // A host without an address solicits from :: (RFC 4861 §4.1, §4.3).
       return enable.ndp ? ndp.handle(eth, at, transport, end) : drop(DROP.disabled);
     }

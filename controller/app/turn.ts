@@ -52,7 +52,7 @@ export const configure = (e: Edges): void => {
     if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
   };
   watch(e.tapFd, io.EPOLLIN, REF_TAP);
-  watch(e.hostChannel, io.EPOLLIN, REF_HOST);
+  connect.attach(e.hostChannel, REF_HOST);
   watch(e.netnsChannel, io.EPOLLIN, REF_NETNS);
   watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
 };

@@ -58,7 +58,7 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): void => {
   conn.setSeqMaxToTap(f, (isn + 1) | 0);
   conn.setRtoMs(f, RTO_INITIAL_MS);
   conn.setPseudo(f, pseudoHeader(f));
-  connect.request(f, 'tcp');
+  if (!connect.request(f, 'tcp')) refuse(f, ECONNREFUSED);
 };
 
 /** RFC 6528 §3: a keyed hash of the addresses and ports plus a clock of 4 µs ticks. */
@@ -96,9 +96,9 @@ const ECONNRESET = 104;
 
 /** The connection could not be made: tell the guest what a router or the peer would have told it. */
 export const refuse = (f: Flow, errno: number): void => {
-  if (errno === EHOSTUNREACH) icmpError.forSyn(f, icmpError.HOST_UNREACHABLE, conn.seqFromTap(f));
-  else if (errno === ENETUNREACH) icmpError.forSyn(f, icmpError.NET_UNREACHABLE, conn.seqFromTap(f));
-  else if (errno === EACCES || errno === EPERM) icmpError.forSyn(f, icmpError.PROHIBITED, conn.seqFromTap(f));
+  if (errno === EHOSTUNREACH) icmpError.forSyn(f, icmpError.HOST_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
+  else if (errno === ENETUNREACH) icmpError.forSyn(f, icmpError.NET_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
+  else if (errno === EACCES || errno === EPERM) icmpError.forSyn(f, icmpError.PROHIBITED, (conn.seqFromTap(f) - 1) | 0);
   // A timed-out connect stays silent: the guest has been retrying and gives up in its own time.
   else if (errno === ECONNREFUSED || errno === ECONNRESET || errno !== 110) {
     // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN.
