@@ -95,6 +95,7 @@ const readTap = (): void => {
     if (edges.observe !== null) edges.observe(at + edges.vnetBytes, len - edges.vnetBytes);
     demux.frame(at, len, edges.vnetBytes);
   }
+  tcp.flushWrites();
 };
 
 const dispatch = (ref: number, mask: number): void => {

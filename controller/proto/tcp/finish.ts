@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What is done once per flow at the end of a batch: write, send, acknowledge, close. */
+/** What is done once per flow at the end of a turn: send, acknowledge, close. */
 import * as flows from '../../flow/table.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, closeQuietly, finishReady, finishTouched, makeReady } from './close.ts';
 import * as conn from './conn.ts';
-import { flushWrites } from './from-tap.ts';
 import * as stash from './stash.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
 
 /** The batch is over: every touched flow is finished. */
 export const endBatch = (): void => {
-  flushWrites();
   finishTouched(finish);
 };
 /** One more burst for each flow that used up its last one. */

@@ -23,7 +23,8 @@ import * as toTap from './to-tap.ts';
 
 const EAGAIN = 11;
 
-// The write being gathered: in-order payloads of one flow. A turn is synchronous, so one of these is enough.
+// The write being gathered: in-order payloads of one flow. It lives in the range columns of io, which others use, too:
+// it is written before anything but segments is looked at (flushWrites at the end of each batch from the tap).
 let gathering: Flow = NO_FLOW;
 let ranges = 0;
 let gathered = 0;

@@ -20,8 +20,8 @@
  * Timers: one per flow, armed lazily (an expiry looks at progressMs and re-arms for what is left): SYN|ACK and data
  * retransmission with back-off (RFC 6298), window probes, and idle expiry (RFC 5382).
  *
- * A turn: fromTap for each segment of a batch, onEvent for each socket event, then endBatch, which does per touched
- * flow what is worth doing once: write, discard, send, acknowledge, close.
+ * A turn: fromTap for each segment of a batch and flushWrites after it, onEvent for each socket event, then endBatch,
+ * which does per touched flow what is worth doing once: send, acknowledge, close.
  */
 import * as flows from '../../flow/table.ts';
 import * as connect from '../../rpc/connect.ts';
@@ -31,7 +31,7 @@ import * as toTap from './to-tap.ts';
 export { hasReady } from './close.ts';
 export { endBatch, serveReady } from './finish.ts';
 export { onEvent } from './from-sock.ts';
-export { fromTap } from './from-tap.ts';
+export { flushWrites, fromTap } from './from-tap.ts';
 export { onTimer } from './timeout.ts';
 
 export interface TcpOptions {
