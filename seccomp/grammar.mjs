@@ -2,13 +2,13 @@
 /**
  * The grammar of an annotation:
  *
- *     #syscalls:PROFILE[,PROFILE…] CALL [CALL…] — REASON
- *     CALL      = [ARCH:]NAME[|NAME…][(ARGUMENT[, ARGUMENT…])] [=> ERRNO]
+ *     #syscalls:PROFILE[,PROFILE…] CALL [CALL…] [=> ERRNO] — REASON
+ *     CALL      = [ARCH:]NAME[|NAME…][(ARGUMENT[, ARGUMENT…])]
  *     ARGUMENT  = *  |  VALUE[|VALUE…]  |  &MASK==VALUE
  *     VALUE     = TERM[+TERM…]          TERM = C constant, decimal or 0x number, negative decimal
  *
  * NAME|NAME: the first that the architecture has. `|` between values: any of them. `+`: the bits of all of them.
- * `=> ERRNO`: the call fails with that errno instead of running. Several annotations of one call add up.
+ * `=> ERRNO`: the calls fail with that errno instead of running. Several annotations of one call add up.
  */
 export const PROFILES = ['setup', 'host', 'netns', 'controller'];
 export const ARCHITECTURES = ['x86_64', 'i686', 'aarch64', 'armv7l', 'ppc64le', 'riscv64', 's390x'];
@@ -64,30 +64,20 @@ const parseCall = (text) => {
   if (bad !== undefined) throw new AnnotationError(`"${bad}" is no name of a system call`);
   const args = list === undefined ? [] : list.split(',').map(parseArgument);
   if (args.length > ARGUMENTS_MAX) throw new AnnotationError(`${names} has more than ${ARGUMENTS_MAX} arguments`);
-  return { arch, names: names.split('|'), args, text, errno: '' };
+  return { arch, names: names.split('|'), args, text };
 };
 
-/** 'A(…) B => EPERM C' → calls. `=>` belongs to the call before it. */
+/** 'A(…) B => EPERM' → calls; the errno is that of all of them. */
 const parseCalls = (text) => {
-  const words = splitOutside(text.replace(/\s*=>\s*/g, ' => ').replace(/\s+\(/g, '('), ' ').filter(
-    (word) => word !== '',
-  );
-  const calls = [];
-  for (let i = 0; i < words.length; i++) {
-    if (words[i] !== '=>') {
-      calls.push(parseCall(words[i]));
-      continue;
-    }
-    const errno = words[++i];
-    const call = calls.at(-1);
-    if (call === undefined) throw new AnnotationError('"=>" needs a system call before it');
-    if (errno === undefined || !/^E[A-Z0-9]+$/.test(errno))
-      throw new AnnotationError('"=>" needs an errno such as EACCES after it');
-    call.errno = errno;
-    call.text += ` => ${errno}`;
-  }
-  if (calls.length === 0) throw new AnnotationError('no system call is named');
-  return calls;
+  const [list, errno = '', ...more] = text.split('=>').map((part) => part.trim());
+  if (more.length > 0) throw new AnnotationError('"=>" may stand once, after the last system call');
+  if (text.includes('=>') && !/^E[A-Z0-9]+$/.test(errno))
+    throw new AnnotationError('"=>" needs an errno such as EACCES after it');
+  const words = splitOutside(list.replace(/\s+\(/g, '('), ' ').filter((word) => word !== '');
+  if (words.length === 0) throw new AnnotationError('no system call is named');
+  return words
+    .map(parseCall)
+    .map((call) => ({ ...call, errno, text: errno === '' ? call.text : `${call.text} => ${errno}` }));
 };
 
 /**
