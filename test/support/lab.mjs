@@ -12,7 +12,17 @@
  * The lab's first process reads a pipe from us: when we end, however we end, it ends, and with it its PID namespace.
  */
 import { spawn } from 'node:child_process';
-import { accessSync, chmodSync, constants, cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  cpSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -224,7 +234,18 @@ export class Lab {
     this.dir = dir;
     this.binary = reachable(resolveBinary(options.binary ?? process.env['PASTICHE_BIN'] ?? 'dist/bin/pasta'), dir);
     const own = isRoot ? [] : ['--user', '--map-root-user'];
-    const argv = [...own, '--mount', '--net', '--pid', '--ipc', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private'];
+    const argv = [
+      ...own,
+      '--mount',
+      '--net',
+      '--pid',
+      '--ipc',
+      '--fork',
+      '--kill-child',
+      '--mount-proc',
+      '--propagation',
+      'private',
+    ];
     const script = hostScript(options.mtu ?? 1500, options.shim !== undefined);
     this.#holder = spawn('unshare', [...argv, 'sh', '-c', script], {
       cwd: '/',
@@ -257,14 +278,27 @@ export class Lab {
     const [init] = childrenOf(/** @type {number} */ (this.#holder.pid));
     if (init === undefined) throw new Error('the lab has no first process');
     this.#init = init;
-    const enter = ['nsenter', '-t', String(init), ...(isRoot ? [] : ['-U', '--preserve-credentials']), '-m', '-n', '-p', '-i', '--'];
+    const enter = [
+      'nsenter',
+      '-t',
+      String(init),
+      ...(isRoot ? [] : ['-U', '--preserve-credentials']),
+      '-m',
+      '-n',
+      '-p',
+      '-i',
+      '--',
+    ];
     const asUser = [`--reuid=${TEST_USER}`, `--regid=${TEST_USER}`, '--clear-groups', '--inh-caps=-all', '--'];
     this.#host = new Side(enter, 1);
     this.#remote = new Side([...enter, 'nsenter', '--net=/run/netns/remote', '--'], 1);
     this.#user = isRoot ? new Side([...enter, 'setpriv', ...asUser], 1) : this.#host;
-    await waitFor(async () => (await this.#remote.attempt(['ss', '-Hlun', 'sport', '=', '53'])).stdout.includes(NET.server4), {
-      what: 'the name server',
-    });
+    await waitFor(
+      async () => (await this.#remote.attempt(['ss', '-Hlun', 'sport', '=', '53'])).stdout.includes(NET.server4),
+      {
+        what: 'the name server',
+      },
+    );
   }
   ready() {
     return this.#ready;
@@ -304,7 +338,10 @@ export class Lab {
   async guest(args) {
     const tool = this.user.spawn(this.argv(args, ['sh', '-c', 'echo running; exec cat']), { stdin: 'pipe' });
     try {
-      await waitFor(() => tool.out().includes('running') || hasExited(tool), { what: 'the command in the namespace', timeoutMs: 20_000 });
+      await waitFor(() => tool.out().includes('running') || hasExited(tool), {
+        what: 'the command in the namespace',
+        timeoutMs: 20_000,
+      });
       if (hasExited(tool)) throw new Error(`the tool ended (${tool.child.exitCode}):\n${tool.err()}`);
       const inside = await waitFor(() => descendantNamed(tool.pid(), 'cat'), { what: 'the command in the namespace' });
       return new Guest(tool, /** @type {number} */ (inside));

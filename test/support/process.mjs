@@ -93,13 +93,13 @@ export const hasExited = ({ child }) => child.exitCode !== null || child.signalC
  * @template T
  * @param {() => T | Promise<T>} condition
  * @param {{ what: string, timeoutMs?: number, everyMs?: number }} options
- * @returns {Promise<T>}
+ * @returns {Promise<Exclude<T, false | null | undefined | 0 | ''>>}
  */
 export const waitFor = async (condition, { what, timeoutMs = 10_000, everyMs = 10 }) => {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const value = await condition();
-    if (value) return value;
+    if (value) return /** @type {Exclude<T, false | null | undefined | 0 | ''>} */ (value);
     if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain for ${what}`);
     await sleep(everyMs);
   }
@@ -142,7 +142,7 @@ export const isAlive = (pid) => {
   }
 };
 
-/** Fields of /proc/PID/status. @param {number} pid @returns {Record<string, string>} */
+/** Fields of /proc/PID/status, or of a thread's (`PID/task/TID`). @param {number | string} pid @returns {Record<string, string>} */
 export const status = (pid) =>
   Object.fromEntries(
     readFileSync(`/proc/${pid}/status`, 'utf8')
@@ -167,7 +167,9 @@ export const descriptors = (pid) => {
 
 /** Namespace identities, e.g. `{ net: 'net:[4026531840]' }`. @param {number} pid @returns {Record<string, string>} */
 export const namespaces = (pid) =>
-  Object.fromEntries(['user', 'net', 'mnt', 'ipc', 'uts', 'pid'].map((ns) => [ns, readlinkSync(`/proc/${pid}/ns/${ns}`)]));
+  Object.fromEntries(
+    ['user', 'net', 'mnt', 'ipc', 'uts', 'pid'].map((ns) => [ns, readlinkSync(`/proc/${pid}/ns/${ns}`)]),
+  );
 
 /** Context switches of all threads since their start. @param {number} pid */
 export const contextSwitches = (pid) => {
@@ -180,5 +182,5 @@ export const contextSwitches = (pid) => {
 };
 
 /** Proportional set size of a process in KiB. @param {number} pid */
-export const pssKib = (pid) => Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0);
-
+export const pssKib = (pid) =>
+  Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0);

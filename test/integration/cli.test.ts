@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the command line says and writes: refusals, help, captures and logs. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Lab, makeLab, NET } from '../support/lab.mjs';
+
+let lab: Lab;
+beforeAll(async () => {
+  lab = await makeLab();
+});
+afterAll(() => lab.cleanup());
+
+describe('a wrong command line is refused with one clear sentence and status 1', () => {
+  it.each([
+    [['--bogus'], /--bogus/],
+    [['-m', 'abc'], /MTU.*abc|abc.*MTU/],
+    [['-m', '70000'], /MTU.*70000|70000.*MTU/],
+    [['-a', '127.0.0.1'], /127\.0\.0\.1/],
+    [['-a', 'nonsense'], /nonsense/],
+    [['-a', '192.0.2.7/33'], /33/],
+    [['-g', '224.0.0.1'], /224\.0\.0\.1/],
+    [['-i', 'nosuchif0'], /nosuchif0/],
+    [['-I', 'a-name-that-is-too-long'], /a-name-that-is-too-long/],
+    [['-M', '00:11'], /00:11/],
+    [['--netns', '/nonexistent/netns'], /nonexistent\/netns/],
+    [['999999999'], /999999999/],
+    [['-t', '8080'], /-t|--tcp-ports/],
+    [['--log-size', '12', '-l', '/run/scratch/small'], /12/],
+    [['-l', '/nonexistent/dir/log'], /nonexistent\/dir\/log/],
+    [['-p', '/nonexistent/dir/pcap'], /nonexistent\/dir\/pcap/],
+  ])('%j', async (args, expected) => {
+    const command = args.some((arg) => arg === '--netns' || /^9{9}$/.test(arg)) ? [] : ['true'];
+    const before = lab.processes();
+    const done = await lab.user.attempt([lab.binary, ...args, ...(command.length > 0 ? ['--', ...command] : [])], {
+      timeoutMs: 5000,
+    });
+    expect(done).toMatchObject({ status: 1, stdout: '', timedOut: false });
+    expect(done.stderr).toMatch(expected);
+    expect(done.stderr.trim().split('\n').length).toBeLessThanOrEqual(2);
+    expect(lab.processes().filter((pid) => !before.includes(pid))).toEqual([]);
+  });
+});
+
+describe('answers of the executable itself', () => {
+  it('--version: the first line names the tool and its version', async () => {
+    const done = await lab.user.attempt([lab.binary, '--version']);
+    expect(done).toMatchObject({ status: 0, stderr: '' });
+    expect(done.stdout.split('\n')[0]).toMatch(/^pasta \d+\.\d+\.\d+/);
+  });
+  it('--help fits its options on standard output', async () => {
+    const done = await lab.user.attempt([lab.binary, '--help']);
+    expect(done).toMatchObject({ status: 0, stderr: '' });
+    expect(done.stdout).toMatch(/--config-net/);
+    expect(Math.max(...done.stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(120);
+  });
+});
+
+describe('files', () => {
+  const ping = ['ping', '-c', '2', '-i', '0.2', NET.server4];
+
+  it('a capture is read by tcpdump and has every frame of both directions', async () => {
+    const file = '/run/scratch/capture.pcap';
+    expect((await lab.pasta(['--config-net', '-p', file], ping)).status).toBe(0);
+    const lines = (await lab.host.run(['tcpdump', '-nr', file, 'icmp'])).trim().split('\n');
+    expect(lines.filter((line) => line.includes('echo request'))).toHaveLength(2);
+    expect(lines.filter((line) => line.includes('echo reply'))).toHaveLength(2);
+  });
+
+  it('a log file names the flow at debug level', async () => {
+    const file = '/run/scratch/debug.log';
+    expect((await lab.pasta(['--config-net', '-d', '-l', file], ping)).status).toBe(0);
+    expect(await lab.host.run(['cat', file])).toContain(NET.server4);
+  });
+
+  it("without -d a successful run prints nothing but the command's output", async () => {
+    const done = await lab.pasta(['--config-net', '-q'], ['echo', 'only this']);
+    expect(done).toMatchObject({ status: 0, stdout: 'only this\n', stderr: '' });
+  });
+});
