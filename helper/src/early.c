@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line, as far as it decides what happens before the controller is up: which namespaces, what the tap is
+ * called, foreground or background, --help and --version. The table is generated from the controller's, which parses
+ * the same arguments again, in full; an option that is unknown there is unknown here.
+ */
+#include "helper.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "options.h"
+
+#define OPTIONS_MAX 160
+/* getopt values of long options without a short form start here */
+#define LONG_ONLY 1000
+
+static struct option long_options[OPTIONS_MAX];
+static char short_options[2 * OPTIONS_MAX + 2];
+
+static void build_tables(void)
+{
+    size_t used = 0;
+
+    /* '+': the first argument that is not an option ends the options; what follows belongs to COMMAND */
+    short_options[used++] = '+';
+    for (size_t i = 0; EARLY_OPTS[i].name; i++) {
+        const struct early_opt *opt = &EARLY_OPTS[i];
+
+        if (i + 1 >= OPTIONS_MAX)
+            die("The option table has more than %d rows", OPTIONS_MAX - 1);
+        long_options[i].name = opt->name;
+        long_options[i].has_arg = opt->has_arg;
+        long_options[i].val = opt->short_name ? opt->short_name : LONG_ONLY + (int)i;
+        if (opt->short_name) {
+            short_options[used++] = (char)opt->short_name;
+            if (opt->has_arg)
+                short_options[used++] = ':';
+        }
+    }
+}
+
+static enum early_id id_of(int value)
+{
+    if (value >= LONG_ONLY)
+        return EARLY_OPTS[value - LONG_ONLY].id;
+    for (const struct early_opt *opt = EARLY_OPTS; opt->name; opt++)
+        if (opt->short_name == value)
+            return opt->id;
+    return EARLY_OTHER;
+}
+
+static void write_all(int fd, const char *text)
+{
+    for (size_t left = strlen(text); left > 0;) {
+        ssize_t n = write(fd, text, left);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            _exit(1);
+        text += n;
+        left -= (size_t)n;
+    }
+}
+
+static _Noreturn void answer(const char *text)
+{
+    write_all(STDOUT_FILENO, text);
+    _exit(0);
+}
+
+static _Noreturn void usage(void)
+{
+    write_all(STDERR_FILENO, HELP_TEXT);
+    _exit(1);
+}
+
+/* Printable ASCII, no blank, no slash: what the RPC schema of `ifname` takes, without the kernel's two reserved names. */
+bool valid_ifname(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (length == 0 || length >= IFNAMSIZ || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return false;
+    for (const char *c = name; *c; c++)
+        if (*c < '!' || *c > '~' || *c == '/')
+            return false;
+    return true;
+}
+
+static const char *checked_ifname(const char *name)
+{
+    if (!valid_ifname(name))
+        die("Invalid interface name: %s", name);
+    return name;
+}
+
+static void apply(struct settings *s, enum early_id id, const char *argument)
+{
+    switch (id) {
+    case EARLY_OTHER:
+    case EARLY_CONFIG_NET: break; /* the controller's business */
+    case EARLY_HELP: answer(HELP_TEXT);
+    case EARLY_VERSION: answer(VERSION_TEXT);
+    case EARLY_FOREGROUND: s->foreground = true; break;
+    case EARLY_PID_FILE: s->pid_file = argument; break;
+    case EARLY_NETNS: s->netns = argument; break;
+    case EARLY_USERNS: s->userns = argument; break;
+    case EARLY_NETNS_ONLY: s->netns_only = true; break;
+    case EARLY_NETNS_DIR: s->netns_dir = argument; break;
+    case EARLY_NS_IFNAME: s->ns_ifname = checked_ifname(argument); break;
+    case EARLY_INTERFACE: s->interface = checked_ifname(argument); break;
+    case EARLY_RUNAS: s->runas = argument; break;
+    /* Of -q, -d and --trace, the last one wins. */
+    case EARLY_QUIET: s->quiet = true, s->debug = false; break;
+    case EARLY_DEBUG:
+    case EARLY_TRACE: s->quiet = false, s->debug = true; break;
+    case EARLY_NO_NETNS_QUIT: s->netns_quit = false; break;
+    case EARLY_HOSTNAME: s->hostname = argument; break;
+    /* Of -4 and -6, the last one wins. */
+    case EARLY_IPV4_ONLY: s->want4 = true, s->want6 = false; break;
+    case EARLY_IPV6_ONLY: s->want4 = false, s->want6 = true; break;
+    }
+}
+
+/* A single decimal number is a PID; anything else is a command. */
+static bool is_number(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if (!isdigit((unsigned char)*c))
+            return false;
+    return *text != '\0';
+}
+
+static pid_t parse_pid(const char *text)
+{
+    errno = 0;
+    long value = strtol(text, NULL, 10);
+    if (errno != 0 || value > INT_MAX || value < 1)
+        die("Invalid PID %s", text);
+    return (pid_t)value;
+}
+
+static void positional(struct settings *s, int count, char *const *args)
+{
+    if (s->userns && s->netns_only)
+        die("Both --userns and --netns-only given");
+    if (s->netns && count > 0)
+        die("Both --netns and PID or command given");
+    if (count == 1 && is_number(args[0])) {
+        s->target_pid = parse_pid(args[0]);
+        return;
+    }
+    if (s->netns)
+        return;
+    if (s->userns)
+        die("--userns needs --netns or a PID to join");
+    s->spawn = true;
+    s->foreground = true; /* the command's end is ours, so its caller must be able to wait for us */
+    if (count > 0)
+        s->command = args;
+}
+
+/* "pasta 0.1.0 (…)": the second word. */
+static const char *version_word(void)
+{
+    static char word[32];
+    const char *start = strchr(VERSION_TEXT, ' ');
+
+    if (start)
+        snprintf(word, sizeof(word), "%.*s", (int)strcspn(start + 1, " \n"), start + 1);
+    return word;
+}
+
+static void audit(int argc, char **argv)
+{
+    bool json = argc > 2 && strcmp(argv[2], "--json") == 0;
+
+    if (argc > 3 || (argc == 3 && !json))
+        die("Usage: pastiche audit [--json]");
+    answer(audit_text(json));
+}
+
+void early_parse(int argc, char **argv, struct settings *s)
+{
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    const char *program = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
+    bool pastiche = strstr(program, "pastiche") != NULL;
+
+    if (!pastiche && !strstr(program, "pasta"))
+        die("Called as \"%s\": the names of this program are pasta and pastiche", program);
+    *s = (struct settings){
+        .name = "pasta", .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
+        .netns_dir = "/run/netns", .argv = argv + 1,
+    };
+    if (pastiche && argc > 1 && strcmp(argv[1], "audit") == 0)
+        audit(argc, argv);
+
+    build_tables();
+    argv[0] = (char *)(uintptr_t)s->name; /* getopt begins its messages with it */
+    for (;;) {
+        int value = getopt_long(argc, argv, short_options, long_options, NULL);
+
+        if (value == -1)
+            break;
+        if (value == '?')
+            usage();
+        apply(s, id_of(value), optarg);
+    }
+    positional(s, argc - optind, argv + optind);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files. What the controller may read is named, never given by path; what it may create are the paths that its own
+ * command line names, before it is sealed. The PID file is ours.
+ */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* READABLE_FILES of shared/rpc/methods.ts. Opened in the namespace of the side that is asked, and bound to it. */
+static const struct { const char *name, *path; int flags; } READABLE[] = {
+    {"net/tcp", "/proc/self/net/tcp", O_RDONLY},
+    {"net/tcp6", "/proc/self/net/tcp6", O_RDONLY},
+    {"net/udp", "/proc/self/net/udp", O_RDONLY},
+    {"net/udp6", "/proc/self/net/udp6", O_RDONLY},
+    {"ip_local_port_range", "/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY},
+    {"nf_conntrack_udp_timeout", "/proc/sys/net/netfilter/nf_conntrack_udp_timeout", O_RDONLY},
+    {"nf_conntrack_udp_timeout_stream", "/proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream", O_RDONLY},
+    {"tcp_syn_retries", "/proc/sys/net/ipv4/tcp_syn_retries", O_RDONLY},
+    {"tcp_rto_max_ms", "/proc/sys/net/ipv4/tcp_rto_max_ms", O_RDONLY},
+    {"resolv.conf", "/etc/resolv.conf", O_RDONLY},
+    {"null", "/dev/null", O_RDWR}, /* for the controller's own stdin, stdout and stderr */
+};
+
+int file_open_readable(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(READABLE); i++)
+        if (strcmp(READABLE[i].name, name) == 0)
+            /* #syscalls:setup openat — the files named above; log, pcap and PID file */
+            return open(READABLE[i].path, READABLE[i].flags | O_CLOEXEC);
+    errno = ENOENT;
+    return -1;
+}
+
+int file_create(const char *path)
+{
+    return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+int syslog_open(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+    /* #syscalls:setup socket(AF_UNIX, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, 0) — the system log */
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -1;
+    /* #syscalls:setup connect — to /dev/log */
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        int errnum = errno;
+        close(fd);
+        errno = errnum;
+        return -1;
+    }
+    return fd;
+}
+
+int netlink_open(bool sock_diag)
+{
+    /* #syscalls:setup socket(AF_NETLINK, SOCK_RAW+SOCK_CLOEXEC+SOCK_NONBLOCK, NETLINK_ROUTE|NETLINK_SOCK_DIAG) — for the controller to read routes and sockets */
+    return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, sock_diag ? NETLINK_SOCK_DIAG : NETLINK_ROUTE);
+}
+
+/* ---- the PID file ---- */
+
+static struct { int fd, directory; char name[256]; } pid_file = {.fd = -1, .directory = -1};
+
+/* Opened at once, before identities and directories change; written when ready: its content means "ready". */
+void pid_file_open(const char *path)
+{
+    char directory[4096];
+    const char *slash = strrchr(path, '/');
+    int length = slash ? (int)(slash - path) + 1 : 0;
+
+    if (strlen(path) >= sizeof(directory) ||
+        snprintf(pid_file.name, sizeof(pid_file.name), "%s", path + length) >= (int)sizeof(pid_file.name))
+        die("Invalid PID file: %s", path);
+    snprintf(directory, sizeof(directory), "%.*s", slash ? length : 1, slash ? path : ".");
+    pid_file.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (pid_file.fd < 0)
+        die_errno("Couldn't open PID file %s", path);
+    /* To remove it at the end, when no path leads to it any more. */
+    pid_file.directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+void pid_file_close(void)
+{
+    if (pid_file.fd >= 0)
+        close(pid_file.fd);
+    if (pid_file.directory >= 0)
+        close(pid_file.directory);
+    pid_file.fd = pid_file.directory = -1;
+}
+
+bool pid_file_write(void)
+{
+    char text[16];
+    int length;
+
+    if (pid_file.fd < 0)
+        return true;
+    /* #syscalls:setup,host getpid — what the PID file says */
+    length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+    return write(pid_file.fd, text, (size_t)length) == length;
+}
+
+void pid_file_remove(void)
+{
+    if (pid_file.directory >= 0)
+        /* #syscalls:setup,host unlinkat(*, *, 0) — our PID file, at the end */
+        unlinkat(pid_file.directory, pid_file.name, 0);
+}

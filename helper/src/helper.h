@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The native helper: what its files offer each other.
+ *
+ * Theory of operation. main.c runs the stages in order. The process that was launched becomes the HOST side (after a
+ * fork to the background, the survivor does). It starts Node first, because Node's boot is the longest wait, as the
+ * CONTROLLER: unprivileged, in empty namespaces, holding two channels. Then it forks the NETNS BROKER, which joins or
+ * creates the target namespaces and makes the tap while Node boots. From then on both sides only answer requests of
+ * the controller (rpc.c), first with the methods of `setup`, after `seal` with the few of `sealed`. The controller is
+ * trusted until it seals, and is the enemy afterwards: it may have been taken over by the packets it reads.
+ *
+ *   host side ── SOCK_SEQPACKET ── controller        requests; descriptors in the replies
+ *   broker    ── SOCK_SEQPACKET ── controller        the same, for what lies in the target namespace
+ *   host side ── SOCK_SEQPACKET ── broker            "link": one byte a message, see supervise.c
+ *
+ * No process outlives another: PR_SET_PDEATHSIG downwards, end of file on the sockets, SIGCHLD upwards.
+ */
+#ifndef PASTICHE_HELPER_H
+#define PASTICHE_HELPER_H
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+enum side { SIDE_HOST = 1, SIDE_NETNS = 2 };
+enum stage { STAGE_SETUP = 1, STAGE_SEALED = 2 };
+
+/* The command line as far as the helper needs it before the controller is up; written once, by early.c. */
+struct settings {
+    const char *name; /* of the personality: "pasta" */
+    const char *version;
+    bool foreground;
+    bool spawn; /* run a command in new namespaces, rather than join given ones */
+    bool quiet;
+    bool debug; /* also --trace: in the foreground, the host side keeps stderr */
+    bool netns_only;
+    bool netns_quit;
+    bool want4, want6;
+    const char *pid_file; /* NULL: none */
+    const char *netns;    /* path or name, NULL: none given */
+    const char *userns;
+    const char *netns_dir;
+    const char *ns_ifname;
+    const char *interface;
+    const char *runas;
+    const char *hostname;
+    pid_t target_pid;      /* 0: none given */
+    char *const *command;  /* NULL: the user's shell */
+    char *const *argv;     /* what the controller gets: everything after the program's name */
+};
+
+/* What the host side found out before the broker is forked. */
+struct start {
+    bool started_as_root;
+    char template_name[IFNAMSIZ]; /* "": none, local mode */
+    unsigned scope6; /* interface of link-local destinations */
+    char tap_name[IFNAMSIZ];
+    sigset_t caller_mask; /* given back to the spawned command, like the limit below */
+    struct rlimit caller_nofile;
+};
+
+/* die.c: one clear line, then the end. */
+void notice(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void die_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Runs before die() ends the process (the host side removes what it made); NULL: nothing. */
+void die_hook(void (*hook)(void));
+/* From now on lines go to this syslog socket (-1: nowhere) instead of stderr. */
+void notice_to_syslog(int fd, const char *name);
+const char *errno_text(int errnum);
+
+/* early.c */
+bool valid_ifname(const char *name);
+void early_parse(int argc, char **argv, struct settings *s);
+
+/* launch.c */
+bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
+int background(void);                         /* in the survivor: descriptor that tells the launched process */
+struct controller_paths { char node[4096], bundle[4096]; };
+void find_controller(struct controller_paths *paths);
+pid_t start_controller(const struct settings *s, const struct controller_paths *paths, int host_channel, int netns_channel);
+void die_with_parent(pid_t parent);
+
+/* netns.c: how the broker gets into the target namespaces, and notices that they are gone. */
+enum watch_kind { WATCH_NONE, WATCH_PID, WATCH_DIRECTORY, WATCH_POLL };
+struct netns_watch {
+    enum watch_kind kind;
+    int fd;           /* pidfd, inotify, or the directory itself for WATCH_POLL */
+    char name[256];   /* the entry of the directory */
+    char shown[4096]; /* for the message */
+};
+void netns_join(const struct settings *s, struct netns_watch *watch);
+void netns_create(const struct settings *s);
+bool netns_gone(struct netns_watch *watch);
+
+/* command.c: the command in its own pid, ipc, uts and mount namespaces. */
+struct command { pid_t pid; int gate; };
+struct command command_fork(const struct settings *s, const struct start *start);
+bool command_release(struct command *command);
+
+/* link.c: rtnetlink. Functions return 0 or an errno value. */
+int route_socket(void);
+unsigned interface_index(const char *name); /* 0: no such device */
+bool interface_name(unsigned index, char name[IFNAMSIZ]);
+bool find_default_interface(int family, unsigned *index);
+struct link_change {
+    int up, arp; /* 1: on, -1: off, 0: as it is */
+    int mtu;     /* 0: as it is */
+    bool set_mac;
+    uint8_t mac[6];
+};
+struct ip { int family; uint8_t bytes[16]; }; /* AF_INET: first four bytes */
+bool ip_parse(const char *text, struct ip *ip);
+int link_set(int fd, unsigned index, const struct link_change *change);
+int address_add(int fd, unsigned index, const struct ip *ip, int prefix);
+int route_add(int fd, unsigned index, const struct ip *destination, int prefix, const struct ip *gateway, int metric);
+
+/* tap.c */
+struct tap {
+    int fd; /* -1 once handed over */
+    char name[IFNAMSIZ];
+    unsigned index;
+    uint8_t mac[6];
+    int vnet_header_bytes;
+    bool tso, uso;
+};
+void tap_make(struct tap *tap, const char *name);
+
+/* floor.c: where no socket may be connected to. */
+struct net { struct ip ip; int prefix; };
+#define DENY_MAX 64
+void floor_add(const struct net *net);
+bool floor_denies(const struct ip *ip);
+void floor_freeze(void);
+
+/* sock.c: new flows. Errors: *errnum set and -1 returned. */
+enum flow_protocol { FLOW_TCP, FLOW_UDP, FLOW_ICMP };
+struct outbound {
+    struct ip address4, address6; /* family 0: the kernel chooses */
+    char interface4[IFNAMSIZ], interface6[IFNAMSIZ];
+    unsigned scope6; /* interface index for link-local destinations */
+};
+void outbound_freeze(const struct outbound *o);
+int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
+
+/* file.c: files by name (never by path but for the ones the user named) and the PID file. */
+int file_open_readable(const char *name);
+int file_create(const char *path);
+int syslog_open(void);
+int netlink_open(bool sock_diag);
+void pid_file_open(const char *path);
+void pid_file_close(void);
+bool pid_file_write(void);
+void pid_file_remove(void);
+
+/* seal.c */
+enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS };
+void no_new_privileges(void);
+void drop_capabilities(void);
+void enter_empty_root(void);
+void seal_install(enum profile profile);
+/* Whole pages become read-only: what holds the floor and the outbound settings has pages of its own. */
+#if defined(__x86_64__) || defined(__i386__)
+#define PAGE_BYTES_MAX 4096
+#else
+#define PAGE_BYTES_MAX 65536
+#endif
+void seal_freeze(void *memory, size_t bytes);
+const char *audit_text(bool json);
+
+/* channel.c: one datagram at a time; never blocks. */
+#define MESSAGE_BYTES_MAX 65536
+#define FDS_PER_MESSAGE_MAX 253
+enum channel_result { CHANNEL_NONE, CHANNEL_MESSAGE, CHANNEL_CLOSED };
+enum channel_result channel_receive(int fd, char *buffer, size_t *length);
+/* false: the peer's queue is full, try again when it drains; descriptors are closed once they are sent. */
+bool channel_send(int fd, const char *buffer, size_t length, int *fds, int fd_count);
+
+/* supervise.c */
+struct host { const struct settings *settings; pid_t controller, broker; int channel, link, launcher, log; };
+struct broker { const struct settings *settings; struct command command; struct netns_watch watch; int channel, link; };
+_Noreturn void supervise_host(struct host *host);
+_Noreturn void supervise_broker(struct broker *broker);
+void block_signals(sigset_t *before);
+void signals_open(bool spawn);
+/* For rpc.c: what `ready`, `command.start` and `seal` do to the process. */
+int host_ready(void);
+int broker_start_command(void);
+
+/* methods.c, rpc.c */
+struct session {
+    const struct settings *settings;
+    const struct start *start;
+    enum side side;
+    enum stage stage;
+    struct tap tap; /* broker */
+    int route;      /* broker: rtnetlink socket in the target namespace */
+    unsigned lo_index;
+};
+void rpc_start(const struct session *session);
+/* Answers one datagram: the reply lies in *reply, its descriptors in fds (room for FDS_PER_MESSAGE_MAX). */
+size_t rpc_answer(const char *request, size_t length, const char **reply, int *fds, int *fd_count);
+
+#endif

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who we are (identity), where we run (background), and the controller: Node, our least privileged child. */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+
+/* The initial user namespace maps every ID to itself: user_namespaces(7). */
+static bool in_initial_user_namespace(void)
+{
+    char line[128] = "";
+    unsigned long long inside = 1, outside = 1, count = 0;
+    FILE *map = fopen("/proc/self/uid_map", "re");
+
+    if (!map)
+        return false;
+    bool read_ok = fgets(line, sizeof(line), map) && sscanf(line, "%llu %llu %llu", &inside, &outside, &count) == 3;
+    fclose(map);
+    return read_ok && inside == 0 && outside == 0 && count == 4294967295ULL;
+}
+
+/* getpwnam() would load NSS modules, which a static program cannot; the files themselves are enough here. */
+static bool passwd_find(const char *login, uid_t uid, uid_t *found_uid, gid_t *found_gid)
+{
+    FILE *file = fopen("/etc/passwd", "re");
+    bool found = false;
+
+    for (struct passwd *entry; file && !found && (entry = fgetpwent(file));) {
+        found = login ? strcmp(entry->pw_name, login) == 0 : entry->pw_uid == uid;
+        if (found)
+            *found_uid = entry->pw_uid, *found_gid = entry->pw_gid;
+    }
+    if (file)
+        fclose(file);
+    return found;
+}
+
+static bool group_find(const char *name, gid_t *gid)
+{
+    FILE *file = fopen("/etc/group", "re");
+    bool found = false;
+
+    for (struct group *entry; file && !found && (entry = fgetgrent(file));) {
+        found = strcmp(entry->gr_name, name) == 0;
+        if (found)
+            *gid = entry->gr_gid;
+    }
+    if (file)
+        fclose(file);
+    return found;
+}
+
+static bool parse_id(const char *text, unsigned *id)
+{
+    char *end;
+
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno || value >= UINT_MAX)
+        return false;
+    *id = (unsigned)value;
+    return true;
+}
+
+/* UID[:GID] or LOGIN[:GROUP]. A UID without GID takes the group of its passwd entry, else the same number. */
+static void parse_runas(const char *text, uid_t *uid, gid_t *gid)
+{
+    char user[256];
+    const char *colon = strchr(text, ':');
+    size_t length = colon ? (size_t)(colon - text) : strlen(text);
+    bool ok = length > 0 && length < sizeof(user);
+
+    if (ok) {
+        memcpy(user, text, length);
+        user[length] = '\0';
+        if (parse_id(user, uid)) {
+            uid_t same;
+            *gid = *uid;
+            passwd_find(NULL, *uid, &same, gid);
+        } else {
+            ok = passwd_find(user, 0, uid, gid);
+        }
+    }
+    if (ok && colon)
+        ok = parse_id(colon + 1, gid) || group_find(colon + 1, gid);
+    if (!ok)
+        die("Invalid --runas option: %s", text);
+}
+
+/*
+ * Root of the initial user namespace changes to nobody, as pasta does, unless --runas says otherwise. Namespaces are
+ * joined after that, so a namespace made by root needs `--runas 0`; one made by a user, or PID of a user's process,
+ * needs `--runas` that user.
+ */
+bool take_identity(const struct settings *s)
+{
+    bool root = geteuid() == 0 && in_initial_user_namespace();
+    uid_t uid = NOBODY;
+    gid_t gid = NOBODY;
+
+    if (s->runas) {
+        parse_runas(s->runas, &uid, &gid);
+    } else if (root) {
+        passwd_find("nobody", 0, &uid, &gid);
+        if (!s->quiet)
+            notice("Started as root, will change to nobody.");
+    } else {
+        return false;
+    }
+    /* In a user namespace, setgroups() may be denied: there are no groups to give up then. */
+    if (setgroups(0, NULL) != 0 && root)
+        die_errno("Can't drop supplementary groups");
+    if (setresgid(gid, gid, gid) != 0)
+        die_errno("Can't set GID to %u", gid);
+    if (setresuid(uid, uid, uid) != 0)
+        die_errno("Can't set UID to %u", uid);
+    /* The change made /proc/self root's; uid_map must be ours to write. */
+    prctl(PR_SET_DUMPABLE, 1);
+    return root;
+}
+
+/* The launched process waits here: one byte means ready; otherwise it ends as the survivor did. */
+static _Noreturn void wait_until_ready(int fd, pid_t survivor)
+{
+    char byte;
+    ssize_t n;
+    int status;
+
+    do
+        n = read(fd, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    if (n == 1)
+        _exit(0);
+    while (waitpid(survivor, &status, 0) < 0 && errno == EINTR) {
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+int background(void)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        die_errno("Can't make a socket pair");
+    pid_t survivor = fork();
+    if (survivor < 0)
+        die_errno("Can't fork to the background");
+    if (survivor > 0) {
+        pid_file_close();
+        close(pair[1]);
+        wait_until_ready(pair[0], survivor);
+    }
+    close(pair[0]);
+    setsid();
+    return pair[1];
+}
+
+void die_with_parent(pid_t parent)
+{
+    /* The kernel forgets this when credentials change: call again after that. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        die_errno("Can't bind this process's life to its parent's");
+    if (getppid() != parent) /* it died before the line above */
+        _exit(1);
+}
+
+/* `node` on PATH, as execvp() would find it; the path must be absolute, since the controller's directory is "/". */
+static void find_node(char *found, size_t bytes)
+{
+    const char *given = getenv("PASTICHE_NODE");
+    const char *path = getenv("PATH");
+    char candidate[PATH_MAX], resolved[PATH_MAX];
+
+    if (given && *given) {
+        if (!realpath(given, resolved) || access(resolved, X_OK) != 0)
+            die_errno("Can't run Node.js at PASTICHE_NODE=%s", given);
+        snprintf(found, bytes, "%s", resolved);
+        return;
+    }
+    for (const char *at = path ? path : "/usr/local/bin:/usr/bin:/bin"; *at;) {
+        size_t length = strcspn(at, ":");
+
+        snprintf(candidate, sizeof(candidate), "%.*s/node", length ? (int)length : 1, length ? at : ".");
+        if (realpath(candidate, resolved) && access(resolved, X_OK) == 0) {
+            snprintf(found, bytes, "%s", resolved);
+            return;
+        }
+        at += length + (at[length] == ':');
+    }
+    die("Can't find Node.js: no \"node\" on PATH, and PASTICHE_NODE is not set");
+}
+
+/* DIR/bin/pasta belongs to DIR/controller.mjs; /proc/self/exe is already free of symbolic links. */
+static void find_bundle(char *found, size_t bytes)
+{
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    if (length < 0)
+        die_errno("Can't read /proc/self/exe");
+    self[length] = '\0';
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(self, '/');
+        if (slash)
+            *slash = '\0';
+    }
+    if (snprintf(found, bytes, "%s/controller.mjs", self) >= (int)bytes)
+        die("The path of this program is too long");
+    if (access(found, R_OK) != 0)
+        die_errno("Can't read the controller %s", found);
+}
+
+void find_controller(struct controller_paths *paths)
+{
+    find_node(paths->node, sizeof(paths->node));
+    find_bundle(paths->bundle, sizeof(paths->bundle));
+}
+
+/* Puts the two channels on their agreed numbers and closes everything else. */
+static void place_channels(int host_channel, int netns_channel)
+{
+    int host_copy = fcntl(host_channel, F_DUPFD, 10);
+    int netns_copy = fcntl(netns_channel, F_DUPFD, 10);
+
+    if (host_copy < 0 || netns_copy < 0 || dup2(host_copy, 3) < 0 || dup2(netns_copy, 4) < 0 ||
+        close_range(5, ~0U, 0) != 0)
+        die_errno("Can't place the controller's channels");
+    int null = open("/dev/null", O_RDWR);
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0)
+        die_errno("Can't open /dev/null");
+    close(null);
+    /* What the controller says before it is ready is for the user to read, not output of the command. */
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+}
+
+static char *const *controller_argv(const struct settings *s, const struct controller_paths *paths)
+{
+    size_t count = 0;
+
+    while (s->argv[count])
+        count++;
+    const char **argv = calloc(count + 4, sizeof(*argv));
+    if (!argv)
+        die("Out of memory");
+    argv[0] = paths->node;
+    argv[1] = paths->bundle;
+    argv[2] = s->name;
+    memcpy(argv + 3, s->argv, count * sizeof(*argv));
+    return (char *const *)argv;
+}
+
+static _Noreturn void controller_main(const struct settings *s, const struct controller_paths *paths, pid_t parent,
+                                      int host_channel, int netns_channel)
+{
+    /* libuv would otherwise try io_uring, which no filter of ours allows. */
+    char *const env[] = {(char *)(uintptr_t)"UV_USE_IO_URING=0", NULL};
+    sigset_t none;
+
+    die_with_parent(parent);
+    setsid(); /* the terminal's Ctrl-C is not for it */
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
+        die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
+    place_channels(host_channel, netns_channel);
+    drop_capabilities();
+    no_new_privileges();
+    die_with_parent(parent); /* credentials have changed */
+    if (chdir("/") != 0)
+        die_errno("Can't change to /");
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(paths->node, controller_argv(s, paths), env);
+    die_errno("Can't start Node.js (%s)", paths->node);
+}
+
+pid_t start_controller(const struct settings *s, const struct controller_paths *paths, int host_channel,
+                       int netns_channel)
+{
+    pid_t parent = getpid();
+    pid_t controller = fork();
+
+    if (controller < 0)
+        die_errno("Can't fork the controller");
+    if (controller == 0) {
+        die_hook(NULL);
+        controller_main(s, paths, parent, host_channel, netns_channel);
+    }
+    return controller;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stages, in order. See helper.h for the whole picture. */
+#include "helper.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct channels { int host[2], netns[2], link[2]; };
+
+/* Nothing of the caller's but stdin, stdout and stderr; these three always exist, so that no other file takes their place. */
+static void only_stdio(void)
+{
+    if (close_range(3, ~0U, 0) != 0)
+        die_errno("Can't close inherited descriptors");
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            die_errno("Can't open /dev/null");
+}
+
+/* Each flow is a descriptor in the controller, which inherits this; the command gets the caller's limit back. */
+static void raise_limits(struct start *start)
+{
+    getrlimit(RLIMIT_NOFILE, &start->caller_nofile);
+    struct rlimit all = {.rlim_cur = start->caller_nofile.rlim_max, .rlim_max = start->caller_nofile.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &all);
+}
+
+/* The interface that the guest's settings are copied from, which also gives the tap its name: passt-features, "template". */
+static void choose_names(const struct settings *s, struct start *start)
+{
+    unsigned index = 0;
+
+    if (s->interface) {
+        index = start->scope6 = interface_index(s->interface);
+        if (index == 0)
+            die("Invalid interface name %s: %s", s->interface, "No such device");
+    } else {
+        find_default_interface(AF_INET6, &start->scope6);
+        if (!s->want4 || !find_default_interface(AF_INET, &index))
+            index = s->want6 ? start->scope6 : 0;
+    }
+    if (index != 0)
+        interface_name(index, start->template_name);
+    const char *tap = s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
+    snprintf(start->tap_name, sizeof(start->tap_name), "%s", tap);
+}
+
+static void open_channels(struct channels *c)
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, c->host) != 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, c->netns) != 0 ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, c->link) != 0)
+        die_errno("Can't make a socket pair");
+}
+
+static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, pid_t parent)
+{
+    struct broker broker = {.settings = s, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1}};
+    struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP};
+    struct link_change up = {.up = 1};
+
+    close(c->host[0]);
+    close(c->link[0]);
+    if (s->spawn)
+        netns_create(s);
+    else
+        netns_join(s, &broker.watch);
+    die_with_parent(parent); /* credentials have changed */
+    tap_make(&session.tap, start->tap_name);
+    session.route = route_socket();
+    session.lo_index = interface_index("lo");
+    if (link_set(session.route, session.lo_index, &up) != 0)
+        die("Couldn't set up lo in the namespace");
+    if (s->spawn)
+        broker.command = command_fork(s, start);
+    signals_open(s->spawn);
+    rpc_start(&session);
+    no_new_privileges();
+    seal_install(PROFILE_SETUP);
+    supervise_broker(&broker);
+}
+
+static pid_t start_broker(const struct settings *s, const struct start *start, struct channels *c)
+{
+    pid_t parent = getpid();
+    pid_t broker = fork();
+
+    if (broker < 0)
+        die_errno("Can't fork the broker");
+    if (broker == 0) {
+        die_hook(NULL);
+        pid_file_close();
+        die_with_parent(parent);
+        broker_main(s, start, c, parent);
+    }
+    return broker;
+}
+
+int main(int argc, char **argv)
+{
+    struct settings settings;
+    struct start start = {0};
+    struct controller_paths paths;
+    struct channels c;
+
+    only_stdio();
+    early_parse(argc, argv, &settings);
+    if (settings.pid_file) {
+        pid_file_open(settings.pid_file);
+        die_hook(pid_file_remove);
+    }
+    start.started_as_root = take_identity(&settings);
+    find_controller(&paths);
+    raise_limits(&start);
+    struct host host = {.settings = &settings, .launcher = settings.foreground ? -1 : background()};
+    block_signals(&start.caller_mask);
+
+    open_channels(&c);
+    /* First, because it takes longest: the rest is done while Node boots. */
+    host.controller = start_controller(&settings, &paths, c.host[1], c.netns[1]);
+    close(c.host[1]);
+    close(c.netns[1]);
+    choose_names(&settings, &start);
+    host.broker = start_broker(&settings, &start, &c);
+    close(c.netns[0]);
+    close(c.link[1]);
+    host.channel = c.host[0];
+    host.link = c.link[0];
+    host.log = syslog_open();
+
+    signals_open(settings.spawn);
+    struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP};
+    rpc_start(&session);
+    no_new_privileges();
+    seal_install(PROFILE_SETUP);
+    supervise_host(&host);
+}

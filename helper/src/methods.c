@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the controller may ask for: one table of methods, each with its sides, stages, parameters and a function of a
+ * few lines. A system call that failed is an ordinary error reply. Why each method is safe to offer to a controller
+ * that was taken over: docs/SECURITY.md.
+ */
+#include "rpc.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PROTOCOL_VERSION 1
+
+static struct session session;
+
+__attribute__((format(printf, 3, 4))) static void fail(struct outcome *o, int errnum, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    int used = vsnprintf(o->text, sizeof(o->text), format, args);
+    va_end(args);
+    if (used < (int)sizeof(o->text))
+        snprintf(o->text + used, sizeof(o->text) - (size_t)used, ": %s", errno_text(errnum));
+    o->code = ERROR_SYSTEM;
+    o->errnum = errnum;
+}
+
+static void refuse(struct outcome *o, int errnum, const char *what)
+{
+    fail(o, errnum, "%s", what);
+    o->code = ERROR_REFUSED;
+}
+
+static void give(struct outcome *o, int fd, const char *what)
+{
+    o->fd = fd;
+    if (fd < 0)
+        fail(o, errno, "open %s", what);
+}
+
+/* ---- the methods ---- */
+
+static const char *const NETLINK_PROTOCOLS[] = {"route", "sock_diag", NULL};
+static const char *const FILE_KINDS[] = {"log", "pcap", NULL};
+static const char *const FLOW_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", [FLOW_ICMP] = "icmp", NULL};
+static const char *const READABLE_NAMES[] = {
+    "net/tcp", "net/tcp6", "net/udp", "net/udp6", "ip_local_port_range", "nf_conntrack_udp_timeout",
+    "nf_conntrack_udp_timeout_stream", "tcp_syn_retries", "tcp_rto_max_ms", "resolv.conf", "null", NULL,
+};
+
+static void run_hello(const union params *p, struct outcome *o)
+{
+    const struct settings *s = session.settings;
+
+    (void)p;
+    snprintf(o->text, sizeof(o->text),
+             ",\"version\":\"%s\",\"side\":\"%s\",\"spawn\":%s,\"foreground\":%s,\"tap\":\"%s\",\"template\":\"%s\","
+             "\"startedAsRoot\":%s",
+             s->version, session.side == SIDE_HOST ? "host" : "netns", s->spawn ? "true" : "false",
+             s->foreground ? "true" : "false", session.start->tap_name, session.start->template_name,
+             session.start->started_as_root ? "true" : "false");
+}
+
+static void run_netlink_open(const union params *p, struct outcome *o)
+{
+    give(o, netlink_open(p->choice == 1), NETLINK_PROTOCOLS[p->choice]);
+}
+
+static void run_file_open(const union params *p, struct outcome *o)
+{
+    give(o, file_open_readable(READABLE_NAMES[p->choice]), READABLE_NAMES[p->choice]);
+}
+
+static void run_file_create(const union params *p, struct outcome *o)
+{
+    give(o, file_create(p->file.path), p->file.path);
+}
+
+static void run_syslog_open(const union params *p, struct outcome *o)
+{
+    (void)p;
+    give(o, syslog_open(), "/dev/log");
+}
+
+static void run_tap_open(const union params *p, struct outcome *o)
+{
+    struct tap *tap = &session.tap;
+
+    if (strcmp(p->name, tap->name) != 0 || tap->fd < 0) {
+        fail(o, ENODEV, "tap %s", p->name);
+        return;
+    }
+    o->fd = tap->fd;
+    tap->fd = -1; /* channel_send() closes ours: the tap lives as long as the controller */
+    snprintf(o->text, sizeof(o->text),
+             ",\"index\":%u,\"mac\":\"%02x:%02x:%02x:%02x:%02x:%02x\",\"vnetHeaderBytes\":%d,\"tso\":%s,\"uso\":%s",
+             tap->index, tap->mac[0], tap->mac[1], tap->mac[2], tap->mac[3], tap->mac[4], tap->mac[5],
+             tap->vnet_header_bytes, tap->tso ? "true" : "false", tap->uso ? "true" : "false");
+}
+
+/* The index of the tap or of lo; 0, with the reply filled in, for any other interface of the namespace. */
+static unsigned own_link(const char *name, struct outcome *o)
+{
+    if (strcmp(name, session.tap.name) == 0)
+        return session.tap.index;
+    if (strcmp(name, "lo") == 0)
+        return session.lo_index;
+    fail(o, EPERM, "change interface %s", name);
+    o->code = ERROR_REFUSED;
+    return 0;
+}
+
+static void run_link_set(const union params *p, struct outcome *o)
+{
+    struct link_change change = {.up = p->link.up, .arp = p->link.arp, .mtu = p->link.mtu};
+    unsigned index = own_link(p->link.name, o);
+
+    if (index == 0)
+        return;
+    if (p->link.mac) { /* the pattern has been checked */
+        change.set_mac = true;
+        for (int i = 0; i < 6; i++)
+            change.mac[i] = (uint8_t)strtoul(p->link.mac + 3 * i, NULL, 16);
+    }
+    int errnum = link_set(session.route, index, &change);
+    if (errnum != 0)
+        fail(o, errnum, "set link %s", p->link.name);
+}
+
+static void run_address_add(const union params *p, struct outcome *o)
+{
+    struct ip ip;
+    unsigned index = own_link(p->route.name, o);
+
+    if (index == 0)
+        return;
+    int errnum = ip_parse(p->route.destination, &ip) ? address_add(session.route, index, &ip, p->route.prefix) : EINVAL;
+    if (errnum != 0)
+        fail(o, errnum, "add address %s/%d to %s", p->route.destination, p->route.prefix, p->route.name);
+}
+
+static void run_route_add(const union params *p, struct outcome *o)
+{
+    struct ip destination, gateway;
+    unsigned index = own_link(p->route.name, o);
+    int errnum = EINVAL;
+
+    if (index == 0)
+        return;
+    if (ip_parse(p->route.destination, &destination) && (!p->route.gateway || ip_parse(p->route.gateway, &gateway)))
+        errnum = route_add(session.route, index, &destination, p->route.prefix, p->route.gateway ? &gateway : NULL,
+                           p->route.metric);
+    if (errnum != 0)
+        fail(o, errnum, "add route to %s/%d by %s", p->route.destination, p->route.prefix, p->route.name);
+}
+
+static void run_socket_connect(const union params *p, struct outcome *o)
+{
+    enum flow_protocol protocol = (enum flow_protocol)p->connect.protocol;
+    const char *what;
+    struct ip ip;
+    int errnum = EINVAL;
+
+    if (!ip_parse(p->connect.address, &ip)) {
+        fail(o, EINVAL, "connect %s", p->connect.address);
+        return;
+    }
+    if (floor_denies(&ip)) {
+        refuse(o, EACCES, p->connect.address);
+        return;
+    }
+    o->fd = flow_connect(protocol, &ip, p->connect.port, p->connect.source_port, &errnum, &what);
+    if (o->fd < 0)
+        fail(o, errnum, "%s %s port %d", what, p->connect.address, p->connect.port);
+}
+
+static bool optional_ip(const char *text, int family, struct ip *ip)
+{
+    memset(ip, 0, sizeof(*ip));
+    return *text == '\0' || (ip_parse(text, ip) && ip->family == family);
+}
+
+static bool read_outbound(const union params *p, struct outbound *outbound)
+{
+    snprintf(outbound->interface4, sizeof(outbound->interface4), "%s", p->seal.interface4);
+    snprintf(outbound->interface6, sizeof(outbound->interface6), "%s", p->seal.interface6);
+    outbound->scope6 = session.start->scope6;
+    if (*outbound->interface6)
+        outbound->scope6 = interface_index(outbound->interface6);
+    return optional_ip(p->seal.address4, AF_INET, &outbound->address4) &&
+           optional_ip(p->seal.address6, AF_INET6, &outbound->address6);
+}
+
+/* All of it is checked before any of it is frozen. */
+static bool freeze(const union params *p)
+{
+    struct outbound outbound;
+    struct net deny[DENY_MAX];
+
+    for (int i = 0; i < p->seal.deny_count; i++) {
+        deny[i].prefix = p->seal.deny[i].prefix;
+        if (!ip_parse(p->seal.deny[i].address, &deny[i].ip) || (deny[i].ip.family == AF_INET && deny[i].prefix > 32))
+            return false;
+    }
+    if (!read_outbound(p, &outbound))
+        return false;
+    for (int i = 0; i < p->seal.deny_count; i++)
+        floor_add(&deny[i]);
+    floor_freeze();
+    outbound_freeze(&outbound);
+    return true;
+}
+
+static void run_seal(const union params *p, struct outcome *o)
+{
+    if (!freeze(p)) {
+        fail(o, EINVAL, "seal");
+        return;
+    }
+    if (session.side == SIDE_NETNS) {
+        close(session.route);
+        if (session.tap.fd >= 0)
+            close(session.tap.fd);
+    }
+    enter_empty_root();
+    drop_capabilities();
+    prctl(PR_SET_DUMPABLE, 0);
+    seal_install(session.side == SIDE_HOST ? PROFILE_HOST : PROFILE_NETNS);
+    session.stage = STAGE_SEALED;
+}
+
+static void run_ready(const union params *p, struct outcome *o)
+{
+    int errnum = host_ready();
+
+    (void)p;
+    if (errnum != 0)
+        fail(o, errnum, "write the PID file");
+}
+
+static void run_command_start(const union params *p, struct outcome *o)
+{
+    int errnum = broker_start_command();
+
+    (void)p;
+    if (errnum != 0)
+        fail(o, errnum, "start the command");
+}
+
+/* ---- the table ---- */
+
+#define AT(member) .at = offsetof(union params, member)
+#define ADDRESS .type = FIELD_STRING, .min = 2, .max = 45
+#define IFNAME .type = FIELD_STRING, .min = 1, .max = 15, .text = TEXT_IFNAME
+#define PREFIX .type = FIELD_INT, .min = 0, .max = 128
+#define PORT .type = FIELD_INT, .min = 0, .max = 65535
+
+static const struct field NO_FIELDS[] = {{.type = FIELD_END}};
+static const struct field HELLO_FIELDS[] = {
+    {"protocol", .type = FIELD_INT, .min = PROTOCOL_VERSION, .max = PROTOCOL_VERSION, AT(choice)},
+    {.type = FIELD_END},
+};
+static const struct field NETLINK_FIELDS[] = {
+    {"protocol", .type = FIELD_ENUM, .names = NETLINK_PROTOCOLS, AT(choice)},
+    {.type = FIELD_END},
+};
+static const struct field READABLE_FIELDS[] = {
+    {"name", .type = FIELD_ENUM, .names = READABLE_NAMES, AT(choice)},
+    {.type = FIELD_END},
+};
+static const struct field CREATE_FIELDS[] = {
+    {"kind", .type = FIELD_ENUM, .names = FILE_KINDS, AT(file.kind)},
+    {"path", .type = FIELD_STRING, .min = 1, .max = 4095, AT(file.path)},
+    {.type = FIELD_END},
+};
+static const struct field TAP_FIELDS[] = {{"name", IFNAME, AT(name)}, {.type = FIELD_END}};
+static const struct field LINK_FIELDS[] = {
+    {"name", IFNAME, AT(link.name)},
+    {"up", .type = FIELD_BOOL, .flags = OPTIONAL, AT(link.up)},
+    {"mac", .type = FIELD_STRING, .flags = OPTIONAL, .min = 17, .max = 17, .text = TEXT_MAC, AT(link.mac)},
+    {"mtu", .type = FIELD_INT, .flags = OPTIONAL, .min = 68, .max = 65535, AT(link.mtu)},
+    {"arp", .type = FIELD_BOOL, .flags = OPTIONAL, AT(link.arp)},
+    {.type = FIELD_END},
+};
+static const struct field ADDRESS_FIELDS[] = {
+    {"name", IFNAME, AT(route.name)},
+    {"address", ADDRESS, AT(route.destination)},
+    {"prefix", PREFIX, AT(route.prefix)},
+    {.type = FIELD_END},
+};
+static const struct field ROUTE_FIELDS[] = {
+    {"name", IFNAME, AT(route.name)},
+    {"destination", ADDRESS, AT(route.destination)},
+    {"prefix", PREFIX, AT(route.prefix)},
+    {"gateway", ADDRESS, .flags = NULLABLE, AT(route.gateway)},
+    {"metric", .type = FIELD_INT, .min = 0, .max = INT_MAX, AT(route.metric)},
+    {.type = FIELD_END},
+};
+static const struct field CONNECT_FIELDS[] = {
+    {"protocol", .type = FIELD_ENUM, .names = FLOW_PROTOCOLS, AT(connect.protocol)},
+    {"address", ADDRESS, AT(connect.address)},
+    {"port", PORT, AT(connect.port)},
+    {"sourcePort", PORT, AT(connect.source_port)},
+    {.type = FIELD_END},
+};
+static const struct field DENY_FIELDS[] = { /* relative to one entry */
+    {"address", ADDRESS, .at = offsetof(struct deny_entry, address)},
+    {"prefix", PREFIX, .at = offsetof(struct deny_entry, prefix)},
+    {.type = FIELD_END},
+};
+static const struct field OUTBOUND_FIELDS[] = {
+    {"address4", ADDRESS, .flags = OR_EMPTY, AT(seal.address4)},
+    {"address6", ADDRESS, .flags = OR_EMPTY, AT(seal.address6)},
+    {"interface4", IFNAME, .flags = OR_EMPTY, AT(seal.interface4)},
+    {"interface6", IFNAME, .flags = OR_EMPTY, AT(seal.interface6)},
+    {.type = FIELD_END},
+};
+static const struct field SEAL_FIELDS[] = {
+    {"deny", .type = FIELD_LIST, .max = DENY_MAX, .fields = DENY_FIELDS, AT(seal.deny),
+     .count_at = offsetof(union params, seal.deny_count), .stride = sizeof(struct deny_entry)},
+    {"outbound", .type = FIELD_OBJECT, .fields = OUTBOUND_FIELDS},
+    {.type = FIELD_END},
+};
+
+static const struct method METHODS[] = {
+    {"session.hello", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, HELLO_FIELDS, run_hello},
+    {"netlink.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, NETLINK_FIELDS, run_netlink_open},
+    {"file.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, READABLE_FIELDS, run_file_open},
+    {"file.create", SIDE_HOST, STAGE_SETUP, CREATE_FIELDS, run_file_create},
+    {"syslog.open", SIDE_HOST, STAGE_SETUP, NO_FIELDS, run_syslog_open},
+    {"tap.open", SIDE_NETNS, STAGE_SETUP, TAP_FIELDS, run_tap_open},
+    {"link.set", SIDE_NETNS, STAGE_SETUP, LINK_FIELDS, run_link_set},
+    {"address.add", SIDE_NETNS, STAGE_SETUP, ADDRESS_FIELDS, run_address_add},
+    {"route.add", SIDE_NETNS, STAGE_SETUP, ROUTE_FIELDS, run_route_add},
+    {"socket.connect", SIDE_HOST, STAGE_SEALED, CONNECT_FIELDS, run_socket_connect},
+    {"command.start", SIDE_NETNS, STAGE_SEALED, NO_FIELDS, run_command_start},
+    {"seal", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, SEAL_FIELDS, run_seal},
+    {"ready", SIDE_HOST, STAGE_SEALED, NO_FIELDS, run_ready},
+};
+
+void methods_start(const struct session *initial)
+{
+    session = *initial;
+}
+
+const struct method *method_find(const char *name, const char **why)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(METHODS); i++) {
+        if (strcmp(METHODS[i].name, name) != 0)
+            continue;
+        *why = "which is not for this stage or side";
+        return (METHODS[i].sides & session.side) && (METHODS[i].stages & session.stage) ? &METHODS[i] : NULL;
+    }
+    *why = "which does not exist";
+    return NULL;
+}

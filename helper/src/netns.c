@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The broker's way into the target namespaces: joined by PID, path or name, or newly created; and how it notices
+ * that given ones have gone away.
+ */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* ---- watching ---- */
+
+static void watch_pid(struct netns_watch *watch, pid_t pid)
+{
+    watch->fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (watch->fd >= 0)
+        watch->kind = WATCH_PID; /* readable when the process has ended */
+    else if (errno == ESRCH)
+        die("Couldn't open network namespace %s: %s", watch->shown, errno_text(ENOENT));
+}
+
+/* The directory that holds the name, and the name in it. */
+static int open_directory_of(const char *path, char *name, size_t name_bytes)
+{
+    char directory[4096];
+    const char *slash = strrchr(path, '/');
+
+    if (!slash || snprintf(name, name_bytes, "%s", slash + 1) >= (int)name_bytes)
+        return -1;
+    snprintf(directory, sizeof(directory), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    return open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void watch_path(struct netns_watch *watch, const char *path)
+{
+    char link[64];
+    int directory = open_directory_of(path, watch->name, sizeof(watch->name));
+
+    if (directory < 0)
+        return;
+    watch->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
+    if (watch->fd >= 0 && inotify_add_watch(watch->fd, link, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR) >= 0) {
+        watch->kind = WATCH_DIRECTORY;
+        close(directory);
+        return;
+    }
+    /* A user has few inotify instances (128 by default): look once a second, then. */
+    if (watch->fd >= 0)
+        close(watch->fd);
+    watch->fd = directory;
+    watch->kind = WATCH_POLL;
+}
+
+/* /proc/PID/… lives as long as the process does, and is never reported by inotify. */
+static void watch_target(struct netns_watch *watch, const char *path)
+{
+    char resolved[4096], *end;
+    struct statfs where;
+    const char *directory_end = strrchr(path, '/');
+
+    snprintf(resolved, sizeof(resolved), "%.*s", directory_end ? (int)(directory_end - path + 1) : 0, path);
+    if (statfs(resolved, &where) == 0 && where.f_type == PROC_SUPER_MAGIC) {
+        const char *number = strncmp(path, "/proc/", 6) == 0 ? path + 6 : "";
+        long pid = strtol(number, &end, 10);
+        if (end != number && *end == '/' && pid > 0)
+            watch_pid(watch, (pid_t)pid);
+        return;
+    }
+    watch_path(watch, path);
+    if (watch->kind != WATCH_NONE && access(path, F_OK) != 0)
+        die_errno("Couldn't open network namespace %s", path); /* it went away while we began to watch */
+}
+
+static bool directory_event_is_ours(struct netns_watch *watch)
+{
+    char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+    /* #syscalls:setup,netns read — events of the directory that holds the namespace's name, of signals */
+    ssize_t length = read(watch->fd, buffer, sizeof(buffer));
+
+    for (char *at = buffer; length > 0 && at < buffer + length;) {
+        struct inotify_event *event = (struct inotify_event *)(void *)at;
+
+        if ((event->mask & IN_IGNORED) || (event->len > 0 && strcmp(event->name, watch->name) == 0))
+            return true;
+        at += sizeof(*event) + event->len;
+    }
+    return false;
+}
+
+bool netns_gone(struct netns_watch *watch)
+{
+    switch (watch->kind) {
+    case WATCH_PID: return true; /* only asked when it is readable */
+    case WATCH_DIRECTORY: return directory_event_is_ours(watch);
+    case WATCH_POLL:
+        /* #syscalls:setup,netns faccessat — is the namespace's name still there, when inotify was not to be had */
+        return syscall(SYS_faccessat, watch->fd, watch->name, F_OK) != 0 && errno == ENOENT;
+    case WATCH_NONE: break;
+    }
+    return false;
+}
+
+/* ---- joining ---- */
+
+static bool same_file(int fd, const char *path)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* NAME below the directory of named namespaces, or a path. */
+static void netns_path(const struct settings *s, char *path, size_t bytes)
+{
+    int length = strchr(s->netns, '/') ? snprintf(path, bytes, "%s", s->netns)
+                                       : snprintf(path, bytes, "%s/%s", s->netns_dir, s->netns);
+    if (length >= (int)bytes)
+        die("Network namespace name/path %s too long", s->netns);
+}
+
+static int open_user_namespace(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        die_errno("Couldn't open user namespace %s", path);
+    if (same_file(fd, "/proc/self/ns/user")) { /* entering one's own is an error: setns(2) */
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void netns_join(const struct settings *s, struct netns_watch *watch)
+{
+    char user[4096] = "", net[4096];
+
+    /* A named or mounted namespace has no user namespace to look up: --userns names it, else it is ours. */
+    if (s->target_pid) {
+        snprintf(net, sizeof(net), "/proc/%d/ns/net", (int)s->target_pid);
+        if (!s->netns_only)
+            snprintf(user, sizeof(user), "/proc/%d/ns/user", (int)s->target_pid);
+    } else {
+        netns_path(s, net, sizeof(net));
+    }
+    if (s->userns && !s->netns_only && snprintf(user, sizeof(user), "%s", s->userns) >= (int)sizeof(user))
+        die("Invalid userns: %s", s->userns);
+    snprintf(watch->shown, sizeof(watch->shown), "%s", net);
+
+    int user_fd = *user ? open_user_namespace(user) : -1;
+    int net_fd = open(net, O_RDONLY | O_CLOEXEC);
+    if (net_fd < 0)
+        die_errno("Couldn't open network namespace %s", net);
+    if (s->netns_quit)
+        watch_target(watch, net);
+    if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) != 0)
+        die_errno("Couldn't enter user namespace %s", user);
+    if (setns(net_fd, CLONE_NEWNET) != 0)
+        die_errno("Couldn't switch to pasta namespaces: %s", net);
+    if (user_fd >= 0)
+        close(user_fd);
+    close(net_fd);
+}
+
+/* ---- creating ---- */
+
+static void write_file(const char *path, const char *text, bool must)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ssize_t length = (ssize_t)strlen(text);
+
+    if ((fd < 0 || write(fd, text, (size_t)length) != length) && must)
+        die_errno("Couldn't write %s", path);
+    if (fd >= 0)
+        close(fd);
+}
+
+void netns_create(const struct settings *s)
+{
+    char map[64];
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+
+    if (!s->netns_only) {
+        if (unshare(CLONE_NEWUSER) != 0)
+            die_errno("Couldn't create a user namespace");
+        snprintf(map, sizeof(map), "0 %u 1\n", uid);
+        write_file("/proc/self/uid_map", map, true);
+        /* Without this, an unprivileged process may not write gid_map: user_namespaces(7). */
+        write_file("/proc/self/setgroups", "deny", true);
+        snprintf(map, sizeof(map), "0 %u 1\n", gid);
+        write_file("/proc/self/gid_map", map, true);
+    }
+    if (unshare(CLONE_NEWNET) != 0)
+        die_errno("Couldn't create a network namespace");
+    /* Group 0 of the namespace may use ping sockets there; an old kernel without them is no reason to stop. */
+    write_file("/proc/sys/net/ipv4/ping_group_range", "0 0", false);
+}

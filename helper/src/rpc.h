@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between rpc.c (envelopes and replies) and methods.c (the table of methods). */
+#ifndef PASTICHE_RPC_H
+#define PASTICHE_RPC_H
+
+#include "helper.h"
+#include "json.h"
+
+#define ERROR_SYSTEM (-32000)
+#define ERROR_REFUSED (-32001)
+
+struct deny_entry { const char *address; int prefix; };
+/* What a method's parameters become; only the member of the method at hand is valid. All zero before they are read. */
+union params {
+    int choice;
+    const char *name;
+    struct { const char *path; int kind; } file;
+    struct { const char *name, *mac; int up, mtu, arp; } link;
+    struct { const char *name, *destination, *gateway; int prefix, metric; } route;
+    struct { const char *address; int protocol, port, source_port; } connect;
+    struct {
+        struct deny_entry deny[DENY_MAX];
+        int deny_count;
+        const char *address4, *address6, *interface4, *interface6;
+    } seal;
+};
+
+struct outcome {
+    int fd;   /* travels with the reply; -1: none */
+    int code; /* 0: success */
+    int errnum;
+    char text[320]; /* of the error; or the result's members beside `fd`, each led by a comma */
+};
+
+struct method {
+    const char *name;
+    unsigned sides, stages;
+    const struct field *fields;
+    void (*run)(const union params *p, struct outcome *o);
+};
+
+void methods_start(const struct session *initial);
+/* NULL: there is no such method on this side, or not in this stage; *why says which. */
+const struct method *method_find(const char *name, const char **why);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Giving up what is not needed any more. Every step is one way. */
+#include "helper.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "filters.h"
+
+const char *audit_text(bool json)
+{
+    return json ? AUDIT_JSON : AUDIT_TEXT;
+}
+
+void no_new_privileges(void)
+{
+    /* #syscalls:setup prctl — no_new_privs, bounding set, not dumpable */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        die_errno("Can't set no_new_privs");
+}
+
+/*
+ * Every capability, in every set. The bounding set can only be emptied by who has CAP_SETPCAP (anybody who has just
+ * made or joined a user namespace does); an empty permitted set and no_new_privs make it of no use otherwise.
+ */
+void drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+
+    for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++) {
+    }
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    /* #syscalls:setup capset — drops every capability */
+    if (syscall(SYS_capset, &header, none) != 0)
+        die_errno("Can't drop capabilities");
+}
+
+/*
+ * An empty read-only root, in a mount namespace of our own. An ordinary user needs a user namespace for that, and is
+ * left without IDs in it, which is as well; where there is none to be had, or the root is an initramfs (which cannot
+ * be left), the view stays as it is, and the filter, which has no call that takes a new path, holds alone.
+ */
+void enter_empty_root(void)
+{
+    /* #syscalls:setup unshare — our own view of mounts */
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+        return;
+    /* #syscalls:setup mount — an empty root */
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("none", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "nr_inodes=2,size=4k") != 0)
+        return;
+    /* #syscalls:setup chdir — into it */
+    if (chdir("/proc") != 0)
+        return;
+    /* Puts the old root on top of the new one: pivot_root(2), "pivot_root(".", ".")". */
+    /* #syscalls:setup pivot_root — into it */
+    if (syscall(SYS_pivot_root, ".", ".") != 0)
+        return;
+    /* #syscalls:setup umount2 — the old root */
+    if (umount2(".", MNT_DETACH) != 0 || chdir("/") != 0)
+        die_errno("Can't leave the old root");
+}
+
+void seal_freeze(void *memory, size_t bytes)
+{
+    /* #syscalls:setup mprotect — the floor becomes read-only */
+    if (mprotect(memory, bytes, PROT_READ) != 0)
+        die_errno("Can't make the frozen settings read-only");
+}
+
+void seal_install(enum profile profile)
+{
+    static const struct { const struct sock_filter *code; size_t count; } FILTERS[] = {
+        [PROFILE_SETUP] = {FILTER_SETUP, ARRAY_SIZE(FILTER_SETUP)},
+        [PROFILE_HOST] = {FILTER_HOST, ARRAY_SIZE(FILTER_HOST)},
+        [PROFILE_NETNS] = {FILTER_NETNS, ARRAY_SIZE(FILTER_NETNS)},
+    };
+    struct sock_fprog program = {
+        .len = (unsigned short)FILTERS[profile].count,
+        .filter = (struct sock_filter *)(uintptr_t)FILTERS[profile].code,
+    };
+
+    /* #syscalls:setup seccomp — the final filter */
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0UL, &program) != 0)
+        die_errno("Can't install the system call filter");
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * New flows: a connected socket for an address that the floor lets pass. This is all that a sealed helper does for
+ * the controller, up to 128 times a request, so each takes as few system calls as it can.
+ */
+#include "helper.h"
+
+#include <errno.h>
+#include <netinet/udp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Newer than Debian 12's headers: uapi/linux/in.h, kernel 4.2; uapi/linux/udp.h, kernel 5.0 */
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
+static union {
+    struct outbound outbound;
+    char page[PAGE_BYTES_MAX];
+} frozen __attribute__((aligned(PAGE_BYTES_MAX)));
+
+void outbound_freeze(const struct outbound *o)
+{
+    frozen.outbound = *o;
+    seal_freeze(&frozen, sizeof(frozen));
+}
+
+static socklen_t fill(union address *to, const struct ip *ip, int family, int port)
+{
+    memset(to, 0, sizeof(*to));
+    if (family == AF_INET) {
+        to->in.sin_family = AF_INET;
+        to->in.sin_port = htons((uint16_t)port);
+        memcpy(&to->in.sin_addr, ip->bytes, 4);
+        return sizeof(to->in);
+    }
+    to->in6.sin6_family = AF_INET6;
+    to->in6.sin6_port = htons((uint16_t)port);
+    memcpy(&to->in6.sin6_addr, ip->bytes, 16);
+    if (IN6_IS_ADDR_LINKLOCAL(&to->in6.sin6_addr))
+        to->in6.sin6_scope_id = frozen.outbound.scope6;
+    return sizeof(to->in6);
+}
+
+static int open_socket(enum flow_protocol protocol, int family)
+{
+    const int flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+
+    switch (protocol) {
+    case FLOW_TCP:
+        /* #syscalls:setup,host socket(AF_INET|AF_INET6, SOCK_STREAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_TCP) — TCP flows */
+        return socket(family, SOCK_STREAM | flags, IPPROTO_TCP);
+    case FLOW_UDP:
+        /* #syscalls:setup,host socket(AF_INET|AF_INET6, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_UDP) — UDP flows */
+        return socket(family, SOCK_DGRAM | flags, IPPROTO_UDP);
+    case FLOW_ICMP: break;
+    }
+    /* #syscalls:setup,host socket(AF_INET, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_ICMP) — ping sockets: icmp(7) */
+    /* #syscalls:setup,host socket(AF_INET6, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_ICMPV6) — ping sockets for IPv6 */
+    return socket(family, SOCK_DGRAM | flags, family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+static int enable(int fd, int level, int option)
+{
+    int one = 1;
+
+    return setsockopt(fd, level, option, &one, sizeof(one));
+}
+
+/*
+ * What a datagram must tell beside its bytes: errors of the path (for port unreachable, traceroute, path MTU), how
+ * many hops it has left, its traffic class. An old kernel that lacks one of them still gives a working flow.
+ */
+static void report_metadata(int fd, enum flow_protocol protocol, int family)
+{
+    if (family == AF_INET) {
+        /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_RECVERR|IP_RECVTTL|IP_RECVTOS, *, *) — errors, TTL and TOS of datagrams */
+        enable(fd, IPPROTO_IP, IP_RECVERR);
+        enable(fd, IPPROTO_IP, IP_RECVTTL);
+        enable(fd, IPPROTO_IP, IP_RECVTOS);
+    } else {
+        /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_RECVERR|IPV6_RECVHOPLIMIT|IPV6_RECVTCLASS, *, *) — the same for IPv6 */
+        enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
+        enable(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
+        enable(fd, IPPROTO_IPV6, IPV6_RECVTCLASS);
+    }
+    if (protocol == FLOW_UDP)
+        /* #syscalls:setup,host setsockopt(*, IPPROTO_UDP, UDP_GRO, *, *) — several datagrams in one read */
+        enable(fd, IPPROTO_UDP, UDP_GRO);
+}
+
+/* Fails closed: a flow that was to leave by an interface does not leave by another. */
+static int bind_interface(int fd, int family)
+{
+    const char *name = family == AF_INET ? frozen.outbound.interface4 : frozen.outbound.interface6;
+
+    if (*name == '\0')
+        return 0;
+    /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_BINDTODEVICE, *, *) — --outbound-if4, --outbound-if6 */
+    return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, (socklen_t)strlen(name));
+}
+
+static int try_bind(int fd, int family, int port)
+{
+    static const struct ip unspecified;
+    const struct ip *source = family == AF_INET ? &frozen.outbound.address4 : &frozen.outbound.address6;
+    union address address;
+    socklen_t length = fill(&address, source->family == family ? source : &unspecified, family, port);
+
+    /* #syscalls:setup,host bind — source address and port of a flow, before it is connected */
+    return bind(fd, &address.any, length);
+}
+
+/*
+ * Source address and port. A port that is taken, or below the privileged ones, is given up: the flow matters more
+ * than its port. Guests reach several peers from one UDP port, so the port is shared (SO_REUSEADDR), which is safe
+ * for connected sockets: each gets its own peer's datagrams only.
+ */
+static int bind_source(int fd, enum flow_protocol protocol, int family, int port)
+{
+    const struct ip *source = family == AF_INET ? &frozen.outbound.address4 : &frozen.outbound.address6;
+
+    if (protocol == FLOW_TCP)
+        port = 0; /* a TCP port in use by one peer is not free for another: the kernel chooses */
+    if (port != 0) {
+        if (protocol == FLOW_UDP) {
+            /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEADDR, *, *) — one UDP source port, several peers */
+            enable(fd, SOL_SOCKET, SO_REUSEADDR);
+            if (family == AF_INET6)
+                /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
+                enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+        }
+        if (try_bind(fd, family, port) == 0)
+            return 0;
+        if (errno != EADDRINUSE && errno != EACCES)
+            return -1;
+    }
+    if (source->family != family)
+        return 0;
+    /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, *, *) — the port is chosen with the destination known: ip(7) */
+    enable(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
+    return try_bind(fd, family, 0);
+}
+
+/* Between bind() and connect() anybody's datagrams may have been queued: they are not from the peer. */
+static void drain(int fd)
+{
+    char byte;
+
+    /* #syscalls:setup,host recvfrom(*, *, 1, MSG_DONTWAIT+MSG_TRUNC, 0, *) — datagrams that came before the socket was connected */
+    while (recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) >= 0 || errno == EINTR) {
+    }
+}
+
+int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum,
+                 const char **what)
+{
+    union address address;
+    socklen_t length = fill(&address, ip, ip->family, protocol == FLOW_ICMP ? 0 : port);
+    int fd = open_socket(protocol, ip->family);
+
+    *what = "open a socket for";
+    if (fd < 0) {
+        *errnum = errno;
+        return -1;
+    }
+    if (protocol != FLOW_TCP)
+        report_metadata(fd, protocol, ip->family);
+    *what = "bind a socket for";
+    if (bind_interface(fd, ip->family) != 0 || bind_source(fd, protocol, ip->family, source_port) != 0)
+        goto failed;
+    *what = "connect";
+    /* #syscalls:setup,host connect — new flows, to addresses that the floor has let pass */
+    if (connect(fd, &address.any, length) != 0 && errno != EINPROGRESS)
+        goto failed;
+    if (protocol != FLOW_TCP)
+        drain(fd);
+    return fd;
+failed:
+    *errnum = errno;
+    /* #syscalls:setup,host,netns close — descriptors that were handed over, or failed */
+    close(fd);
+    return -1;
+}

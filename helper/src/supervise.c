@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The two loops, and how everything ends.
+ *
+ * The host side decides: it sees the end of the controller and of the broker (SIGCHLD), and signals from outside. Its
+ * end is the end of all: it shuts the controller's channel (so that buffered output can still be written), tells the
+ * broker to end the command, waits for both, and kills what does not go. Should it die without doing so, the kernel
+ * kills both (PR_SET_PDEATHSIG).
+ *
+ *   link, host side to broker:  'R' ready: let go of the caller's stdin, stdout, stderr     'T' terminate
+ *   broker to host side:        nothing; its exit status is the command's, or 0 when the namespace is gone
+ *
+ * Between requests both sleep in ppoll() without a timeout: an idle instance never wakes them.
+ */
+#include "helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long the spawned command has between SIGTERM and SIGKILL. */
+#define COMMAND_GRACE_MS 500
+/* How long the controller has to write what it has buffered. */
+#define CONTROLLER_GRACE_MS 300
+/* After this, what still runs is killed: above COMMAND_GRACE_MS, so that the broker can do its part. */
+#define FINISH_MS 800
+/* A reply that the controller has no room for is tried again after this. */
+#define RETRY_MS 2
+/* Requests answered before signals get a look: a controller that never stops asking cannot keep us from ending. */
+#define REQUESTS_PER_TURN 16
+
+static int signal_fd = -1, null_fd = -1;
+static struct host *host;
+static struct broker *broker;
+
+/* ---- common ---- */
+
+/* SIGPIPE is blocked, never read: a closed stderr must not end us. In spawn mode Ctrl-C belongs to the command. */
+void block_signals(sigset_t *before)
+{
+    static const int SIGNALS[] = {SIGTERM, SIGQUIT, SIGINT, SIGHUP, SIGCHLD, SIGPIPE};
+    sigset_t set;
+
+    signal(SIGCHLD, SIG_DFL); /* an inherited SIG_IGN would keep exit statuses from us */
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_SIZE(SIGNALS); i++)
+        sigaddset(&set, SIGNALS[i]);
+    sigprocmask(SIG_BLOCK, &set, before);
+}
+
+void signals_open(bool spawn)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    if (!spawn) {
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGQUIT);
+    }
+    signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (signal_fd < 0 || null_fd < 0)
+        die_errno("Can't prepare to wait");
+}
+
+/* The next waiting signal, or 0. */
+static int next_signal(void)
+{
+    struct signalfd_siginfo info;
+
+    return read(signal_fd, &info, sizeof(info)) == sizeof(info) ? (int)info.ssi_signo : 0;
+}
+
+static void null_over_stdio(bool keep_stderr)
+{
+    for (int fd = STDIN_FILENO; fd <= (keep_stderr ? STDOUT_FILENO : STDERR_FILENO); fd++)
+        /* #syscalls:setup,host,netns dup3(*, 0|1|2, 0) — /dev/null over the caller's stdin, stdout, stderr */
+        if (dup3(null_fd, fd, 0) < 0)
+            die_errno("Can't let go of standard input and output");
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    /* #syscalls:setup,host,netns clock_gettime — deadlines at the end, where there is no vDSO */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
+}
+
+/* timeout_ms -1: for ever. Interruptions count as "nothing happened". */
+static void wait_for(struct pollfd *set, size_t count, int timeout_ms)
+{
+    struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
+
+    /* #syscalls:setup,host,netns ppoll — requests, signals, the other processes' ends */
+    if (ppoll(set, count, timeout_ms < 0 ? NULL : &timeout, NULL) <= 0)
+        for (size_t i = 0; i < count; i++)
+            set[i].revents = 0;
+}
+
+static struct { const char *text; size_t length; int fds[FDS_PER_MESSAGE_MAX]; int fd_count; bool waiting; } reply;
+
+static bool send_reply(int channel)
+{
+    reply.waiting = !channel_send(channel, reply.text, reply.length, reply.fds, reply.fd_count);
+    return !reply.waiting;
+}
+
+/* Answers what waits. false: the controller has closed its end. */
+static bool serve(int channel)
+{
+    static char request[MESSAGE_BYTES_MAX];
+    size_t length;
+
+    if (reply.waiting && !send_reply(channel))
+        return true;
+    for (int i = 0; i < REQUESTS_PER_TURN; i++) {
+        switch (channel_receive(channel, request, &length)) {
+        case CHANNEL_NONE: return true;
+        case CHANNEL_CLOSED: return false;
+        case CHANNEL_MESSAGE: break;
+        }
+        reply.length = rpc_answer(request, length, &reply.text, reply.fds, &reply.fd_count);
+        if (!send_reply(channel))
+            return true;
+    }
+    return true;
+}
+
+/* ---- the host side ---- */
+
+static struct { bool is_ready; int controller_status, broker_status; } seen;
+
+int host_ready(void)
+{
+    const struct settings *s = host->settings;
+    bool keep_stderr = s->foreground && s->debug;
+
+    if (!pid_file_write())
+        return errno ? errno : EIO;
+    null_over_stdio(keep_stderr);
+    if (!keep_stderr)
+        notice_to_syslog(host->log, s->name);
+    if (write(host->link, "R", 1) != 1)
+        return errno;
+    if (host->launcher >= 0) {
+        if (write(host->launcher, "R", 1) != 1)
+            return errno;
+        close(host->launcher);
+        host->launcher = -1;
+    }
+    seen.is_ready = true;
+    return 0;
+}
+
+/* Collects children that have ended. */
+static void reap(void)
+{
+    siginfo_t info;
+
+    for (;;) {
+        info.si_pid = 0;
+        /* #syscalls:setup,host,netns waitid — exit statuses of our children */
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+            return;
+        int status = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+        if (info.si_pid == host->controller) {
+            host->controller = -1;
+            seen.controller_status = status;
+        } else if (info.si_pid == host->broker) {
+            host->broker = -1;
+            seen.broker_status = status;
+        }
+    }
+}
+
+static void kill_child(pid_t pid)
+{
+    /* #syscalls:setup,host,netns kill(*, SIGKILL) — what does not end by itself */
+    if (pid > 0)
+        kill(pid, SIGKILL);
+}
+
+/* Ends the other two, then us. In spawn mode the command's own status wins, if it was told to end by us. */
+static _Noreturn void finish(int status)
+{
+    int64_t start = now_ms();
+
+    if (!seen.is_ready)
+        kill_child(host->controller); /* it has nothing to write yet */
+    /* #syscalls:setup,host shutdown — tells the controller to end */
+    shutdown(host->channel, SHUT_RDWR);
+    bool ask_broker = host->broker > 0 && write(host->link, "T", 1) == 1;
+    while (host->controller > 0 || host->broker > 0) {
+        struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}};
+        int64_t elapsed = now_ms() - start;
+
+        if (elapsed >= CONTROLLER_GRACE_MS)
+            kill_child(host->controller);
+        if (elapsed >= FINISH_MS || !ask_broker)
+            kill_child(host->broker);
+        wait_for(set, 1, 50);
+        while (next_signal() != 0) {
+        }
+        reap();
+    }
+    if (status < 0)
+        status = seen.broker_status;
+    pid_file_remove();
+    _exit(status);
+}
+
+static _Noreturn void stopped_by(int signum)
+{
+    if (host->settings->spawn)
+        finish(-1);
+    finish(signum == SIGINT || signum == SIGHUP ? 128 + signum : 0);
+}
+
+static void controller_ended(void)
+{
+    int status = seen.controller_status;
+
+    if (status == 128 + SIGSYS)
+        notice("The controller was killed by SIGSYS: it made a system call that is outside its allowlist");
+    else if (status == 128 + SIGTERM)
+        stopped_by(SIGTERM); /* whoever stops all processes of a unit means us, too */
+    else if (status > 128)
+        notice("The controller was killed by signal %d", status - 128);
+    /* Before it is ready, an exit status of 0 is no success; being killed never is. */
+    finish(status > 128 || (status == 0 && !seen.is_ready) ? 1 : status);
+}
+
+static void broker_ended(void)
+{
+    int status = seen.broker_status;
+
+    if (status == 128 + SIGSYS && !host->settings->spawn)
+        notice("The broker was killed by SIGSYS: it made a system call that is outside its allowlist");
+    finish(status);
+}
+
+static void host_signals(void)
+{
+    int stop = 0;
+
+    for (int signum; (signum = next_signal()) != 0;)
+        if (signum != SIGCHLD)
+            stop = signum;
+    reap();
+    if (stop != 0)
+        stopped_by(stop);
+    if (host->broker < 0)
+        broker_ended();
+    if (host->controller < 0)
+        controller_ended();
+}
+
+void supervise_host(struct host *h)
+{
+    host = h;
+    for (;;) {
+        struct pollfd set[] = {
+            {.fd = signal_fd, .events = POLLIN},
+            {.fd = h->channel, .events = reply.waiting ? 0 : POLLIN},
+            {.fd = h->launcher, .events = 0},
+        };
+
+        wait_for(set, ARRAY_SIZE(set), reply.waiting ? RETRY_MS : -1);
+        if (set[0].revents)
+            host_signals();
+        if ((set[1].revents || reply.waiting) && !serve(h->channel))
+            h->channel = -1; /* its end follows, and SIGCHLD with it */
+        if (set[2].revents && h->launcher >= 0)
+            finish(1); /* the launched process was killed while it waited for us */
+    }
+}
+
+/* ---- the broker ---- */
+
+int broker_start_command(void)
+{
+    if (!broker->settings->spawn || broker->command.gate < 0)
+        return EINVAL;
+    return command_release(&broker->command) ? 0 : EPIPE;
+}
+
+/* Exit status of the command if it has ended, else -1. */
+static int command_status(void)
+{
+    siginfo_t info = {0};
+
+    if (broker->command.pid <= 0 || waitid(P_PID, (id_t)broker->command.pid, &info, WEXITED | WNOHANG) != 0 ||
+        info.si_pid == 0)
+        return -1;
+    return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+}
+
+static _Noreturn void broker_terminate(void)
+{
+    int64_t start = now_ms();
+
+    if (!broker->settings->spawn)
+        _exit(0);
+    /* #syscalls:setup,netns kill(*, SIGTERM) — the command, when we are told to end */
+    kill(broker->command.pid, broker->command.gate < 0 ? SIGTERM : SIGKILL);
+    for (;;) {
+        struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}};
+        int status = command_status();
+
+        if (status >= 0)
+            _exit(status);
+        int64_t left = COMMAND_GRACE_MS - (now_ms() - start);
+        if (left <= 0)
+            kill_child(broker->command.pid);
+        wait_for(set, 1, left > 0 ? (int)left : 50);
+        while (next_signal() != 0) {
+        }
+    }
+}
+
+static void broker_signals(void)
+{
+    bool stop = false;
+
+    for (int signum; (signum = next_signal()) != 0;)
+        stop |= signum != SIGCHLD;
+    int status = command_status();
+    if (status >= 0)
+        _exit(status);
+    if (stop)
+        broker_terminate();
+}
+
+static void broker_link(void)
+{
+    char word = 0;
+
+    if (read(broker->link, &word, 1) != 1)
+        _exit(1); /* the host side is gone */
+    if (word == 'T')
+        broker_terminate();
+    null_over_stdio(false);
+    notice_to_syslog(-1, broker->settings->name);
+}
+
+void supervise_broker(struct broker *b)
+{
+    broker = b;
+    for (;;) {
+        struct pollfd set[] = {
+            {.fd = signal_fd, .events = POLLIN},
+            {.fd = b->channel, .events = reply.waiting ? 0 : POLLIN},
+            {.fd = b->link, .events = POLLIN},
+            {.fd = b->watch.kind == WATCH_PID || b->watch.kind == WATCH_DIRECTORY ? b->watch.fd : -1, .events = POLLIN},
+        };
+        int timeout = reply.waiting ? RETRY_MS : b->watch.kind == WATCH_POLL ? 1000 : -1;
+
+        wait_for(set, ARRAY_SIZE(set), timeout);
+        if (set[0].revents)
+            broker_signals();
+        if (set[2].revents)
+            broker_link();
+        if ((set[3].revents || b->watch.kind == WATCH_POLL) && netns_gone(&b->watch))
+            _exit(0);
+        if ((set[1].revents || reply.waiting) && !serve(b->channel)) {
+            close(b->channel);
+            b->channel = -1; /* the host side sees the same, and tells us */
+        }
+    }
+}
