@@ -24,7 +24,7 @@ export interface Native {
 
   /**
    * Reads frames from a tap, one read(2) each, until EAGAIN, `max` frames, or fewer than FRAME_BYTES_MAX bytes left
-   * before `end`. Frame i is at COL.FRAME_AT[i], COL.FRAME_LEN[i] (64-byte aligned starts). Number of frames (0: none waiting),
+   * before `end`. Frame i is at COL.FRAME_AT[i], COL.FRAME_LEN[i] (64-byte aligned starts; the 12 bytes before each belong to no other frame). Number of frames (0: none waiting),
    * or -errno if the very first read failed otherwise (-EPIPE: it met the end of file, as a socket does).
    */
   readFrames(fd: number, at: number, end: number, max: number): number;

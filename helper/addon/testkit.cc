@@ -16,9 +16,9 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -199,6 +199,15 @@ static Napi::Value pollOne(Info info) {
   return number(info, one.revents);
 }
 
+static Napi::Value descriptorLimit(Info info) {
+  rlimit limit;
+  check(info.Env(), getrlimit(RLIMIT_NOFILE, &limit), "getrlimit");
+  double before = static_cast<double>(limit.rlim_cur);
+  limit.rlim_cur = static_cast<rlim_t>(integer(info, 0));
+  check(info.Env(), setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
+  return number(info, before);
+}
+
 /* ---- interfaces and namespaces ---- */
 
 static ifreq named(const std::string &name) {
@@ -325,7 +334,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
       {"isCloexec", isCloexec},     {"poll", pollOne},              {"openTap", openTap},
       {"linkUp", linkUp},           {"linkMtu", linkMtu},           {"address4", address4},
       {"packetSocket", packetSocket}, {"unshareNet", unshareNet},   {"enterNet", enterNet},
-      {"syscall", rawSyscall},      {"sockopts", sockopts},         {"checksumPortable", sumOf<checksumPortable>},
+      {"syscall", rawSyscall},      {"sockopts", sockopts},         {"descriptorLimit", descriptorLimit},
+      {"checksumPortable", sumOf<checksumPortable>},
   };
   for (const auto &row : table) exports.Set(row.name, Napi::Function::New(env, row.call, row.name));
 #if defined(__x86_64__)

@@ -42,6 +42,8 @@ export interface Testkit {
   /** A new, empty network namespace for this thread; it ends with its last thread and socket. */
   unshareNet(): void;
   enterNet(path: string): void;
+  /** Sets the soft RLIMIT_NOFILE; returns the one before. */
+  descriptorLimit(limit: number): number;
   /** Any system call with integer arguments: its result or -errno. */
   syscall(number: number, ...args: number[]): number;
   /** The table of shared/abi.h with the values that the system's headers give. */
