@@ -21,6 +21,6 @@ export class UsageError extends Error {
   }
 }
 
-/** `what` as callers parse it ("Invalid MTU: 7"), then, in parentheses, which option and what it takes. */
+/** `what value` as callers parse it ("Invalid MTU: 7"), then, in parentheses, which option and what it takes. */
 export const invalid = (what: string, value: string, option: string, takes: string): UsageError =>
-  new UsageError('invalid-value', `${what}: ${value} (${option} takes ${takes})`);
+  new UsageError('invalid-value', `${what} ${value} (${option} takes ${takes})`);

@@ -23,13 +23,13 @@ const decimal = (text: string): number => (/^[0-9]{1,10}$/.test(text) ? Number(t
 export const readMtu = (value: string, option: string): number => {
   const n = decimal(value);
   if (n === 0 || (n >= MTU_MIN && n <= MTU_MAX)) return n;
-  throw invalid('Invalid MTU', value, option, `0 or ${MTU_MIN} to ${MTU_MAX}`);
+  throw invalid('Invalid MTU:', value, option, `0 or ${MTU_MIN} to ${MTU_MAX}`);
 };
 
 export const readLogSize = (value: string, option: string): number => {
   const n = decimal(value);
   if (n >= LOG_SIZE_MIN && n <= LOG_SIZE_MAX) return n;
-  throw invalid('Invalid --log-size', value, option, `${LOG_SIZE_MIN} bytes or more`);
+  throw invalid('Invalid --log-size:', value, option, `${LOG_SIZE_MIN} bytes or more`);
 };
 
 export const readMac = (value: string, option: string): string => {
@@ -37,7 +37,7 @@ export const readMac = (value: string, option: string): string => {
   // The group bit would make it a multicast address (IEEE 802 §8.2), which no station can have.
   const unicast = /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/.test(mac) && mac !== '00:00:00:00:00:00';
   if (unicast) return mac;
-  throw invalid('Invalid MAC address', value, option, 'a unicast address of the form xx:xx:xx:xx:xx:xx');
+  throw invalid('Invalid MAC address:', value, option, 'a unicast address of the form xx:xx:xx:xx:xx:xx');
 };
 
 export const readIfname = (value: string, option: string): string => {
@@ -45,7 +45,7 @@ export const readIfname = (value: string, option: string): string => {
   const valid = /^[!-.0-9;-~]+$/.test(value) && value.length <= IFNAME_CHARS_MAX && value !== '.' && value !== '..';
   if (valid) return value;
   throw invalid(
-    'Invalid interface name',
+    'Invalid interface name:',
     value,
     option,
     `1 to ${IFNAME_CHARS_MAX} printable characters without "/" and ":"`,
@@ -58,12 +58,12 @@ const path =
     if (value.length > 0 && Buffer.byteLength(value) <= PATH_BYTES_MAX) return value;
     throw invalid(what, value, option, `a path of 1 to ${PATH_BYTES_MAX} bytes`);
   };
-export const readPcapPath = path('Invalid pcap path');
-export const readPidPath = path('Invalid PID file');
-export const readLogPath = path('Invalid log file');
-export const readUserns = path('Invalid userns');
-export const readNetns = path('Invalid network namespace');
-export const readNetnsDir = path('Invalid directory of network namespaces');
+export const readPcapPath = path('Invalid pcap path:');
+export const readPidPath = path('Invalid PID file:');
+export const readLogPath = path('Invalid log file:');
+export const readUserns = path('Invalid userns:');
+export const readNetns = path('Invalid network namespace:');
+export const readNetnsDir = path('Invalid directory of network namespaces:');
 
 /** An address one host can have and others can reach. */
 const unicast = (text: string): ParsedAddress | null => {
@@ -76,17 +76,17 @@ const unicast = (text: string): ParsedAddress | null => {
 export const readGuestAddress = (value: string, option: string): GivenAddress => {
   const slash = value.indexOf('/');
   const parsed = unicast(slash < 0 ? value : value.slice(0, slash));
-  if (parsed === null) throw invalid('Invalid guest address', value, option, 'a unicast ADDRESS[/PREFIX]');
+  if (parsed === null) throw invalid('Invalid guest address:', value, option, 'a unicast ADDRESS[/PREFIX]');
   if (slash < 0) return { ...parsed, prefix: null };
   const prefix = decimal(value.slice(slash + 1));
   const max = parsed.family === 4 ? 32 : 128;
-  if (!(prefix >= 1 && prefix <= max)) throw invalid('Invalid prefix length', value, option, `/1 to /${max}`);
+  if (!(prefix >= 1 && prefix <= max)) throw invalid('Invalid prefix length:', value, option, `/1 to /${max}`);
   return { ...parsed, prefix };
 };
 
 export const readGateway = (value: string, option: string): ParsedAddress => {
   const parsed = unicast(value);
-  if (parsed === null) throw invalid('Invalid gateway address', value, option, 'a unicast address');
+  if (parsed === null) throw invalid('Invalid gateway address:', value, option, 'a unicast address');
   return parsed;
 };
 
@@ -126,12 +126,12 @@ export const readSearch = (value: string, option: string): string[] | null => {
 const HOSTNAME_CHARS_MAX = 64;
 export const readHostname = (value: string, option: string): string => {
   if (value.length <= HOSTNAME_CHARS_MAX && isDomain(value)) return value;
-  throw invalid('Invalid hostname', value, option, `a host name of 1 to ${HOSTNAME_CHARS_MAX} characters`);
+  throw invalid('Invalid hostname:', value, option, `a host name of 1 to ${HOSTNAME_CHARS_MAX} characters`);
 };
 export const readFqdn = (value: string, option: string): string => {
   const name = value.replace(/\.$/, '');
   if (isDomain(name)) return name;
-  throw invalid('Invalid FQDN', value, option, `a domain name of 1 to ${DOMAIN_CHARS_MAX} characters`);
+  throw invalid('Invalid FQDN:', value, option, `a domain name of 1 to ${DOMAIN_CHARS_MAX} characters`);
 };
 
 /** A dotted mask with contiguous ones, or 1 to 32, as a prefix length. */
@@ -142,13 +142,13 @@ export const readNetmask = (value: string, option: string): number => {
       ? ipaddr.IPv4.parse(value).prefixLengthFromSubnetMask()
       : length;
   if (prefix !== null && prefix >= 1 && prefix <= 32) return prefix;
-  throw invalid('Invalid netmask', value, option, '1 to 32 or a dotted mask');
+  throw invalid('Invalid netmask:', value, option, '1 to 32 or a dotted mask');
 };
 
 export const readOutbound = (value: string, option: string): ParsedAddress => {
   const parsed = unicast(value);
   if (parsed === null)
-    throw invalid('Invalid or redundant outbound address', value, option, 'one unicast address per IP version');
+    throw invalid('Invalid or redundant outbound address:', value, option, 'one unicast address per IP version');
   return parsed;
 };
 

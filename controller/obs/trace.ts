@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * One line about one frame, for --trace: direction, protocol, addresses, ports, flags, lengths. It reads frames that may be
- * hostile or cut short and says so instead of failing. Allocates: call it only when tracing.
+ * hostile or cut short and says so instead of failing. Allocates: call it only when tracing, and before a frame from the tap is translated.
  */
 import * as addr from '../wire/addr.ts';
 import * as arp from '../wire/arp.ts';
@@ -93,10 +93,17 @@ const ipv4Line = (v: DataView, at: number, end: number): string => {
 const ipv6Address = (v: DataView, at: number, word: (v: DataView, at: number, i: number) => number): string =>
   addr.ipv6Text(word(v, at, 0), word(v, at, 1), word(v, at, 2), word(v, at, 3));
 
-const ipv6Line = (v: DataView, at: number, end: number): string => {
+/**
+ * Only frames from the tap have their extension headers walked: ours have none, and the walk's result belongs to whoever is
+ * translating at that moment.
+ */
+const ipv6Line = (direction: Direction, v: DataView, at: number, end: number): string => {
   if (!ipv6.fits(v, at, end)) return `IPv6 malformed, ${end - at} bytes`;
   const [from, to] = [ipv6Address(v, at, ipv6.srcWord), ipv6Address(v, at, ipv6.dstWord)];
   const last = at + ipv6.HEADER_BYTES + ipv6.payloadLength(v, at);
+  if (direction === 'to tap') {
+    return transportText(v, at + ipv6.HEADER_BYTES, last, ipv6.nextHeader(v, at), from, to);
+  }
   const found = ext.walk(v, at, last);
   if (found === ext.FRAGMENT) return `IPv6 ${from} > ${to}: fragment, ${end - at} bytes`;
   if (found !== ext.OK) return `IPv6 ${from} > ${to}: extension headers not understood, ${end - at} bytes`;
@@ -118,7 +125,7 @@ export const describeFrame = (direction: Direction, v: DataView, at: number, end
     case ethernet.IPV4:
       return `${direction}: ${ipv4Line(v, payload, end)}`;
     case ethernet.IPV6:
-      return `${direction}: ${ipv6Line(v, payload, end)}`;
+      return `${direction}: ${ipv6Line(direction, v, payload, end)}`;
     case ethernet.ARP:
       return `${direction}: ${arpLine(v, payload, end)}`;
     default:

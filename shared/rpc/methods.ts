@@ -86,7 +86,10 @@ export const METHODS = {
     params: z.strictObject({ name: z.enum(READABLE_FILES) }),
     result: justFd,
   },
-  /** A log or pcap file: O_CREAT|O_TRUNC|O_WRONLY|O_NOFOLLOW|O_CLOEXEC, 0600. The PID file is the helper's own. */
+  /**
+   * A log or pcap file: O_CREAT|O_TRUNC|O_NOFOLLOW|O_CLOEXEC, 0600, never O_APPEND; pcap O_WRONLY, log O_RDWR (when full, its
+   * younger part is moved to the front). The PID file is the helper's own.
+   */
   'file.create': {
     sides: ['host'],
     stages: ['setup'],
