@@ -41,6 +41,30 @@ const CODES6 = [
   icmpv6.ADMINISTRATIVELY_PROHIBITED,
 ] as const;
 
+export type Reason = 0 | 1 | 2 | 3;
+
+const EPERM = 1;
+const EACCES = 13;
+const ENETUNREACH = 101;
+const ECONNREFUSED = 111;
+const EHOSTUNREACH = 113;
+/** What to tell the guest when a socket call for its flow failed with `errno`; -1: nothing that a router would say. */
+export const reasonOf = (errno: number): Reason | -1 => {
+  switch (errno) {
+    case ENETUNREACH:
+      return NET_UNREACHABLE;
+    case EHOSTUNREACH:
+      return HOST_UNREACHABLE;
+    case ECONNREFUSED:
+      return PORT_UNREACHABLE;
+    case EACCES:
+    case EPERM:
+      return PROHIBITED;
+    default:
+      return -1;
+  }
+};
+
 /** sock_extended_err.ee_origin, linux/errqueue.h */
 const ORIGIN_LOCAL = 1;
 const ORIGIN_ICMP = 2;
@@ -85,13 +109,7 @@ const toGroup = (f: Flow): boolean => (isV4(f) ? remoteWord(f, 3) >>> 24 >= 224 
  * Says that the flow's destination cannot be reached, for the given reason. The transport header of the guest's packet,
  * and what is to be quoted of its data, lie in the arena at `quoteAt`; more than fits is cut.
  */
-export const unreachable = (
-  f: Flow,
-  reason: 0 | 1 | 2 | 3,
-  protocol: number,
-  quoteAt: number,
-  quoteBytes: number,
-): void => {
+export const unreachable = (f: Flow, reason: Reason, protocol: number, quoteAt: number, quoteBytes: number): void => {
   // "Port unreachable" is the destination's own word, the rest a router's.
   if (reason === PORT_UNREACHABLE) fromRemote(f);
   else fromUs(f);
@@ -134,7 +152,7 @@ const restOf = (v4: boolean, type: number, code: number, info: number): number =
 };
 
 /** {@link unreachable} for a TCP connection that could not be made; `synSeq` is the sequence number of the guest's SYN. */
-export const forSyn = (f: Flow, reason: 0 | 1 | 2 | 3, synSeq: number): void => {
+export const forSyn = (f: Flow, reason: Reason, synSeq: number): void => {
   const v = io.view;
   const at = io.SCRATCH_AT;
   io.mem.fill(0, at, at + tcp.HEADER_BYTES);
