@@ -32,6 +32,8 @@ export interface Edges {
   readonly netnsChannel: number;
   /** Called for each received frame (Ethernet header first) when capturing or tracing. */
   readonly observe: ((at: number, len: number) => void) | null;
+  /** Called at the end of each turn that had events (to write the capture). */
+  readonly endTurn: (() => void) | null;
 }
 
 /** Most frames of one batch: enough to amortise, small enough to stay in cache and to be fair to sockets. */
@@ -136,6 +138,7 @@ const turn = (): void => {
   connect.flushRequests();
   out.flush();
   flows.endTurn();
+  if (edges.endTurn !== null) edges.endTurn();
 };
 
 /** Runs until the helper or the tap is gone; resolves with the reason. */

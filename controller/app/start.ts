@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/** From the command line to a sealed, running pair of processes. The order is the security property: see docs/ARCHITECTURE.md. */
+import { readFileSync } from 'node:fs';
+import { ZodError } from 'zod';
+import { HOST_CHANNEL_FD, NETNS_CHANNEL_FD, PROTOCOL_VERSION, type Result } from '../../shared/rpc/methods.ts';
+import { UsageError } from '../cli/errors.ts';
+import { parseCommandLine } from '../cli/parse.ts';
+import { makePlan } from '../cli/plan.ts';
+import { PlanError } from '../cli/plan-error.ts';
+import type { Plan } from '../cli/plan-schema.ts';
+import { planSummary } from '../cli/summary.ts';
+import * as siphash from '../flow/siphash.ts';
+import { DiscoverError, discover } from '../host/discover.ts';
+import type { HostFacts } from '../host/facts.ts';
+import * as io from '../io/io.ts';
+import * as out from '../link/out.ts';
+import * as station from '../link/station.ts';
+import * as log from '../obs/log.ts';
+import * as pcap from '../obs/pcap.ts';
+import * as trace from '../obs/trace.ts';
+import * as dhcpv4 from '../proto/dhcpv4.ts';
+import * as dhcpv6 from '../proto/dhcpv6.ts';
+import * as icmp from '../proto/icmp.ts';
+import * as ndp from '../proto/ndp.ts';
+import * as tcp from '../proto/tcp/tcp.ts';
+import * as udp from '../proto/udp/udp.ts';
+import { HelperClient, HelperError } from '../rpc/client.ts';
+import * as demux from './demux.ts';
+import * as turn from './turn.ts';
+
+type Hello = Result<'session.hello'>;
+type Tap = Result<'tap.open'>;
+
+/** The MTU of a link we say nothing about: what the namespace's interface may be set to at most. */
+const MTU_UNTOLD = 65_520;
+const ENOANO = 55;
+const ENOENT = 2;
+
+/** Where the tools we are built with begin; the same floor as in package.json. */
+const NODE_MIN = [20, 19] as const;
+
+class StartError extends Error {}
+
+const checkNode = (): void => {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < NODE_MIN[0] || (major === NODE_MIN[0] && minor < NODE_MIN[1])) {
+    throw new StartError(`Node ${process.versions.node} is too old: ${NODE_MIN.join('.')} or later is needed`);
+  }
+};
+
+/** One sentence for the caller. Defects of ours keep their stack: it is what a bug report needs. */
+export const describeFailure = (error: unknown): string => {
+  if (error instanceof UsageError || error instanceof PlanError || error instanceof DiscoverError) return error.message;
+  if (error instanceof HelperError || error instanceof StartError) return error.message;
+  if (error instanceof ZodError) return `internal error: ${error.message}`;
+  return error instanceof Error ? `internal error: ${error.stack ?? error.message}` : `internal error: ${error}`;
+};
+
+/** Resolves when the guest's first frame may be read. */
+export const start = async (personality: string, args: readonly string[]): Promise<void> => {
+  checkNode();
+  const settings = parseCommandLine(args);
+  log.setLevel(settings.level ?? 'info');
+  const host = new HelperClient(HOST_CHANNEL_FD);
+  const netns = new HelperClient(NETNS_CHANNEL_FD);
+  const hello = await host.call('session.hello', { protocol: PROTOCOL_VERSION });
+  await netns.call('session.hello', { protocol: PROTOCOL_VERSION });
+  const tap = await netns.call('tap.open', { name: hello.tap });
+  const plan = makePlan(settings, hello, await hostFacts(host), tap.mac);
+
+  await openSinks(host, plan, personality, hello);
+  await configureNamespace(netns, plan);
+  configureProtocols(plan, tap);
+  if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
+  for (const warning of plan.warnings) log.warn(warning);
+
+  await netns.call('seal', { deny: [], outbound: plan.outbound });
+  await host.call('seal', { deny: [], outbound: plan.outbound });
+  await sealOurselves(host, plan);
+  if (plan.spawn) await netns.call('command.start', {});
+  await host.call('ready', {});
+};
+
+/** What the host looks like. Files that a host need not have are looked for and done without. */
+const hostFacts = async (host: HelperClient): Promise<HostFacts> => {
+  const { fd: netlink } = await host.call('netlink.open', { protocol: 'route' });
+  const resolvConf = await openIfThere(host, 'resolv.conf');
+  const ipv6 = await openIfThere(host, 'net/tcp6');
+  const facts = discover({ netlink, resolvConf, ipv6: ipv6 !== null });
+  for (const fd of [netlink, resolvConf, ipv6]) if (fd !== null) io.native.close(fd);
+  return facts;
+};
+
+type FileName = Parameters<typeof openIfThere>[1];
+const openIfThere = async (
+  host: HelperClient,
+  name: 'resolv.conf' | 'net/tcp6' | 'nf_conntrack_udp_timeout' | 'nf_conntrack_udp_timeout_stream',
+): Promise<number | null> => {
+  try {
+    return (await host.call('file.open', { name })).fd;
+  } catch (error) {
+    if (error instanceof HelperError && error.errno === ENOENT) return null;
+    throw error;
+  }
+};
+
+/** A number from a file of /proc/sys, or null where the host has no such file. */
+const sysctl = async (host: HelperClient, name: FileName): Promise<number | null> => {
+  const fd = await openIfThere(host, name);
+  if (fd === null) return null;
+  const n = io.native.read(fd, io.SCRATCH_AT, 32);
+  io.native.close(fd);
+  const value = n > 0 ? Number(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('ascii')) : Number.NaN;
+  return Number.isFinite(value) ? value : null;
+};
+
+/** Log and capture files, and the system log where there is one. */
+const openSinks = async (host: HelperClient, plan: Plan, program: string, hello: Hello): Promise<void> => {
+  log.setLevel(plan.log.level);
+  let syslogFd = -1;
+  if (plan.log.toSyslog) {
+    try {
+      syslogFd = (await host.call('syslog.open', {})).fd;
+    } catch (error) {
+      // A host without a log daemon: stderr has the start, and a log file was not asked for.
+      if (!(error instanceof HelperError) || error.errno === 0) throw error;
+    }
+  }
+  const file =
+    plan.log.file === null
+      ? null
+      : { fd: (await host.call('file.create', { kind: 'log', path: plan.log.file })).fd, size: plan.log.size };
+  log.openLog({ program, version: hello.version, syslogFd, file });
+  if (plan.pcap !== null) {
+    const { fd } = await host.call('file.create', { kind: 'pcap', path: plan.pcap });
+    pcap.open(fd, io.native.arena, io.nowMs(), (reason) => log.warn(`Capturing has ended: ${reason}`));
+  }
+  // The clock and the timeouts that the host uses itself.
+  udpTimeouts = {
+    singleMs: ((await sysctl(host, 'nf_conntrack_udp_timeout')) ?? 30) * 1000,
+    streamMs: ((await sysctl(host, 'nf_conntrack_udp_timeout_stream')) ?? 120) * 1000,
+  };
+};
+let udpTimeouts = { singleMs: 30_000, streamMs: 120_000 };
+
+/** --config-net and --ns-mac-addr. */
+const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void> => {
+  const name = plan.ifname;
+  const mac = plan.nsMac === null ? {} : { mac: plan.nsMac };
+  if (plan.configNet === null) {
+    if (plan.nsMac !== null) await netns.call('link.set', { name, ...mac });
+    return;
+  }
+  const { addresses, routes, mtu } = plan.configNet;
+  // Without ARP while it comes up: the kernel then skips duplicate address detection for its link-local address, which
+  // would keep IPv6 unusable for a second (RFC 4862 §5.4).
+  await netns.call('link.set', { name, ...mac, ...(mtu === null ? {} : { mtu }), arp: false, up: true });
+  for (const { address, prefix } of addresses) await netns.call('address.add', { name, address, prefix });
+  for (const route of routes) await netns.call('route.add', { name, ...route });
+  await netns.call('link.set', { name, arp: true });
+};
+
+const configureProtocols = (plan: Plan, tap: Tap): void => {
+  const { network } = plan;
+  const linkMtu = network.mtu === 0 ? MTU_UNTOLD : network.mtu;
+  siphash.seed();
+  station.configure(network);
+  out.attach(tap.fd, tap.vnetHeaderBytes);
+  ndp.configure(network);
+  dhcpv4.configure(network);
+  dhcpv6.configure(network);
+  icmp.configure({ linkMtu });
+  udp.configure({ linkMtu, uso: tap.uso, ...udpTimeouts });
+  tcp.configure({ tso: tap.tso, linkMtu });
+  demux.configure(network);
+  const observe = observer(plan);
+  out.setObserver(observe === null ? null : (at, len) => observe('to tap', at, len));
+  turn.configure({
+    tapFd: tap.fd,
+    vnetBytes: tap.vnetHeaderBytes,
+    hostChannel: HOST_CHANNEL_FD,
+    netnsChannel: NETNS_CHANNEL_FD,
+    observe: observe === null ? null : (at, len) => observe('from tap', at, len),
+    endTurn: plan.pcap === null ? null : pcap.flush,
+  });
+};
+
+/** --pcap and --trace see every frame; without them there is no call at all. */
+const observer = (plan: Plan): ((direction: trace.Direction, at: number, len: number) => void) | null => {
+  if (plan.pcap === null && !log.traceEnabled) return null;
+  return (direction, at, len) => {
+    pcap.frame(at, len, io.nowMs());
+    if (log.traceEnabled) log.trace(trace.describeFrame(direction, io.view, at, at + len));
+  };
+};
+
+/** Lets go of the caller's descriptors, installs the filter on all threads, and proves that it holds. */
+const sealOurselves = async (host: HelperClient, plan: Plan): Promise<void> => {
+  const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
+  const { fd } = await host.call('file.open', { name: 'null' });
+  io.native.dup2(fd, 0);
+  io.native.dup2(fd, 1);
+  if (!plan.log.toStderr) {
+    log.leaveStderr();
+    io.native.dup2(fd, 2);
+  }
+  io.native.close(fd);
+  const r = io.native.installFilter(filter);
+  if (r < 0) throw new StartError(`Couldn't install the system-call filter: errno ${-r}`);
+  if (io.native.probeFilter() !== -ENOANO) throw new StartError('The system-call filter is not in force');
+};
