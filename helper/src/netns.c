@@ -86,7 +86,7 @@ static void watch_target(struct netns_watch *watch, const char *path)
 static bool directory_event_is_ours(struct netns_watch *watch)
 {
     char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
-    /* #syscalls:setup,netns read — events of the directory that holds the namespace's name, of signals */
+    /* #syscalls:setup,host,netns read — signals; events of the directory that holds the name; the host side */
     ssize_t length = read(watch->fd, buffer, sizeof(buffer));
 
     for (char *at = buffer; length > 0 && at < buffer + length;) {

@@ -198,7 +198,7 @@ static _Noreturn void finish(int status)
 
     if (!seen.is_ready)
         kill_child(host->controller); /* it has nothing to write yet */
-    /* #syscalls:setup,host shutdown — tells the controller to end */
+    /* #syscalls:setup,host shutdown(*, SHUT_RDWR) — tells the controller to end */
     shutdown(host->channel, SHUT_RDWR);
     bool ask_broker = host->broker > 0 && write(host->link, "T", 1) == 1;
     while (host->controller > 0 || host->broker > 0) {
@@ -237,6 +237,8 @@ static void controller_ended(void)
         stopped_by(SIGTERM); /* whoever stops all processes of a unit means us, too */
     else if (status > 128)
         notice("The controller was killed by signal %d", status - 128);
+    else if (status == 0 && !seen.is_ready)
+        notice("The controller ended before it was ready");
     /* Before it is ready, an exit status of 0 is no success; being killed never is. */
     finish(status > 128 || (status == 0 && !seen.is_ready) ? 1 : status);
 }
