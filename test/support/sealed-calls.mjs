@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Run by addon-sealed.test.ts: makes descriptors, installs the controller's own filter, then makes every call of the
+ * addon, one JSON line each: written before the call its name, after it the result. A kill ends the output at the culprit.
+ */
+import { readFileSync, writeSync } from 'node:fs';
+import { createRequire } from 'node:module';
+
+const [addonPath, testkitPath, filterPath] = process.argv.slice(2);
+const require = createRequire(import.meta.url);
+const native = require(addonPath);
+const kit = require(testkitPath);
+const col = new Int32Array(native.columns);
+const COL = JSON.parse(process.env['COL']);
+const SOCKOPT = JSON.parse(process.env['SOCKOPT']);
+const STREAM = 1;
+const DGRAM = 2;
+const SEQPACKET = 5;
+const NONBLOCK = 0o4000;
+const loopback = { 2: '127.0.0.1', 10: '::1' };
+
+const listener = kit.socket(2, STREAM, 0);
+kit.bind(listener, loopback[2], 0);
+kit.listen(listener, 1);
+const tcp = kit.socket(2, STREAM | NONBLOCK, 0);
+kit.connect(tcp, loopback[2], kit.port(listener));
+const peer = kit.accept(listener);
+kit.send(peer, Buffer.from('0123456789'));
+/** Connected to itself. */
+const udp = [2, 10].map((domain) => {
+  const fd = kit.socket(domain, DGRAM | NONBLOCK, 0);
+  kit.bind(fd, loopback[domain], 0);
+  kit.connect(fd, loopback[domain], kit.port(fd));
+  return fd;
+});
+const [helper, channel] = kit.socketpair(SEQPACKET);
+kit.sendFds(helper, Buffer.from('reply'), [helper]);
+kit.sendFds(helper, Buffer.from('reply'), [helper]);
+const [tap, guest] = kit.socketpair(DGRAM | NONBLOCK);
+kit.write(guest, Buffer.from('frame'));
+
+for (const [slot, value] of [
+  [COL.IOV_AT, 0],
+  [COL.IOV_LEN, 4],
+  [COL.OUT_AT, 0],
+  [COL.OUT_LEN, 60],
+])
+  col[slot] = value;
+const v6 = new Set(['IPV6_UNICAST_HOPS', 'IPV6_MTU_DISCOVER', 'IPV6_TCLASS']);
+const socketFor = (name) => (name.startsWith('UDP') ? udp[0] : v6.has(name) ? udp[1] : tcp);
+
+const CALLS = {
+  probeFilter: () => native.probeFilter(),
+  watch: () => native.watch(tcp, 1, 1),
+  'watch again': () => native.watch(tcp, 5, 1),
+  wait: () => native.wait(0.5),
+  unwatch: () => native.unwatch(tcp),
+  uvBackendFd: () => native.uvBackendFd() >= 0,
+  uvTimeoutMs: () => native.uvTimeoutMs() >= -1,
+  readFrames: () => native.readFrames(tap, 0, 1 << 20, 8),
+  writeFrames: () => native.writeFrames(tap, 0, 1),
+  recvv: () => native.recvv(tcp, 1, false),
+  'recvv peek': () => native.recvv(tcp, 1, true),
+  discard: () => native.discard(tcp, 2),
+  read: () => native.read(tcp, 0, 1),
+  write: () => native.write(tcp, 0, 1),
+  writev: () => native.writev(tcp, 1),
+  udpSegment: () => native.udpSegment(udp[0], 100),
+  'write of segments': () => native.write(udp[0], 0, 250),
+  recvDatagrams: () => native.recvDatagrams(udp[0], 0, 2048, 8),
+  recvError: () => native.recvError(udp[0], 0, 2048, 4096),
+  tcpInfo: () => native.tcpInfo(tcp),
+  tcpRoom: () => native.tcpRoom(tcp) > 0,
+  socketError: () => native.socketError(tcp),
+  'pathMtu over IPv4': () => native.pathMtu(udp[0], false) > 0,
+  'pathMtu over IPv6': () => native.pathMtu(udp[1], true) > 0,
+  localPort: () => native.localPort(tcp) > 0,
+  channelSend: () => native.channelSend(channel, 0, 5),
+  channelRecv: () => native.channelRecv(channel, 0, 100, false),
+  'channelRecv, blocking': () => native.channelRecv(channel, 0, 100, true),
+  checksum: () => native.checksum(0, 1000, 0) >= 0,
+  random: () => native.random(0, 32),
+  shutdownWrite: () => native.shutdownWrite(tcp),
+  lingerZero: () => native.lingerZero(tcp),
+  close: () => native.close(tcp),
+};
+// While the TCP socket is still open: before its last three calls.
+const names = Object.keys(CALLS);
+const options = Object.entries(SOCKOPT).map(([name, { level, option }]) => [
+  `setsockopt ${name}`,
+  () => native.setsockopt(socketFor(name), level, option, name === 'TCP_MAXSEG' ? 1000 : 1),
+]);
+const ordered = [
+  ...names.slice(0, -3).map((name) => [name, CALLS[name]]),
+  ...options,
+  ...names.slice(-3).map((name) => [name, CALLS[name]]),
+];
+
+const filter = new Uint8Array(readFileSync(filterPath));
+const say = (value) => writeSync(1, `${JSON.stringify(value)}\n`);
+say(['installFilter', native.installFilter(filter)]);
+for (const [name, call] of ordered) {
+  say([name]);
+  say([name, call()]);
+}
+say(['end', 0]);
