@@ -10,7 +10,13 @@ import { testkit } from '../../support/testkit.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
-const ip = (...args: string[]): Record<string, never>[] =>
+/** The fields of `ip -j` that are compared. */
+interface IpRow {
+  readonly ifname?: string;
+  readonly gateway?: string;
+  readonly addr_info?: readonly { readonly local: string; readonly prefixlen: number }[];
+}
+const ip = (...args: string[]): IpRow[] =>
   JSON.parse(execFileSync('ip', ['-j', ...args], { encoding: 'utf8' }) || '[]');
 
 describe('discover', () => {
@@ -27,7 +33,7 @@ describe('discover', () => {
   it('sees the links, addresses and routes that ip(8) shows', () => {
     const facts = discover({ netlink, resolvConf: null, ipv6: true });
     expect(facts.links.map(({ name }) => name)).toEqual(ip('link').map(({ ifname }) => ifname));
-    const addresses = ip('address').flatMap(({ addr_info }) => addr_info as { local: string; prefixlen: number }[]);
+    const addresses = ip('address').flatMap(({ addr_info }) => addr_info ?? []);
     const text = facts.addresses.map(({ address, prefix }) => `${address}/${prefix}`).sort();
     expect(text).toEqual(addresses.map(({ local, prefixlen }) => `${local}/${prefixlen}`).sort());
     const defaults = ip('-4', 'route', 'show', 'default').map(({ gateway }) => gateway ?? null);
