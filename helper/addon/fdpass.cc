@@ -41,7 +41,7 @@ static void giveBack() {
   memory.columns[COL_FD_COUNT] = 0;
 }
 
-/* #syscalls:controller recvmsg(*, *, MSG_CMSG_CLOEXEC|MSG_CMSG_CLOEXEC+MSG_DONTWAIT) — replies of the helper with their descriptors */
+/* #syscalls:controller recvmsg(*, *, MSG_CMSG_CLOEXEC|MSG_CMSG_CLOEXEC+MSG_DONTWAIT) — replies with descriptors */
 int32_t channelRecv(int32_t fd, int32_t at, int32_t len, bool block) {
   if (!inArena(at, len)) return OUT_OF_RANGE;
   alignas(cmsghdr) static uint8_t control[CMSG_SPACE(FDS_MAX * sizeof(int32_t))];

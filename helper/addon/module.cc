@@ -69,7 +69,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("clock", Napi::ArrayBuffer::New(env, memory.clock, sizeof(double)));
   for (const Entry &entry : ENTRIES) {
     napi_value call = nullptr;
-    NAPI_THROW_IF_FAILED(env, napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.invoke, nullptr, &call), exports);
+    napi_status status = napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.invoke, nullptr, &call);
+    NAPI_THROW_IF_FAILED(env, status, exports);
     exports.Set(entry.name, Napi::Value(env, call));
   }
   return exports;

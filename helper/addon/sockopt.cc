@@ -67,7 +67,7 @@ int32_t tcpInfo(int32_t fd) {
   return 0;
 }
 
-/* Both are below 2^31 (the kernel clamps the buffer to INT_MAX), so their difference never is INT32_MIN, the failure. */
+/* Both are below 2^31 (the kernel clamps buffers to INT_MAX): their difference is never INT32_MIN, the failure. */
 int32_t tcpRoom(int32_t fd) {
   uint32_t use[SK_MEMINFO_VARS];
   int failed = memoryOf(fd, use);
@@ -88,14 +88,16 @@ int32_t socketError(int32_t fd) { return intOption(fd, SOL_SOCKET, SO_ERROR); }
 
 /* #syscalls:controller getsockopt(*, SOL_IP, IP_MTU, *, *) — the path MTU of a flow, after EMSGSIZE */
 /* #syscalls:controller getsockopt(*, SOL_IPV6, IPV6_MTU, *, *) — the same over IPv6 */
-int32_t pathMtu(int32_t fd, bool v6) { return v6 ? intOption(fd, SOL_IPV6, IPV6_MTU) : intOption(fd, SOL_IP, IP_MTU); }
+int32_t pathMtu(int32_t fd, bool v6) {
+  return v6 ? intOption(fd, SOL_IPV6, IPV6_MTU) : intOption(fd, SOL_IP, IP_MTU);
+}
 
 /*
- * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_SNDBUF, *, *) — as much in flight as the guest's window lets through
+ * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_SNDBUF, *, *) — room for what the guest's window allows
  * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_RCVBUF, *, *) — the peer's window follows the guest's
  * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_KEEPALIVE, *, *) — idle flows whose peer has gone
  * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_RCVLOWAT, *, *) — no event for bytes that were peeked at before
- * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_PEEK_OFF, *, *) — peeking goes on where it ended; set back to send again
+ * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_PEEK_OFF, *, *) — peeking goes on where it ended, or again
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_NODELAY, *, *) — the guest has done its own coalescing
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_MAXSEG, *, *) — the guest's maximum segment size
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_WINDOW_CLAMP, *, *) — the guest's window, told to the peer

@@ -48,7 +48,7 @@ int32_t receiveRanges(int32_t fd, int32_t n, bool peek) {
   return errnoOr(recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT));
 }
 
-/* #syscalls:controller recvfrom(*, 0, *, MSG_TRUNC+MSG_DONTWAIT, 0, 0) — bytes that the guest acknowledged leave the queue uncopied */
+/* #syscalls:controller recvfrom(*, 0, *, MSG_TRUNC+MSG_DONTWAIT, 0, 0) — acknowledged bytes leave uncopied */
 int32_t discard(int32_t fd, int32_t len) {
   if (len < 0) return OUT_OF_RANGE;
   return errnoOr(recv(fd, nullptr, static_cast<size_t>(len), MSG_TRUNC | MSG_DONTWAIT));

@@ -68,7 +68,8 @@ static Address addressOf(Info info, size_t i) {
   out.storage.ss_family = six ? AF_INET6 : AF_INET;
   out.len = six ? sizeof *v6 : sizeof *v4;
   (six ? v6->sin6_port : v4->sin_port) = port;
-  if (inet_pton(out.storage.ss_family, address.c_str(), six ? static_cast<void *>(&v6->sin6_addr) : &v4->sin_addr) != 1) {
+  void *bytes = six ? static_cast<void *>(&v6->sin6_addr) : &v4->sin_addr;
+  if (inet_pton(out.storage.ss_family, address.c_str(), bytes) != 1) {
     throw Napi::TypeError::New(info.Env(), "no numeric address: " + address);
   }
   return out;
@@ -118,7 +119,8 @@ static Napi::Value portOf(Info info) {
 }
 static Napi::Value setInt(Info info) {
   int value = integer(info, 3);
-  check(info.Env(), setsockopt(integer(info, 0), integer(info, 1), integer(info, 2), &value, sizeof value), "setsockopt");
+  int result = setsockopt(integer(info, 0), integer(info, 1), integer(info, 2), &value, sizeof value);
+  check(info.Env(), result, "setsockopt");
   return done(info);
 }
 static Napi::Value getInt(Info info) {
@@ -132,12 +134,14 @@ static Napi::Value getInt(Info info) {
 
 static Napi::Value sendBytes(Info info) {
   auto bytes = info[1].As<Napi::Uint8Array>();
-  return number(info, check(info.Env(), send(integer(info, 0), bytes.Data(), bytes.ByteLength(), MSG_NOSIGNAL | MSG_DONTWAIT), "send"));
+  ssize_t sent = send(integer(info, 0), bytes.Data(), bytes.ByteLength(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  return number(info, check(info.Env(), sent, "send"));
 }
 static Napi::Value sendTo(Info info) {
   auto bytes = info[1].As<Napi::Uint8Array>();
   Address peer = addressOf(info, 2);
-  return number(info, check(info.Env(), sendto(integer(info, 0), bytes.Data(), bytes.ByteLength(), 0, peer.get(), peer.len), "sendto"));
+  ssize_t sent = sendto(integer(info, 0), bytes.Data(), bytes.ByteLength(), 0, peer.get(), peer.len);
+  return number(info, check(info.Env(), sent, "sendto"));
 }
 static Napi::Value recvBytes(Info info) {
   std::vector<uint8_t> buffer(static_cast<size_t>(integer(info, 1)));
@@ -191,7 +195,8 @@ static Napi::Value nonBlocking(Info info) {
   return done(info);
 }
 static Napi::Value isCloexec(Info info) {
-  return Napi::Boolean::New(info.Env(), (check(info.Env(), fcntl(integer(info, 0), F_GETFD), "fcntl") & FD_CLOEXEC) != 0);
+  int flags = check(info.Env(), fcntl(integer(info, 0), F_GETFD), "fcntl");
+  return Napi::Boolean::New(info.Env(), (flags & FD_CLOEXEC) != 0);
 }
 static Napi::Value pollOne(Info info) {
   pollfd one = {integer(info, 0), static_cast<short>(integer(info, 1)), 0};
@@ -231,7 +236,8 @@ static Napi::Value openTap(Info info) {
   int headerBytes = integer(info, 1);
   int fd = check(info.Env(), open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), "/dev/net/tun");
   request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | (headerBytes > 0 ? IFF_VNET_HDR : 0));
-  bool made = ioctl(fd, TUNSETIFF, &request) == 0 && (headerBytes == 0 || ioctl(fd, TUNSETVNETHDRSZ, &headerBytes) == 0) &&
+  bool made = ioctl(fd, TUNSETIFF, &request) == 0 &&
+              (headerBytes == 0 || ioctl(fd, TUNSETVNETHDRSZ, &headerBytes) == 0) &&
               ioctl(fd, TUNSETOFFLOAD, static_cast<unsigned long>(integer(info, 2))) == 0;
   int error = errno;
   if (!made) close(fd);
@@ -256,7 +262,9 @@ static Napi::Value address4(Info info) {
   ifreq request = named(text(info, 0));
   auto *own = reinterpret_cast<sockaddr_in *>(&request.ifr_addr);
   own->sin_family = AF_INET;
-  if (inet_pton(AF_INET, text(info, 1).c_str(), &own->sin_addr) != 1) throw Napi::TypeError::New(info.Env(), "no IPv4 address");
+  if (inet_pton(AF_INET, text(info, 1).c_str(), &own->sin_addr) != 1) {
+    throw Napi::TypeError::New(info.Env(), "no IPv4 address");
+  }
   configure(info, SIOCSIFADDR, request, "SIOCSIFADDR");
   own->sin_addr.s_addr = htonl(static_cast<uint32_t>(~uint64_t{0} << (32 - integer(info, 2))));
   configure(info, SIOCSIFNETMASK, request, "SIOCSIFNETMASK");
@@ -286,7 +294,7 @@ static Napi::Value enterNet(Info info) {
   return done(info);
 }
 
-/* Any of the calls a sealed controller must not make; -errno or the result, for tests that expect to be killed by it. */
+/* Any of the calls that a sealed controller must not make: -errno or the result, where it is not killed. */
 static Napi::Value rawSyscall(Info info) {
   long a[6] = {};
   for (size_t i = 0; i < 6 && i + 1 < info.Length(); i++) a[i] = static_cast<long>(info[i + 1].ToNumber().Int64Value());

@@ -27,7 +27,7 @@ describe('over a datagram pair', () => {
     expect(native.readFrames(ours, AT, END, FRAMES_MAX)).toBe(0);
   });
 
-  test('frames start at multiples of 64, lie one after another with room for a virtio-net header between, and are whole', () => {
+  test('frames start at multiples of 64, with room for a virtio-net header between them, and are whole', () => {
     const sizes = [60, 64, 65, 1514, 1, 9000];
     for (const [i, size] of sizes.entries()) testkit.write(guest, new Uint8Array(size).fill(i + 1));
     expect(native.readFrames(ours, AT + 10, END, FRAMES_MAX)).toBe(sizes.length);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Every call of the addon under the filter that the build made from the annotations beside it: none is killed or refused. */
+/** Every call of the addon under the filter that the build made from the annotations beside it: none is killed. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -26,7 +26,7 @@ const lines = child.stdout
   .trim()
   .split('\n')
   .map((line) => JSON.parse(line) as [string, (number | boolean)?]);
-const results = new Map(lines.filter((line) => line.length === 2));
+const results = new Map(lines.flatMap(([name, result]) => (result === undefined ? [] : [[name, result] as const])));
 
 test('the process lives to the end', () => {
   expect({ signal: child.signal, status: child.status, stderr: child.stderr, last: lines.at(-1) }).toEqual({

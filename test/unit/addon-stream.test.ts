@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Stream calls on real TCP connections over loopback: ranges, peeking with SO_PEEK_OFF, discarding, what sockets tell. */
+/** Stream calls on real TCP connections over loopback: ranges, peeking with SO_PEEK_OFF, discarding, queries. */
 import { constants } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import * as io from '../../controller/io/io.ts';
