@@ -22,8 +22,8 @@ let source: Buffer = Buffer.alloc(0);
 let buffer: Buffer = Buffer.alloc(0);
 let view = new DataView(buffer.buffer, buffer.byteOffset, 0);
 let used = 0;
-/** Wall clock at monotonic 0, in milliseconds. */
-let epochMs = 0;
+/** Wall clock at monotonic 0, in milliseconds; NaN until that is known. */
+let epochMs = Number.NaN;
 let failed: ((reason: string) => void) | null = null;
 
 /** Writes what is buffered; at the end of a turn, and at exit. After a failure nothing more is captured. */
@@ -42,7 +42,7 @@ export const flush = (): void => {
 
 /**
  * Starts capturing into `captureFd` (empty, write-only). `arena` holds the frames; `monotonicMs` is the present time on the
- * clock of {@link frame}; `onFailure` gets one sentence if writing fails later. Throws if the header cannot be written.
+ * clock of {@link frame}, or 0 before that clock's first reading (then the first frame sets it); `onFailure` gets one sentence if writing fails later. Throws if the header cannot be written.
  */
 export const open = (
   captureFd: number,
@@ -53,7 +53,7 @@ export const open = (
   source = Buffer.from(arena);
   buffer = Buffer.alloc(BUFFER_BYTES);
   view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
-  epochMs = Date.now() - monotonicMs;
+  epochMs = monotonicMs === 0 ? Number.NaN : Date.now() - monotonicMs;
   used = 0;
   view.setUint32(0, MAGIC_MICROSECONDS, LE);
   view.setUint16(4, 2, LE);
@@ -69,6 +69,7 @@ export const open = (
 export const frame = (at: number, len: number, nowMs: number): void => {
   if (fd < 0) return;
   if (used + RECORD_HEADER_BYTES + len > BUFFER_BYTES) flush();
+  if (Number.isNaN(epochMs)) epochMs = Date.now() - nowMs;
   const us = Math.floor((epochMs + nowMs) * 1000);
   view.setUint32(used, Math.floor(us / US_PER_SECOND), LE);
   view.setUint32(used + 4, us % US_PER_SECOND, LE);

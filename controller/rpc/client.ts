@@ -91,7 +91,10 @@ export class HelperClient {
   constructor(channel: number) {
     this.#channel = channel;
     this.#rpc = new JSONRPCClient((payload) => {
-      this.#exchange(JSON.stringify(payload), [payload].flat().map(({ id }) => id));
+      this.#exchange(
+        JSON.stringify(payload),
+        [payload].flat().map(({ id }) => id),
+      );
       this.#rpc.receive([...this.#received.responses]);
     });
   }

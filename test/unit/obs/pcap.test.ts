@@ -62,6 +62,16 @@ describe('capture file', () => {
   });
 });
 
+it('takes the time of the first frame when the clock has not been read yet', () => {
+  const path = join(directory, 'c.pcap');
+  const fd = openSync(path, 'w');
+  pcap.open(fd, arena, 0, unexpected);
+  pcap.frame(1000, 42, 123_456_789);
+  pcap.flush();
+  closeSync(fd);
+  expect(Math.abs(readFileSync(path).readUInt32LE(24) - Date.now() / 1000)).toBeLessThan(5);
+});
+
 it('stops, and says so once, when nothing can be written any more', () => {
   const fd = openSync(join(directory, 'b.pcap'), 'w');
   const reasons: string[] = [];
