@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
+const fake = await import('../../test/support/fake-io.ts');
 const wheel = await import('./wheel.ts');
 type Flow = import('./table.ts').Flow;
 
@@ -11,6 +12,7 @@ const fired: number[] = [];
 const start = (nowMs: number, onExpire: (f: Flow) => void = (f) => fired.push(f)): void => wheel.start(nowMs, onExpire);
 const armed = new Set<number>();
 afterEach(() => {
+  fake.setNow(0);
   for (const n of armed) wheel.disarm(flow(n));
   armed.clear();
   fired.length = 0;
@@ -57,6 +59,19 @@ describe('timing wheel', () => {
     }
     expect(fired.length).toBe(1000);
     expect(wakeups).toBeLessThanOrEqual(2);
+  });
+
+  test('a short delay stays precise after a long sleep, with and without others armed', () => {
+    for (const others of [false, true]) {
+      start(0);
+      wheel.expire(0);
+      if (others) arm(2, 3_600_000);
+      fake.setNow(100_000);
+      arm(1, 101_000);
+      expect(wheel.nextDelay(100_000)).toBeGreaterThanOrEqual(1000);
+      expect(wheel.nextDelay(100_000)).toBeLessThan(1064);
+      wheel.disarm(flow(1));
+    }
   });
 
   test('a disarmed flow wakes nobody', () => {
@@ -150,6 +165,7 @@ describe('timing wheel', () => {
           wheel.expire(now);
         };
         for (const s of steps) {
+          fake.setNow(now);
           if (s.op === 'arm') {
             arm(s.n, now + s.delay);
             // The wheel's clock is one millisecond ahead of a turn that was served.

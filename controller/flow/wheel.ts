@@ -14,6 +14,7 @@
  *
  * Times are int32 milliseconds modulo 2^32, as `nowMs() | 0` gives them: an uptime of 25 days changes nothing.
  */
+import * as io from '../io/io.ts';
 import { FLOW_MAX, type Flow } from './table.ts';
 
 const LEVELS = 8;
@@ -77,8 +78,24 @@ const levelFor = (delay: number): number => {
   return level;
 };
 
+/**
+ * Brings the clock to the present, as far as nothing is due before it. It stands where the last turn left it: after a long
+ * sleep a short delay would count as a long one, and be rounded like one.
+ */
+const catchUp = (): void => {
+  const now = io.nowMs() | 0;
+  if (((now - clock) | 0) <= 0) return;
+  if (armedCount === 0) {
+    clock = now;
+    return;
+  }
+  if (stale) refreshNextDue();
+  clock = ((nextDue - now) | 0) < 0 ? nextDue : now;
+};
+
 /** Arms the timer of `f`, or moves it. A deadline that has passed comes with the next millisecond. */
 export const arm = (f: Flow, deadlineMs: number): void => {
+  catchUp();
   let delay = (Math.ceil(deadlineMs) - clock) | 0;
   if (delay < 0) delay = 0;
   else if (delay >= DELAY_MS_MAX) delay = DELAY_MS_MAX - 1;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What the network says about a flow's datagrams (IP_RECVERR), passed on to the guest; and what calls on its socket say. */
+import { type Flow, fd, guestPort, remotePort } from '../../flow/table.ts';
+import * as io from '../../io/io.ts';
+import * as icmpError from '../../link/icmp-error.ts';
+import * as packetOut from '../../link/packet-out.ts';
+import { DROP, drop } from '../../obs/drops.ts';
+import * as checksum from '../../wire/checksum.ts';
+import { UDP } from '../../wire/protocols.ts';
+import * as udp from '../../wire/udp.ts';
+
+/** Errors taken in one go; the rest has its own event. */
+const ERRORS_PER_EVENT_MAX = 16;
+const OFFENDER_AT = io.SOCK_AT;
+/** The error queue holds the data that an error quotes; the header before it is written here. */
+const HEADER_AT = OFFENDER_AT + 64;
+const DATA_AT = HEADER_AT + udp.HEADER_BYTES;
+/** As much as the longest ICMP error can quote. */
+const DATA_BYTES_MAX = icmpError.QUOTE_BYTES_MAX_6 - udp.HEADER_BYTES;
+
+/** The header that the guest gave to the datagram whose `bytes` of data the queue had. */
+const writeHeader = (f: Flow, bytes: number): number => {
+  const v = io.view;
+  const total = udp.HEADER_BYTES + bytes;
+  udp.setSrcPort(v, HEADER_AT, guestPort(f));
+  udp.setDstPort(v, HEADER_AT, remotePort(f));
+  udp.setLength(v, HEADER_AT, total);
+  udp.setChecksum(v, HEADER_AT, 0);
+  const sum = io.native.checksum(HEADER_AT, total, packetOut.pseudoSum(f, UDP, total));
+  udp.setChecksum(v, HEADER_AT, checksum.finishUdp(sum));
+  return total;
+};
+
+/** Empties the socket's error queue towards the guest. Returns how many errors there were. Overwrites io.SOCK_AT. */
+export const drain = (f: Flow): number => {
+  let n = 0;
+  for (; n < ERRORS_PER_EVENT_MAX; n++) {
+    const bytes = io.native.recvError(fd(f), DATA_AT, DATA_BYTES_MAX, OFFENDER_AT);
+    if (bytes < 0) break;
+    const quoted = writeHeader(f, bytes);
+    if (!icmpError.relay(f, OFFENDER_AT, UDP, HEADER_AT, quoted)) drop(DROP['sock-error']);
+  }
+  return n;
+};
+
+/**
+ * Tells the guest that its datagram could not leave, if `errno` is something a router would tell: its UDP header lies
+ * at `headerAt`, `bytes` with data.
+ */
+export const refuse = (f: Flow, errno: number, headerAt: number, bytes: number): void => {
+  const reason = icmpError.reasonOf(errno);
+  if (reason >= 0) icmpError.unreachable(f, reason as icmpError.Reason, UDP, headerAt, bytes);
+};

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Datagrams from a flow's socket to the guest.
+ *
+ * Where the tap takes UDP superframes (USO), the kernel receives straight into the region of frames, with room for the
+ * headers before each slot: a datagram, or a run of them that UDP_GRO made one, becomes a frame without being copied.
+ * Else, and for what does not fit one frame to the guest (larger than its MTU), datagrams are received aside and copied.
+ */
+import { type Flow, fd, guestPort, isV4, remotePort } from '../../flow/table.ts';
+import * as io from '../../io/io.ts';
+import * as out from '../../link/out.ts';
+import * as packetOut from '../../link/packet-out.ts';
+import * as station from '../../link/station.ts';
+import { DROP, drop } from '../../obs/drops.ts';
+import * as checksum from '../../wire/checksum.ts';
+import * as eth from '../../wire/ethernet.ts';
+import * as ipv4 from '../../wire/ipv4.ts';
+import * as ipv6 from '../../wire/ipv6.ts';
+import { UDP } from '../../wire/protocols.ts';
+import * as udp from '../../wire/udp.ts';
+import * as vnet from '../../wire/vnet.ts';
+import * as errors from './errors.ts';
+import * as life from './flow.ts';
+import * as state from './state.ts';
+
+/** Datagrams of one call; as many of the largest fit the region aside. */
+const SLOTS = 15;
+/** Calls for one event: the others want their turn, and epoll comes back. */
+const CALLS_MAX = 4;
+/** Headers of an IPv6 frame, its payload, rounded up so that frames are aligned. */
+const SLOT_BYTES = 65_664;
+const PACKET_BYTES_MAX = 65_535;
+/** Room for the UDP header before each payload aside. */
+const ASIDE_HEADROOM = 64;
+const HOP_LIMIT_UNKNOWN = 255;
+const EAGAIN = 11;
+
+let uso = false;
+/** Whether the tap takes UDP superframes with partial checksums. */
+export const configure = (tapTakesUso: boolean): void => {
+  uso = tapTakesUso;
+};
+
+/** Takes what the socket has, as far as one event goes. */
+export const receive = (f: Flow): void => {
+  for (let i = 0; i < CALLS_MAX; i++) {
+    const n = uso ? receiveInPlace(f) : receiveAside(f);
+    if (n === -EAGAIN) return;
+    if (n < 0) {
+      // The error of an earlier datagram, reported once: the queue tells what it was.
+      errors.drain(f);
+      continue;
+    }
+    if (n < SLOTS) return;
+  }
+};
+
+const headroom = (v4: boolean): number =>
+  out.VNET_ROOM + eth.HEADER_BYTES + (v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES) + udp.HEADER_BYTES;
+
+const receiveInPlace = (f: Flow): number => {
+  const v4 = isV4(f);
+  const room = headroom(v4);
+  const base = out.reserveBlock(SLOTS, SLOT_BYTES);
+  const n = io.native.recvDatagrams(fd(f), base + room, SLOT_BYTES, SLOTS);
+  for (let i = 0; i < n; i++) {
+    const len = arrived(f, i);
+    if (len < 0) continue;
+    if (!fitsFrame(v4, len, io.col[io.COL.DGRAM_GSO + i] as number)) {
+      // It takes several frames, whose room may be where the next slots are.
+      moveAside(base + room, i, n);
+      for (let k = i; k < n; k++) emitCopy(f, k);
+      break;
+    }
+    emitInPlace(f, i, base + i * SLOT_BYTES + out.VNET_ROOM, len);
+  }
+  return n;
+};
+
+/** Notes that datagram `i` has come. Its length, or -1 if the kernel had to cut it. */
+const arrived = (f: Flow, i: number): number => {
+  const len = io.col[io.COL.DGRAM_LEN + i] as number;
+  if (len < 0) {
+    drop(DROP['sock-error']);
+    return -1;
+  }
+  life.touch(f);
+  state.countFromSock(f);
+  if ((io.col[io.COL.DGRAM_GSO + i] as number) !== 0) state.countFromSock(f);
+  return len;
+};
+
+/** Whether `len` bytes, in segments of `gso` if that is not 0, can be one frame: a datagram within the MTU, or a superframe of such. */
+const fitsFrame = (v4: boolean, len: number, gso: number): boolean => {
+  const unit = gso !== 0 && gso < len ? gso : len;
+  const headers = udp.HEADER_BYTES + (v4 ? ipv4.HEADER_BYTES : 0);
+  return packetOut.fitsMtu(v4, unit + udp.HEADER_BYTES) && len + headers <= PACKET_BYTES_MAX;
+};
+
+/** Writes the headers before the payload that lies in slot `i`, and commits the frame at `frame`. */
+const emitInPlace = (f: Flow, i: number, frame: number, len: number): void => {
+  const v = io.view;
+  const v4 = isV4(f);
+  const ip = frame + eth.HEADER_BYTES;
+  const at = ip + (v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES);
+  const bytes = udp.HEADER_BYTES + len;
+  const gso = io.col[io.COL.DGRAM_GSO + i] as number;
+  station.ethernet(v, frame, v4 ? eth.IPV4 : eth.IPV6);
+  packetOut.ipHeader(f, ip, bytes, UDP, hopLimitOf(i), trafficClassOf(i));
+  writePorts(f, at, bytes);
+  const vnetAt = frame - vnet.HEADER_BYTES;
+  vnet.clear(v, vnetAt);
+  udp.setChecksum(v, at, packetOut.pseudoSum(f, UDP, bytes));
+  vnet.needChecksum(v, vnetAt, at - frame, udp.CHECKSUM_OFFSET);
+  if (gso !== 0 && gso < len) vnet.segment(v, vnetAt, vnet.GSO_UDP_L4, gso, at - frame + udp.HEADER_BYTES);
+  out.commitAt(frame, at - frame + bytes);
+};
+
+const writePorts = (f: Flow, at: number, bytes: number): void => {
+  udp.setSrcPort(io.view, at, remotePort(f));
+  udp.setDstPort(io.view, at, guestPort(f));
+  udp.setLength(io.view, at, bytes);
+};
+const hopLimitOf = (i: number): number => {
+  const n = io.col[io.COL.DGRAM_TTL + i] as number;
+  return n > 0 ? n & 0xff : HOP_LIMIT_UNKNOWN;
+};
+const trafficClassOf = (i: number): number => {
+  const n = io.col[io.COL.DGRAM_TOS + i] as number;
+  return n > 0 ? n & 0xff : 0;
+};
+
+const asideAt = (i: number): number => io.SOCK_AT + ASIDE_HEADROOM + i * SLOT_BYTES;
+const moveAside = (base: number, first: number, n: number): void => {
+  for (let i = first; i < n; i++) {
+    const from = base + i * SLOT_BYTES;
+    const len = Math.max(io.col[io.COL.DGRAM_LEN + i] as number, 0);
+    io.mem.copyWithin(asideAt(i), from, from + len);
+  }
+};
+
+const receiveAside = (f: Flow): number => {
+  const n = io.native.recvDatagrams(fd(f), asideAt(0), SLOT_BYTES, SLOTS);
+  for (let i = 0; i < n; i++) emitCopy(f, i);
+  return n;
+};
+
+/** Sends datagram `i` of the region aside, cut where UDP_GRO had joined, each with its own complete checksum. */
+const emitCopy = (f: Flow, i: number): void => {
+  const len = arrived(f, i);
+  if (len < 0) return;
+  const gso = io.col[io.COL.DGRAM_GSO + i] as number;
+  const unit = gso !== 0 && gso < len ? gso : len;
+  let offset = 0;
+  do {
+    const part = Math.min(unit, len - offset);
+    // The header goes over the end of the segment before, which has been sent.
+    const at = asideAt(i) + offset - udp.HEADER_BYTES;
+    const bytes = udp.HEADER_BYTES + part;
+    writePorts(f, at, bytes);
+    udp.setChecksum(io.view, at, 0);
+    const sum = io.native.checksum(at, bytes, packetOut.pseudoSum(f, UDP, bytes));
+    udp.setChecksum(io.view, at, checksum.finishUdp(sum));
+    packetOut.send(f, UDP, at, bytes, hopLimitOf(i), trafficClassOf(i));
+    offset += unit;
+  } while (offset < len);
+};

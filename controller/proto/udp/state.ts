@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What is known of a UDP flow beyond its row: columns, zero for a new flow. */
+import { FLOW_MAX, type Flow } from '../../flow/table.ts';
+
+/** Life of a flow: its socket is asked for; it is there; the host or the helper refused it. */
+export const OPENING = 0;
+export const OPEN = 1;
+export const REFUSED = 2;
+
+const phases = new Uint8Array(FLOW_MAX);
+const errnos = new Uint8Array(FLOW_MAX);
+/** Datagrams from and to the guest, counted to 2: enough to tell an exchange from a stream. */
+const froms = new Uint8Array(FLOW_MAX);
+const tos = new Uint8Array(FLOW_MAX);
+const segments = new Uint16Array(FLOW_MAX);
+const segmentLimits = new Uint16Array(FLOW_MAX);
+const hopLimits = new Uint8Array(FLOW_MAX);
+const trafficClasses = new Uint8Array(FLOW_MAX);
+const COUNT_MAX = 2;
+
+export const reset = (f: Flow): void => {
+  phases[f] = OPENING;
+  errnos[f] = 0;
+  froms[f] = 0;
+  tos[f] = 0;
+  segments[f] = 0;
+  segmentLimits[f] = 0;
+  hopLimits[f] = 0;
+  trafficClasses[f] = 0;
+};
+
+export const phase = (f: Flow): number => phases[f] as number;
+export const setPhase = (f: Flow, phase: number): void => {
+  phases[f] = phase;
+};
+/** Why the flow was refused. */
+export const errno = (f: Flow): number => errnos[f] as number;
+export const setErrno = (f: Flow, n: number): void => {
+  errnos[f] = n;
+};
+export const countFromTap = (f: Flow): void => {
+  if ((froms[f] as number) < COUNT_MAX) froms[f] = (froms[f] as number) + 1;
+};
+export const countFromSock = (f: Flow): void => {
+  if ((tos[f] as number) < COUNT_MAX) tos[f] = (tos[f] as number) + 1;
+};
+/** More than one datagram one way or one exchange. */
+export const isStream = (f: Flow): boolean =>
+  froms[f] !== 0 && tos[f] !== 0 && (froms[f] === COUNT_MAX || tos[f] === COUNT_MAX);
+
+/** The socket's UDP_SEGMENT, 0: none. */
+export const segment = (f: Flow): number => segments[f] as number;
+export const setSegment = (f: Flow, n: number): void => {
+  segments[f] = n;
+};
+/** Datagrams of this size or more cannot leave as segments (they exceed the path's MTU); 0: none was refused so far. */
+export const segmentLimit = (f: Flow): number => segmentLimits[f] as number;
+export const setSegmentLimit = (f: Flow, n: number): void => {
+  segmentLimits[f] = n;
+};
+/** The socket's TTL or hop limit, 0: the host's default. */
+export const hopLimit = (f: Flow): number => hopLimits[f] as number;
+export const setHopLimit = (f: Flow, n: number): void => {
+  hopLimits[f] = n;
+};
+/** The socket's TOS or traffic class. */
+export const trafficClass = (f: Flow): number => trafficClasses[f] as number;
+export const setTrafficClass = (f: Flow, n: number): void => {
+  trafficClasses[f] = n;
+};
