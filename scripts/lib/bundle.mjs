@@ -25,7 +25,7 @@ export const bundle = async () => {
       minify: false,
       keepNames: true,
       sourcemap: false,
-      legalComments: 'inline',
+      comments: { legal: true, jsdoc: false, annotation: false },
     });
   } finally {
     await build.close();
