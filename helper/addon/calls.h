@@ -35,6 +35,7 @@ int32_t recvError(int32_t fd, int32_t at, int32_t len, int32_t offenderAt);
 
 /* sockopt.cc */
 int32_t tcpInfo(int32_t fd);
+int32_t tcpOutq(int32_t fd);
 int32_t tcpRoom(int32_t fd);
 int32_t socketError(int32_t fd);
 int32_t setOption(int32_t fd, int32_t level, int32_t option, int32_t value);

@@ -30,6 +30,7 @@ static constexpr Entry ENTRIES[] = {
     {"recvError", Call<recvError>::invoke},
     {"udpSegment", Call<udpSegment>::invoke},
     {"tcpInfo", Call<tcpInfo>::invoke},
+    {"tcpOutq", Call<tcpOutq>::invoke},
     {"tcpRoom", Call<tcpRoom>::invoke},
     {"socketError", Call<socketError>::invoke},
     {"setsockopt", Call<setOption>::invoke},

@@ -45,8 +45,13 @@ static void storeTcp(const tcp_info &info) {
   columns[COL_TCPI_PMTU] = static_cast<int32_t>(info.tcpi_pmtu);
 }
 
-/* #syscalls:controller getsockopt(*, SOL_TCP, TCP_INFO, *, *) — the peer's window and what it has acknowledged */
 /* #syscalls:controller ioctl(*, SIOCOUTQ) — bytes that the peer has not acknowledged */
+int32_t tcpOutq(int32_t fd) {
+  int queued = 0;
+  return ioctl(fd, SIOCOUTQ, &queued) < 0 ? -errno : queued;
+}
+
+/* #syscalls:controller getsockopt(*, SOL_TCP, TCP_INFO, *, *) — the peer's window and what it has acknowledged */
 int32_t tcpInfo(int32_t fd) {
   /* A kernel older than the header answers with fewer bytes: what it does not know stays 0. */
   tcp_info info = {};
@@ -55,8 +60,8 @@ int32_t tcpInfo(int32_t fd) {
   uint32_t use[SK_MEMINFO_VARS];
   int failed = memoryOf(fd, use);
   if (failed != 0) return failed;
-  int queued = 0;
-  if (ioctl(fd, SIOCOUTQ, &queued) < 0) return -errno;
+  int32_t queued = tcpOutq(fd);
+  if (queued < 0) return queued;
   storeTcp(info);
   int32_t *columns = memory.columns;
   columns[COL_TCPI_SNDBUF] = static_cast<int32_t>(use[SK_MEMINFO_SNDBUF]);

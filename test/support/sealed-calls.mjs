@@ -70,6 +70,7 @@ const CALLS = {
   recvDatagrams: () => native.recvDatagrams(udp[0], 0, 2048, 8),
   recvError: () => native.recvError(udp[0], 0, 2048, 4096),
   tcpInfo: () => native.tcpInfo(tcp),
+  tcpOutq: () => native.tcpOutq(tcp),
   tcpRoom: () => native.tcpRoom(tcp) > 0,
   socketError: () => native.socketError(tcp),
   'pathMtu over IPv4': () => native.pathMtu(udp[0], false) > 0,

@@ -126,6 +126,7 @@ const ON_FD: Record<string, () => number> = {
   recvError: () => n.recvError(CLOSED, 0, 16, 16),
   udpSegment: () => n.udpSegment(CLOSED, 0),
   tcpInfo: () => n.tcpInfo(CLOSED),
+  tcpOutq: () => n.tcpOutq(CLOSED),
   socketError: () => n.socketError(CLOSED),
   setsockopt: () => n.setsockopt(CLOSED, SOCKOPT.TCP_NODELAY.level, SOCKOPT.TCP_NODELAY.option, 1),
   lingerZero: () => n.lingerZero(CLOSED),

@@ -94,6 +94,7 @@ describe.each<Family>([4, 6])('IPv%i', (family) => {
   });
 
   test('tcpInfo tells state, buffers and queues', () => {
+    expect(native.tcpOutq(a)).toBe(0);
     expect(native.tcpInfo(a)).toBe(0);
     expect(col[COL.TCPI_STATE]).toBe(ESTABLISHED);
     expect(col[COL.TCPI_OUTQ]).toBe(0);
@@ -139,6 +140,7 @@ describe.each<Family>([4, 6])('IPv%i', (family) => {
     expect(col[COL.TCPI_OUTQ]).toBeGreaterThan(0);
     expect(col[COL.TCPI_OUTQ]).toBeLessThanOrEqual(written);
     expect(col[COL.TCPI_NOTSENT]).toBeGreaterThan(0);
+    expect(native.tcpOutq(a)).toBe(col[COL.TCPI_OUTQ]);
   });
 
   test('lingerZero makes close a reset', () => {
