@@ -26,4 +26,5 @@ BOUND6)
   ip -6 addr add "$new_ip6_address/${new_ip6_prefixlen:-128}" dev "$interface" nodad
   ;;
 esac
+[ -z "$new_interface_mtu$mtu" ] || ip link set "$interface" mtu "$new_interface_mtu$mtu"
 env >>"$LOG"

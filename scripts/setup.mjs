@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// @ts-check
+/**
+ * Makes this checkout ready: installs missing Debian packages (when we may) and npm packages, builds.
+ *
+ *   node scripts/setup.mjs [--bench]    --bench: also the tools that the benchmark compares with
+ *
+ * Exit status 1 and the one line to run when packages are missing and we are not allowed to install them.
+ */
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** Debian package → what shows that it is there: a command, or an absolute path of a file. */
+const PACKAGES = {
+  'libseccomp-dev': ['/usr/include/seccomp.h'],
+  'libjansson-dev': ['/usr/include/jansson.h'],
+  'g++': ['g++', 'gcc'],
+  make: ['make'],
+  python3: ['python3'],
+  iproute2: ['ip', 'ss'],
+  'iputils-ping': ['ping'],
+  iperf3: ['iperf3'],
+  'isc-dhcp-client': ['dhclient'],
+  tcpdump: ['tcpdump'],
+  strace: ['strace'],
+  'dnsmasq-base': ['dnsmasq'],
+  curl: ['curl'],
+  'util-linux': ['setpriv', 'unshare', 'nsenter'],
+  procps: ['ps'],
+  'busybox-static': ['busybox'],
+};
+const BENCH_PACKAGES = { passt: ['pasta'], slirp4netns: ['slirp4netns'] };
+
+const PATHS = `${process.env['PATH'] ?? ''}:/usr/local/sbin:/usr/sbin:/sbin`.split(delimiter);
+
+/** @param {string} what */
+const isThere = (what) => {
+  if (what.startsWith('/')) return existsSync(what);
+  return PATHS.some((dir) => {
+    try {
+      accessSync(join(dir, what), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+};
+
+/** @param {string} file @param {readonly string[]} args */
+const run = (file, args) => {
+  const done = spawnSync(file, args, {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
+  if (done.status === 0) return;
+  const why = done.error ? done.error.message : `${done.stdout}${done.stderr}`.trimEnd();
+  throw new Error(`${file} ${args.join(' ')} failed:\n${why}`);
+};
+
+/** One line that says what happens, and when it is done how long it took. @template T @param {string} what @param {() => T} action @returns {T} */
+const step = (what, action) => {
+  const started = performance.now();
+  process.stdout.write(`setup: ${what} … `);
+  try {
+    const result = action();
+    process.stdout.write(`${((performance.now() - started) / 1000).toFixed(1)} s\n`);
+    return result;
+  } catch (error) {
+    process.stdout.write('failed\n');
+    throw error;
+  }
+};
+
+/** The command prefix with which packages can be installed, or null. */
+const privilege = () => {
+  if (process.getuid?.() === 0) return [];
+  return spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status === 0 ? ['sudo', '-n'] : null;
+};
+
+/** @param {boolean} bench */
+const installPackages = (bench) => {
+  const wanted = Object.entries({ ...PACKAGES, ...(bench ? BENCH_PACKAGES : {}) });
+  const missing = wanted.filter(([, signs]) => !signs.every(isThere)).map(([name]) => name);
+  if (missing.length === 0) return;
+  const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...missing];
+  const prefix = isThere('apt-get') ? privilege() : null;
+  if (prefix === null)
+    throw new Error(`these packages are missing; run this line as root and start again:\n  ${install.join(' ')}`);
+  const apt = (/** @type {readonly string[]} */ args) => {
+    const [file = '', ...rest] = [...prefix, 'env', 'DEBIAN_FRONTEND=noninteractive', ...args];
+    run(file, rest);
+  };
+  step('package lists', () => apt(['apt-get', 'update', '-q']));
+  step(`installing ${missing.join(' ')}`, () => apt(install));
+  const still = wanted.filter(([, signs]) => !signs.every(isThere)).map(([name]) => name);
+  if (still.length > 0) throw new Error(`installed, but not found: ${still.join(' ')}`);
+};
+
+/** Whether every package of the lock file is there in that version; optional ones are for other platforms. */
+const modulesCurrent = () => {
+  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  return Object.entries(lock.packages).every(([path, entry]) => {
+    if (path === '' || entry.optional || entry.devOptional || entry.peer) return true;
+    try {
+      return JSON.parse(readFileSync(join(root, path, 'package.json'), 'utf8')).version === entry.version;
+    } catch {
+      return false;
+    }
+  });
+};
+
+/** Everything that demo, tests and benchmark need. Throws an Error whose message is for the user. @param {{ bench?: boolean }} [options] */
+export const setup = ({ bench = false } = {}) => {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < 20 || (major === 20 && minor < 19))
+    throw new Error(`Node ${process.versions.node} is too old: 20.19 or newer is needed`);
+  installPackages(bench);
+  if (!modulesCurrent()) step('npm ci', () => run('npm', ['ci', '--no-audit', '--no-fund']));
+  step('npm run build', () => run('npm', ['run', '--silent', 'build']));
+};
+
+/** For scripts: sets up or ends with status 1. @param {{ bench?: boolean }} [options] */
+export const setupOrExit = (options) => {
+  try {
+    setup(options);
+  } catch (error) {
+    console.error(`setup: ${error instanceof Error ? error.message : error}`);
+    process.exit(1);
+  }
+};
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) setupOrExit({ bench: process.argv.includes('--bench') });

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// @ts-check
+/**
+ * The whole test suite, as continuous integration runs it: set-up, types, lint, then every vitest project.
+ *
+ *   npm test [-- unit style security integration]    only these projects
+ *
+ * Every part runs, also after a failure of an earlier one; the last line sums up; exit status 1 if anything failed.
+ */
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { setupOrExit } from './setup.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const PROJECTS = ['unit', 'style', 'security', 'integration'];
+
+const asked = process.argv.slice(2);
+const unknown = asked.find((name) => !PROJECTS.includes(name));
+if (unknown !== undefined) {
+  console.error(`test: there is no project ${unknown}; there are ${PROJECTS.join(', ')}`);
+  process.exit(2);
+}
+
+/** Shows a program's output as it comes and keeps it. @param {string} file @param {readonly string[]} args @returns {Promise<{ status: number | null, output: string }>} */
+const run = (file, args) =>
+  new Promise((done) => {
+    const child = spawn(file, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, FORCE_COLOR: '0' },
+    });
+    let output = '';
+    const keep = (/** @type {Buffer} */ chunk) => {
+      output += chunk;
+      process.stdout.write(chunk);
+    };
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+    child.once('error', (error) => done({ status: 1, output: error.message }));
+    child.once('close', (status) => done({ status, output }));
+  });
+
+const tool = (/** @type {string} */ name) => `node_modules/.bin/${name}`;
+const started = performance.now();
+/** @type {string[]} */
+const failures = [];
+let passed = 0;
+let failed = 0;
+
+/** @param {string} name @param {string} file @param {readonly string[]} args */
+const part = async (name, file, args) => {
+  console.log(`\ntest: ${name}`);
+  const { status, output } = await run(file, args);
+  if (status !== 0) failures.push(name);
+  // vitest's own summary: "Tests  1 failed | 41 passed (42)"
+  const summary = /^\s*Tests\s+(.*)$/m.exec(output)?.[1] ?? '';
+  passed += Number(/(\d+) passed/.exec(summary)?.[1] ?? 0);
+  failed += Number(/(\d+) failed/.exec(summary)?.[1] ?? 0);
+};
+
+setupOrExit();
+await part('types', tool('tsc'), ['-p', 'tsconfig.json']);
+await part('lint', tool('biome'), ['check', '.']);
+for (const project of asked.length > 0 ? asked : PROJECTS)
+  await part(project, tool('vitest'), ['run', '--project', project]);
+
+const seconds = Math.round((performance.now() - started) / 1000);
+console.log(`\n${failures.length === 0 ? 'all parts passed' : `failed: ${failures.join(', ')}`} in ${seconds} s`);
+console.log(`Tests  ${failed > 0 ? `${failed} failed | ` : ''}${passed} passed (${passed + failed})`);
+process.exit(failures.length === 0 ? 0 : 1);
