@@ -33,6 +33,9 @@ type Tap = Result<'tap.open'>;
 
 /** The MTU of a link we say nothing about: what the namespace's interface may be set to at most. */
 const MTU_UNTOLD = 65_520;
+const STDERR = 2;
+/** A number that nothing else has at that time. */
+const SPARE_FD = 200;
 const ENOANO = 55;
 const ENOENT = 2;
 
@@ -74,9 +77,11 @@ export const start = async (personality: string, args: readonly string[]): Promi
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
   for (const warning of plan.warnings) log.warn(warning);
 
+  const { fd: nothing } = await host.call('file.open', { name: 'null' });
+  const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
   await netns.call('seal', { deny: [], outbound: plan.outbound });
   await host.call('seal', { deny: [], outbound: plan.outbound });
-  await sealOurselves(host, plan);
+  sealOurselves(filter, nothing, plan);
   if (plan.spawn) await netns.call('command.start', {});
   await host.call('ready', {});
 };
@@ -194,18 +199,21 @@ const observer = (plan: Plan): ((direction: trace.Direction, at: number, len: nu
   };
 };
 
-/** Lets go of the caller's descriptors, installs the filter on all threads, and proves that it holds. */
-const sealOurselves = async (host: HelperClient, plan: Plan): Promise<void> => {
-  const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
-  const { fd } = await host.call('file.open', { name: 'null' });
-  io.native.dup2(fd, 0);
-  io.native.dup2(fd, 1);
-  if (!plan.log.toStderr) {
-    log.leaveStderr();
-    io.native.dup2(fd, 2);
-  }
-  io.native.close(fd);
+/**
+ * Lets go of the caller's descriptors, installs the filter on all threads and proves that it holds. `nothing` is /dev/null.
+ * The filter has no dup: a copy of stderr is kept for the case that there is no filter, and closed when there is.
+ */
+const sealOurselves = (filter: Uint8Array, nothing: number, plan: Plan): void => {
+  io.native.dup2(STDERR, SPARE_FD);
+  for (const fd of plan.log.toStderr ? [0, 1] : [0, 1, STDERR]) io.native.dup2(nothing, fd);
   const r = io.native.installFilter(filter);
-  if (r < 0) throw new StartError(`Couldn't install the system-call filter: errno ${-r}`);
-  if (io.native.probeFilter() !== -ENOANO) throw new StartError('The system-call filter is not in force');
+  if (r < 0 || io.native.probeFilter() !== -ENOANO) {
+    io.native.dup2(SPARE_FD, STDERR);
+    throw new StartError(
+      r < 0 ? `Couldn't install the system-call filter: errno ${-r}` : 'The system-call filter is not in force',
+    );
+  }
+  if (!plan.log.toStderr) log.leaveStderr();
+  io.native.close(SPARE_FD);
+  io.native.close(nothing);
 };
