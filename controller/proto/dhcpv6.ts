@@ -285,7 +285,10 @@ const putAssociation = (p: number, o: number, type: number): number => {
   const data = dhcp.putHeader(v, p, dhcp.IA_NA, 0);
   putIaid(data, o, dhcp.IA_BYTES, dhcp.INFINITE);
   let q = data + dhcp.IA_BYTES;
-  const [w0, w1, w2, w3] = [address[0] as number, address[1] as number, address[2] as number, address[3] as number];
+  const w0 = address[0] as number;
+  const w1 = address[1] as number;
+  const w2 = address[2] as number;
+  const w3 = address[3] as number;
   q = dhcp.putAddress(v, q, w0, w1, w2, w3, dhcp.INFINITE);
   if (strange) q = putStrange(q, o);
   dhcp.putHeader(v, p, dhcp.IA_NA, q - data);

@@ -88,9 +88,12 @@ const putResolvers = (v: DataView, p: number, dns: readonly string[]): number =>
 };
 /** As many search domains as there is room for. */
 const putSearch = (v: DataView, p: number, search: readonly string[]): number => {
-  let names = dnsName.encodeList(search);
-  for (let n = search.length - 1; ndp.dnsslBytes(names.length) > v.byteLength - p; n--) {
-    names = dnsName.encodeList(search.slice(0, n));
+  const room = v.byteLength - p;
+  let names = new Uint8Array(0);
+  for (let n = 1; n <= search.length; n++) {
+    const more = dnsName.encodeList(search.slice(0, n));
+    if (ndp.dnsslBytes(more.length) > room) break;
+    names = new Uint8Array(more);
   }
   return names.length === 0 ? p : ndp.putDnssl(v, p, names);
 };

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+import { beforeEach, describe, expect, test } from 'vitest';
+import { bytesOf, toHex } from '../../test/support/bytes.ts';
+import { GUEST_MAC, makeNetwork, OUR_MAC } from '../../test/support/network.ts';
+import { parseIpv4, parseIpv6 } from '../host/address-text.ts';
+import { ipv4Text, ipv6Text, macText } from '../wire/addr.ts';
+import * as checksum from '../wire/checksum.ts';
+import * as eth from '../wire/ethernet.ts';
+import * as station from './station.ts';
+
+const frameFrom = (high: number, low: number): DataView => {
+  const v = new DataView(new ArrayBuffer(14));
+  eth.setSrc(v, 0, high, low);
+  return v;
+};
+const guestMac = (): string => macText(station.guestMacHigh(), station.guestMacLow());
+const words = (get: (i: number) => number): string => ipv6Text(get(0), get(1), get(2), get(3));
+const see6 = (text: string): void => station.see6(...parseIpv6(text));
+
+beforeEach(() => station.configure(makeNetwork()));
+
+describe('the guest', () => {
+  test('is first what it was given', () => {
+    expect(guestMac()).toBe(GUEST_MAC);
+    expect(ipv4Text(station.guest4Word())).toBe('192.0.2.10');
+    expect(words(station.guest6Word)).toBe('2001:db8:1:2:a::10');
+    expect(words(station.guestLinkLocal6Word)).toBe('::');
+  });
+  test('is where frames come from', () => {
+    station.learn(frameFrom(0x0200, 0x5e005377), 0);
+    expect(guestMac()).toBe('02:00:5e:00:53:77');
+  });
+  test.each([
+    ['a group address', 0x0300, 1],
+    ['zero', 0, 0],
+    ['ours', 0x0200, 0x5e005301],
+  ])('is not where a frame from %s comes from', (_what, high, low) => {
+    station.learn(frameFrom(high, low), 0);
+    expect(guestMac()).toBe(GUEST_MAC);
+  });
+  test('has the last IPv4 address it used, and those it was given', () => {
+    station.see4(parseIpv4('192.0.2.99'));
+    expect(ipv4Text(station.guest4Word())).toBe('192.0.2.99');
+    expect(['192.0.2.99', '192.0.2.10', '192.0.2.11'].map((a) => station.isGuest4(parseIpv4(a)))).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(station.isAssigned4(parseIpv4('192.0.2.99'))).toBe(false);
+  });
+  test.each(['0.0.0.0', '127.0.0.1', '224.0.0.1', '255.255.255.255', '192.0.2.1'])('does not become %s', (text) => {
+    station.see4(parseIpv4(text));
+    expect(ipv4Text(station.guest4Word())).toBe('192.0.2.10');
+  });
+  test('has a link-local and another IPv6 address at the same time', () => {
+    see6('fe80::77');
+    see6('2001:db8:1:2::77');
+    expect(words(station.guestLinkLocal6Word)).toBe('fe80::77');
+    expect(words(station.guest6Word)).toBe('2001:db8:1:2::77');
+    for (const a of ['fe80::77', '2001:db8:1:2::77', '2001:db8:1:2:a::10']) {
+      expect(station.isGuest6(...parseIpv6(a))).toBe(true);
+    }
+    expect(station.isGuest6(...parseIpv6('fe80::78'))).toBe(false);
+  });
+  test.each(['::', '::1', 'ff02::1', 'fe80::1'])('does not become %s', (text) => {
+    see6(text);
+    expect(words(station.guest6Word)).toBe('2001:db8:1:2:a::10');
+    expect(words(station.guestLinkLocal6Word)).toBe('::');
+  });
+  test('without a family has no address of it', () => {
+    station.configure(makeNetwork({ v4: null, v6: null }));
+    expect([station.guest4Word(), station.our4Word(), station.isGuest4(0)]).toEqual([0, 0, false]);
+    expect(words(station.our6Word)).toBe('::');
+  });
+  test('of text that is no address is refused', () => {
+    expect(() => station.configure(makeNetwork({ ourMac: 'nonsense' }))).toThrow(RangeError);
+  });
+});
+
+describe('headers', () => {
+  test('Ethernet: from us to the guest', () => {
+    const v = new DataView(new ArrayBuffer(14));
+    station.ethernet(v, 0, eth.IPV6);
+    expect(toHex(bytesOf(v))).toBe(`${GUEST_MAC}${OUR_MAC}86dd`.replaceAll(':', ''));
+  });
+  test('IPv4: DF, identification 0, a right checksum', () => {
+    const v = new DataView(new Uint8Array(20).fill(0xff).buffer);
+    station.ipv4Header(v, 0, 120, 17, parseIpv4('198.51.100.7'), parseIpv4('192.0.2.10'), 61, 0xb8);
+    expect(toHex(bytesOf(v))).toMatch(/^45b80078000040003d11....c6336407c000020a$/);
+    expect(checksum.sum(v, 0, 20, 0)).toBe(0xffff);
+  });
+  test('IPv6: every field', () => {
+    const v = new DataView(new Uint8Array(40).fill(0xff).buffer);
+    station.ipv6Header(v, 0, 99, 6, ...parseIpv6('2001:db8::1'), ...parseIpv6('fe80::2'), 63, 0x12, 0xabcde);
+    expect(toHex(bytesOf(v))).toBe('612abcde0063063f20010db8000000000000000000000001fe800000000000000000000000000002');
+  });
+});
