@@ -4,7 +4,7 @@
  * without an annotation for them. What happens before a process installs a filter is free.
  *
  *   const log = parseStrace(readFileSync(file, 'utf8'));
- *   const seen = callsByProfile(log, (leader, nth) => …'setup' | 'host' | 'netns' | 'controller' | undefined);
+ *   const seen = callsByProfile(log, pasticheProfiles(log));
  *   expect(unannotated(seen, allowedNames(expectations()))).toEqual([]);
  */
 
@@ -108,6 +108,33 @@ export const callsByProfile = <P extends string>(
     if (!names.has(call.name)) names.set(call.name, call);
   }
   return seen;
+};
+
+/**
+ * Which of our processes is under which profile, in the log of one `pasta` traced from its start: the controller
+ * installs its filter on all threads (TSYNC); the helper's halves install `setup` and then their own, and the host side is the
+ * one that started the controller.
+ */
+export const pasticheProfiles = (
+  calls: readonly TracedCall[],
+): ((leader: number, nth: number) => 'setup' | 'host' | 'netns' | 'controller' | undefined) => {
+  const leaderOf = leaders(calls);
+  const installing = calls.filter(({ text }) => INSTALLS.test(text) && SUCCEEDED.test(text));
+  const controllers = new Set(
+    installing.filter(({ text }) => text.includes('FILTER_FLAG_TSYNC')).map(({ pid }) => leaderOf(pid)),
+  );
+  const helpers = new Set(installing.map(({ pid }) => leaderOf(pid)).filter((leader) => !controllers.has(leader)));
+  const hosts = new Set(
+    calls
+      .filter((call) => isClone(call) && controllers.has(Number(CHILD.exec(call.text)?.[1])))
+      .map(({ pid }) => leaderOf(pid)),
+  );
+  return (leader, nth) => {
+    if (controllers.has(leader)) return 'controller';
+    if (!helpers.has(leader)) return undefined;
+    if (nth === 1) return 'setup';
+    return hosts.has(leader) ? 'host' : 'netns';
+  };
 };
 
 /** Profile → names of its calls, from test/support/allowlist.ts's expectations. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from 'vitest';
-import { callsByProfile, parseStrace, unannotated } from '../support/strace.ts';
+import { callsByProfile, parseStrace, pasticheProfiles, unannotated } from '../support/strace.ts';
 
 const LOG = `100 execve("/usr/bin/node", ["node"], 0x7ffe /* 0 vars */) = 0
 100 clone3({flags=CLONE_VM|CLONE_THREAD|CLONE_SIGHAND, stack_size=0x7fff00} <unfinished ...>
@@ -64,6 +64,32 @@ describe('strace logs', () => {
     const seen = callsByProfile(parseStrace(log), (leader, nth) => `${leader}.${nth}`);
     const names = Object.fromEntries([...seen].map(([profile, calls]) => [profile, [...calls.keys()]]));
     expect(names).toEqual({ '7.1': ['fork', 'seccomp', 'dup'], '9.1': ['write', 'seccomp'], '9.2': ['close'] });
+  });
+
+  it('tell our processes apart', () => {
+    const log = `1 fork() = 2
+2 execve("/usr/bin/node", ["node"], 0x1 /* 0 vars */) = 0
+1 fork() = 3
+3 fork() = 4
+1 seccomp(SECCOMP_SET_MODE_FILTER, 0, {len=9, filter=0x1}) = 0
+3 seccomp(SECCOMP_SET_MODE_FILTER, 0, {len=9, filter=0x1}) = 0
+1 openat(AT_FDCWD, "a", O_RDONLY) = 5
+3 ioctl(5, TUNSETIFF, 0x1) = 0
+3 seccomp(SECCOMP_SET_MODE_FILTER, 0, {len=5, filter=0x1}) = 0
+1 seccomp(SECCOMP_SET_MODE_FILTER, 0, {len=7, filter=0x1}) = 0
+2 seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, {len=8, filter=0x1}) = 0
+2 epoll_pwait(3, [], 1, 0, NULL, 8) = 0
+3 waitid(P_ALL, 0, NULL, WEXITED, NULL) = 0
+1 connect(7, {sa_family=AF_INET}, 16) = 0
+4 execve("/bin/sh", ["sh"], 0x1 /* 0 vars */) = 0`;
+    const calls = parseStrace(log);
+    const seen = callsByProfile(calls, pasticheProfiles(calls));
+    expect(Object.fromEntries([...seen].map(([profile, found]) => [profile, [...found.keys()]]))).toEqual({
+      setup: ['openat', 'ioctl', 'seccomp'],
+      controller: ['epoll_pwait'],
+      netns: ['waitid'],
+      host: ['connect'],
+    });
   });
 
   it('name what no annotation allows', () => {
