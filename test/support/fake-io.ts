@@ -65,6 +65,8 @@ export class FakeSocket {
   /** What was written, one entry a datagram: a segmented write is taken apart as the kernel does. */
   readonly sent: Buffer[] = [];
   readonly options: [level: number, option: number, value: number][] = [];
+  /** How many options had been set when each datagram was sent. */
+  readonly optionsBefore: number[] = [];
   readonly incoming: FakeDatagram[] = [];
   readonly errors: FakeError[] = [];
   /** Results of the next writes: 0 lets one through, -errno fails it. */
@@ -134,10 +136,14 @@ const send = (fd: number, bytes: Buffer): number => {
   if (scripted < 0) return scripted;
   if (s.segment === 0 || bytes.length <= s.segment) {
     s.sent.push(bytes);
+    s.optionsBefore.push(s.options.length);
     return bytes.length;
   }
   if (bytes.length > s.segment * UDP_MAX_SEGMENTS) return -22;
-  for (let at = 0; at < bytes.length; at += s.segment) s.sent.push(bytes.subarray(at, at + s.segment));
+  for (let at = 0; at < bytes.length; at += s.segment) {
+    s.sent.push(bytes.subarray(at, at + s.segment));
+    s.optionsBefore.push(s.options.length);
+  }
   return bytes.length;
 };
 /** RFC 1071, byte by byte. */

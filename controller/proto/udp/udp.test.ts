@@ -238,6 +238,8 @@ describe.each([
       [...tos, 0xb8],
     ]);
     expect(socket.sent.map(String)).toEqual(['first', 'x', 'y', 'z']);
+    // Each datagram left after its own options were set and before those of the next.
+    expect(socket.optionsBefore).toEqual([1, 2, 2, 4]);
   });
 
   test('an error of the network is passed on: who said it, what, and the guest’s own datagram', () => {
