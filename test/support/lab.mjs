@@ -224,6 +224,10 @@ export class Lab {
   /** @type {number} process that holds the lab's namespaces, as seen from outside */
   #init = 0;
   #ended = false;
+  /** Prefix that makes a command of the lab's root one of the ordinary user's. @type {readonly string[]} */
+  asUser = isRoot
+    ? ['setpriv', `--reuid=${TEST_USER}`, `--regid=${TEST_USER}`, '--clear-groups', '--inh-caps=-all', '--']
+    : [];
   /** @type {Side} */ #host;
   /** @type {Side} */ #remote;
   /** @type {Side} */ #user;
@@ -289,10 +293,9 @@ export class Lab {
       '-i',
       '--',
     ];
-    const asUser = [`--reuid=${TEST_USER}`, `--regid=${TEST_USER}`, '--clear-groups', '--inh-caps=-all', '--'];
     this.#host = new Side(enter, 1);
     this.#remote = new Side([...enter, 'nsenter', '--net=/run/netns/remote', '--'], 1);
-    this.#user = isRoot ? new Side([...enter, 'setpriv', ...asUser], 1) : this.#host;
+    this.#user = new Side([...enter, ...this.asUser], 1);
     await waitFor(
       async () => (await this.#remote.attempt(['ss', '-Hlun', 'sport', '=', '53'])).stdout.includes(NET.server4),
       {

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The main job under strace: whatever a process calls under its filter has an annotation. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { expectations } from '../support/allowlist.ts';
+import { type Lab, makeLab, NET } from '../support/lab.mjs';
+import {
+  client,
+  ECHO_PORT,
+  echoServer,
+  FAMILIES,
+  REFUSED_PORT,
+  STREAM_PORT,
+  streamServer,
+} from '../support/programs.ts';
+import { allowedNames, callsByProfile, parseStrace, pasticheProfiles, unannotated } from '../support/strace.ts';
+
+let lab: Lab;
+let stream: string;
+beforeAll(async () => {
+  lab = await makeLab();
+  // clone() returns numbers of the caller's PID namespace: the command's small ones must not be mistaken for the tool's.
+  await lab.host.run(['sh', '-c', 'echo 20000 > /proc/sys/kernel/ns_last_pid']);
+  stream = await streamServer(lab);
+  await echoServer(lab);
+});
+afterAll(() => lab.cleanup());
+
+/** Everything the data path does, as lines of a shell script; the tool is slow under strace, so little of each. */
+const everything = (): string => {
+  const quote = (argv: readonly string[]) => argv.map((arg) => `'${arg}'`).join(' ');
+  const lines = FAMILIES.flatMap(({ server }) => [
+    quote(['ping', '-c', '2', '-i', '0.2', server]),
+    quote(client('udp', server, ECHO_PORT, 1, 1000, 9000)),
+    `${quote(client('udp', server, REFUSED_PORT, 1))} || true`,
+    quote(client('connect', server, REFUSED_PORT)),
+    `${quote(client('flows', server, ECHO_PORT, 20))} </dev/null`,
+    ...['up', 'down', 'half'].map((mode) => quote([stream, mode, server, String(STREAM_PORT), String(4 << 20), '1'])),
+  ]);
+  return ['set -e', ...lines, quote(['busybox', 'nslookup', NET.name, NET.server4])].join('\n');
+};
+
+describe('under strace', () => {
+  it.each([
+    ['quietly', ['--config-net', '-q']],
+    ['with log, capture and trace', ['--config-net', '--trace', '-l', '/run/scratch/log', '-p', '/run/scratch/pcap']],
+  ])('the main job %s makes no call without an annotation', async (name, args) => {
+    const file = join(lab.dir, `strace-${name.replaceAll(' ', '-')}.log`);
+    const strace = ['strace', '-f', '-e', 'signal=none', '-o', file, ...lab.asUser];
+    await lab.host.run([...strace, ...lab.argv(args, ['sh', '-c', everything()])], { timeoutMs: 120_000 });
+    const calls = parseStrace(readFileSync(file, 'utf8'));
+    const seen = callsByProfile(calls, pasticheProfiles(calls));
+    expect([...seen.keys()].sort()).toEqual(['controller', 'host', 'netns', 'setup']);
+    expect(unannotated(seen, allowedNames(expectations()))).toEqual([]);
+  });
+});
