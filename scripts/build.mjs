@@ -11,7 +11,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { bundle } from './lib/bundle.mjs';
+import { bundle, compile } from './lib/bundle.mjs';
 import { installOutputs } from './lib/install.mjs';
 import { buildNative, collectAnnotations, configureNative, generateOptions } from './lib/native.mjs';
 import { at, root } from './lib/paths.mjs';
@@ -46,6 +46,7 @@ const PARTS = [
   ['native', buildNative],
   ['bundle', bundle],
   ['install', installOutputs],
+  ['code cache', compile],
 ];
 
 const main = async () => {
@@ -57,7 +58,7 @@ const main = async () => {
   if (args.includes('--clean')) {
     for (const path of ['helper/build', 'helper/gen', 'dist/bin', 'dist/seccomp'])
       rmSync(join(root, path), { recursive: true, force: true });
-    for (const file of ['controller.mjs', 'controller.mjs.map', 'controller.bpf', 'pastiche.node'])
+    for (const file of ['controller.cjs', 'controller.bundle.cjs', 'controller.cache', 'controller.bpf', 'pastiche.node'])
       rmSync(at('dist', file), { force: true });
   }
   let failed = 0;

@@ -27,6 +27,7 @@ const { values: options } = parseArgs({ options: { 'skip-setup': { type: 'boolea
 /** @type {string[][]} */
 const results = [['check', 'result']];
 let failed = false;
+let interrupted = false;
 
 /** Runs one check, shows that it runs and what came of it. @param {string} what @param {() => Promise<string>} action */
 const check = async (what, action) => {
@@ -36,6 +37,7 @@ const check = async (what, action) => {
     console.log(detail);
     results.push([what, detail]);
   } catch (error) {
+    if (interrupted) throw error;
     failed = true;
     console.log('FAILED');
     console.error(error instanceof Error ? error.message : error);
@@ -133,14 +135,14 @@ const iperf = async (lab, guest) => {
 
 /** @param {number} pid */
 const role = (pid) => {
-  if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.mjs')) return 'controller';
+  if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs')) return 'controller';
   return commandName(pid);
 };
 
-/** @param {Guest} guest */
-const privileges = (guest) => {
+/** @param {Lab} lab @param {Guest} guest */
+const privileges = (lab, guest) => {
   const rows = [['process', 'PID', 'UID', 'CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp', 'own namespaces']];
-  const ours = namespaces(process.pid);
+  const ours = namespaces(lab.init);
   for (const pid of guest.toolProcesses()) {
     const s = status(pid);
     let own = 'not readable';
@@ -170,16 +172,16 @@ const main = async () => {
   if (!options['skip-setup']) setupOrExit();
   console.log('demo: making namespaces "host" and "remote"');
   const lab = await makeLab({ mtu: 65_520, ...(options.binary === undefined ? {} : { binary: options.binary }) });
-  let ending = false;
-  const end = async (/** @type {number} */ code) => {
-    if (ending) return;
-    ending = true;
+  const interrupt = async (/** @type {number} */ status) => {
+    if (interrupted) return;
+    interrupted = true;
+    console.log('\ndemo: interrupted, cleaning up');
     await lab.cleanup();
-    process.exit(code);
+    process.exit(status);
   };
-  process.on('SIGINT', () => end(130));
-  process.on('SIGTERM', () => end(143));
-  process.on('SIGHUP', () => end(129));
+  process.on('SIGINT', () => interrupt(130));
+  process.on('SIGTERM', () => interrupt(143));
+  process.on('SIGHUP', () => interrupt(129));
   try {
     const guest = await lab.guest([]);
     console.log(`demo: ${lab.binary} runs as an ordinary user, PID ${guest.pid}\n`);
@@ -187,7 +189,7 @@ const main = async () => {
     await pings(guest);
     await http(lab, guest);
     await iperf(lab, guest);
-    console.log(`\nWhat its processes may do, from /proc:\n\n${privileges(guest)}\n`);
+    console.log(`\nWhat its processes may do, from /proc:\n\n${privileges(lab, guest)}\n`);
     await check('end, nothing left', async () => {
       await guest.close();
       await waitFor(() => lab.processes().every((pid) => !guest.toolProcesses().includes(pid)), {
@@ -197,10 +199,12 @@ const main = async () => {
     });
     console.log(`\n${textTable(results)}`);
   } catch (error) {
-    if (!ending) console.error(`demo: ${error instanceof Error ? error.message : error}`);
+    if (interrupted) return;
+    console.error(`demo: ${error instanceof Error ? error.message : error}`);
     failed = true;
   }
-  await end(failed ? 1 : 0);
+  await lab.cleanup();
+  process.exit(failed ? 1 : 0);
 };
 
 await main();

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The controller's start: `node controller.mjs PERSONALITY ARGUMENTS…` with its channels on descriptors 3 and 4, made and run
+ * The controller's start: `node controller.cjs PERSONALITY ARGUMENTS…` with its channels on descriptors 3 and 4, made and run
  * by the helper only. Every failure up to `ready` is one sentence on stderr and status 1.
  */
 import * as log from '../obs/log.ts';
 import { describeFailure, start } from './start.ts';
 import * as turn from './turn.ts';
 
-try {
-  await start(process.argv[2] ?? 'pasta', process.argv.slice(3));
-} catch (error) {
-  log.error(describeFailure(error));
-  process.exit(1);
-}
-const reason = await turn.run();
-log.debug(`${reason}: exiting`);
-// Orderly ends are the helper's business; it is gone, or tears everything down when we are.
-process.exit(0);
+const main = async (): Promise<void> => {
+  try {
+    await start(process.argv[2] ?? 'pasta', process.argv.slice(3));
+  } catch (error) {
+    log.error(describeFailure(error));
+    process.exit(1);
+  }
+  const reason = await turn.run();
+  log.debug(`${reason}: exiting`);
+  // Orderly ends are the helper's business; it is gone, or tears everything down when we are.
+  process.exit(0);
+};
+
+void main();

@@ -2,19 +2,11 @@
 /* Who we are (identity), where we run (background), and the controller: Node, our least privileged child. */
 #include "helper.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <pwd.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #define NOBODY 65534
 
@@ -203,7 +195,7 @@ static void find_node(char *found, size_t bytes)
     die("Can't find Node.js: no \"node\" on PATH, and PASTICHE_NODE is not set");
 }
 
-/* DIR/bin/pasta belongs to DIR/controller.mjs; /proc/self/exe is already free of symbolic links. */
+/* DIR/bin/pasta belongs to DIR/controller.cjs; /proc/self/exe is already free of symbolic links. */
 static void find_bundle(char *found, size_t bytes)
 {
     char self[PATH_MAX];
@@ -217,7 +209,7 @@ static void find_bundle(char *found, size_t bytes)
         if (slash)
             *slash = '\0';
     }
-    if (snprintf(found, bytes, "%s/controller.mjs", self) >= (int)bytes)
+    if (snprintf(found, bytes, "%s/controller.cjs", self) >= (int)bytes)
         die("The path of this program is too long");
     if (access(found, R_OK) != 0)
         die_errno("Can't read the controller %s", found);

@@ -16,7 +16,7 @@ afterAll(() => lab.cleanup());
 const NO_CAPABILITIES = '0000000000000000';
 const commandLine = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
 const controller = (): number => {
-  const found = guest.toolProcesses().filter((pid) => commandLine(pid).some((arg) => arg.endsWith('controller.mjs')));
+  const found = guest.toolProcesses().filter((pid) => commandLine(pid).some((arg) => arg.endsWith('controller.cjs')));
   expect(found).toHaveLength(1);
   return found[0] as number;
 };

@@ -101,12 +101,12 @@ describe('finding Node and the controller', () => {
   });
 
   it('says that the bundle is missing', async () => {
-    renameSync(install.path('controller.mjs'), install.path('moved.mjs'));
+    renameSync(install.path('controller.cjs'), install.path('moved.mjs'));
     const done = await install.run(['--', 'true']);
-    renameSync(install.path('moved.mjs'), install.path('controller.mjs'));
+    renameSync(install.path('moved.mjs'), install.path('controller.cjs'));
     expect(done).toMatchObject({
       status: 1,
-      stderr: `Can't read the controller ${install.path('controller.mjs')}: No such file or directory\n`,
+      stderr: `Can't read the controller ${install.path('controller.cjs')}: No such file or directory\n`,
     });
   });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Runs the built helper with a stand-in for the controller, which plays a script of requests (helper-stand-in.mjs).
+ * Runs the built helper with a stand-in for the controller, which plays a script of requests (helper-stand-in.cjs).
  * When root runs the tests, the helper runs as an ordinary user, in a mount namespace where /dev/net/tun is open to
  * all, as udev would have it.
  */
@@ -109,7 +109,7 @@ export class Installation {
     copyFileSync(repository('dist/bin/pasta'), this.path('bin/pasta'));
     copyFileSync(repository('dist/bin/pasta'), this.path('bin/pastiche'));
     copyFileSync(repository('dist/pastiche.node'), this.path('pastiche.node'));
-    copyFileSync(repository('test/security/helper-stand-in.mjs'), this.path('controller.mjs'));
+    copyFileSync(repository('test/security/helper-stand-in.cjs'), this.path('controller.cjs'));
   }
 
   path(name: string): string {

@@ -293,7 +293,7 @@ describe('time', () => {
     const switches = (pid: number): number =>
       Number(/^voluntary_ctxt_switches:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
     const natives = [run.pid(), ...childrenOf(run.pid())].filter(
-      (pid) => !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.mjs'),
+      (pid) => !readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs'),
     );
     expect(natives.length).toBe(2);
     const before = natives.map(switches);

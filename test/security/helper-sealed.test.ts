@@ -13,7 +13,7 @@ beforeEach(() => {
 afterEach(() => install.remove());
 
 const run = (steps: readonly Step[]): Started => install.start(['-I', 'tap0', '--', 'sleep', '1000'], { steps });
-const isController = (pid: number): boolean => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.mjs');
+const isController = (pid: number): boolean => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs');
 const connect = (address: string, extra: object = {}): readonly [string, unknown] => [
   'socket.connect',
   { protocol: 'udp', address, port: 9, sourcePort: 0, ...extra },

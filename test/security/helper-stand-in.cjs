@@ -4,11 +4,11 @@
  * replies.ndjson as one line { reply, fds }, and then waits for the end of its channel. Runs in the controller's
  * namespaces, so it sees what the controller would see.
  */
-import { appendFileSync, openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+'use strict';
+const { appendFileSync, openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } = require('node:fs');
 
-const here = import.meta.dirname;
-const native = createRequire(import.meta.url)('./pastiche.node');
+const here = __dirname;
+const native = require(`${here}/pastiche.node`);
 const mem = new Uint8Array(native.arena);
 const col = new Int32Array(native.columns);
 const FD_COUNT = 4224;
