@@ -2,11 +2,6 @@
 /* The channel to the controller: datagrams in, datagrams with descriptors out. Nothing here blocks. */
 #include "helper.h"
 
-#include <errno.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 enum channel_result channel_receive(int fd, char *buffer, size_t *length)
 {
     /* Room to see a descriptor that was sent to us, which nobody may do. */

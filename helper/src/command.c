@@ -5,15 +5,9 @@
  */
 #include "helper.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 /* HOST_NAME_MAX is 64; "pasta-" and the host's own name, cut to fit. */
 static void set_hostname(const struct settings *s)

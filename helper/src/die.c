@@ -5,12 +5,7 @@
  */
 #include "helper.h"
 
-#include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 static int out = STDERR_FILENO;
 static const char *syslog_name; /* NULL: `out` is stderr */

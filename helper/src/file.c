@@ -5,14 +5,8 @@
  */
 #include "helper.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/netlink.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 /* READABLE_FILES of shared/rpc/methods.ts. Opened in the namespace of the side that is asked, and bound to it. */
 static const struct { const char *name, *path; int flags; } READABLE[] = {

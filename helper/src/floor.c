@@ -6,9 +6,6 @@
  */
 #include "helper.h"
 
-#include <string.h>
-#include <sys/socket.h>
-
 static union {
     struct {
         int count;

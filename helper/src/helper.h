@@ -18,14 +18,24 @@
 #ifndef PASTICHE_HELPER_H
 #define PASTICHE_HELPER_H
 
+/* What nearly every file needs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -148,6 +158,7 @@ struct outbound {
     unsigned scope6; /* interface index for link-local destinations */
 };
 void outbound_freeze(const struct outbound *o);
+void flow_warm_up(void);
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
 
 /* file.c: files by name (never by path but for the ones the user named) and the PID file. */

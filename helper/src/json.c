@@ -5,9 +5,6 @@
  */
 #include "json.h"
 
-#include <limits.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/random.h>
 
 #include "helper.h"

@@ -6,16 +6,10 @@
 #include "helper.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <limits.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define REQUEST_BYTES 512
 

@@ -2,12 +2,6 @@
 /* The stages, in order. See helper.h for the whole picture. */
 #include "helper.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 struct channels { int host[2], netns[2], link[2]; };
 
 /* Nothing of the caller's but stdin, stdout and stderr; these three always exist, so that no other file takes their place. */

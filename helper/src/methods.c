@@ -6,14 +6,8 @@
  */
 #include "rpc.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #define PROTOCOL_VERSION 1
 
@@ -228,6 +222,8 @@ static void run_seal(const union params *p, struct outcome *o)
         close(session.route);
         if (session.tap.fd >= 0)
             close(session.tap.fd);
+    } else {
+        flow_warm_up();
     }
     enter_empty_root();
     drop_capabilities();

@@ -14,15 +14,10 @@
  */
 #include "helper.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 /* How long the spawned command has between SIGTERM and SIGKILL. */
 #define COMMAND_GRACE_MS 500

@@ -2,14 +2,8 @@
 /* The tap, with as much offload as the kernel has; made in the target namespace, handed to the controller, not kept. */
 #include "helper.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/if_tun.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* struct virtio_net_hdr_mrg_rxbuf, the form that vhost and QEMU use, too */
 #define VNET_HEADER_BYTES 12
