@@ -3,13 +3,13 @@
  * The shape of a plan: everything the controller asks the helper for and shows the guest, decided before the first frame.
  * Parsing checks it, so that a wrong decision ends the start and not a packet later, and freezes it.
  */
-import { isIP } from 'node:net';
 import { z } from 'zod';
+import { parseAddress } from '../host/address.ts';
 import type { Network } from '../host/network.ts';
 
-const address = z.string().refine((text) => isIP(text) !== 0 && !text.includes('%'), 'not an IP address');
-const address4 = address.refine((text) => isIP(text) === 4, 'not an IPv4 address');
-const address6 = address.refine((text) => isIP(text) === 6, 'not an IPv6 address');
+const address = z.string().refine((text) => parseAddress(text) !== null, 'not an IP address');
+const address4 = z.string().refine((text) => parseAddress(text)?.family === 4, 'not an IPv4 address');
+const address6 = z.string().refine((text) => parseAddress(text)?.family === 6, 'not an IPv6 address');
 const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/);
 const ifname = z.string().regex(/^[!-.0-9;-~]{1,15}$/);
 const interface4 = z.strictObject({ address: address4, prefix: z.int().min(1).max(32) }).readonly();

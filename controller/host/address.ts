@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Addresses as canonical text (inet_pton's forms in, RFC 5952 §4 out): cold path only, set-up and configuration. */
-import { isIPv4, isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
 export type Family = 4 | 6;
@@ -17,8 +16,8 @@ export const addressText = (bytes: Uint8Array): string => {
 
 /** null for anything that is not exactly one address: names, ports, zones, octal or shortened IPv4 forms. */
 export const parseAddress = (text: string): ParsedAddress | null => {
-  if (isIPv4(text)) return { family: 4, address: text };
-  if (!isIPv6(text) || text.includes('%')) return null;
+  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return { family: 4, address: ipaddr.IPv4.parse(text).toString() };
+  if (!ipaddr.IPv6.isValid(text) || text.includes('%')) return null;
   return { family: 6, address: ipaddr.IPv6.parse(text).toRFC5952String() };
 };
 

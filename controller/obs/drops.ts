@@ -38,9 +38,9 @@ export const DROPS = [
 ] as const;
 export type DropReason = (typeof DROPS)[number];
 
-export const DROP = Object.freeze(
-  Object.fromEntries(DROPS.map((name, index) => [name, index])),
-) as Readonly<Record<DropReason, number>>;
+export const DROP = Object.freeze(Object.fromEntries(DROPS.map((name, index) => [name, index]))) as Readonly<
+  Record<DropReason, number>
+>;
 
 const counts = new Float64Array(DROPS.length);
 

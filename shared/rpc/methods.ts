@@ -11,6 +11,10 @@
  */
 import { z } from 'zod';
 
+// Most schemas are used once or twice a process: compiling each to a function (new Function) costs more than it saves, and
+// a sealed process should not generate code.
+z.config({ jitless: true });
+
 export const PROTOCOL_VERSION = 1;
 export const MESSAGE_BYTES_MAX = 65_536;
 export const BATCH_MAX = 128;
