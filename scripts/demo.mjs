@@ -6,7 +6,7 @@
  *
  *   npm run demo [-- --skip-setup] [-- --binary PATH]
  */
-import { chmodSync, cpSync, readFileSync } from 'node:fs';
+import { chmodSync, cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { commandName, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
@@ -133,10 +133,10 @@ const iperf = async (lab, guest) => {
       });
 };
 
-/** @param {number} pid */
-const role = (pid) => {
-  if (readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs')) return 'controller';
-  return commandName(pid);
+/** @param {Guest} guest @param {number} pid */
+const role = (guest, pid) => {
+  if (pid === guest.pid) return 'helper';
+  return commandName(pid) === 'node' ? 'controller' : 'netns broker';
 };
 
 /** @param {Lab} lab @param {Guest} guest */
@@ -155,7 +155,7 @@ const privileges = (lab, guest) => {
       // Processes that can not be traced hide their namespaces from an ordinary user.
     }
     rows.push([
-      role(pid),
+      role(guest, pid),
       String(pid),
       s['Uid']?.split('\t')[0] ?? '',
       s['CapEff'] ?? '',

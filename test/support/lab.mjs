@@ -322,10 +322,10 @@ export class Lab {
 
   /**
    * Command line of the tool under test, without port forwards.
-   * @param {readonly string[]} args @param {readonly string[]} [command]
+   * @param {readonly string[]} args @param {readonly string[]} [command] @param {string} [binary] another tool with the same command line
    */
-  argv(args, command = []) {
-    return [this.binary, ...NO_FORWARDS, ...args, ...(command.length > 0 ? ['--', ...command] : [])];
+  argv(args, command = [], binary = this.binary) {
+    return [binary, ...NO_FORWARDS, ...args, ...(command.length > 0 ? ['--', ...command] : [])];
   }
 
   /** Runs the tool as the ordinary user, to its end. @param {readonly string[]} args @param {readonly string[]} [command] @param {RunOptions} [options] */
@@ -335,11 +335,11 @@ export class Lab {
 
   /**
    * Starts the tool with a command that waits, and gives a way into the new namespace once the command runs.
-   * @param {readonly string[]} args
+   * @param {readonly string[]} args @param {string} [binary] another tool with the same command line
    * @returns {Promise<Guest>}
    */
-  async guest(args) {
-    const tool = this.user.spawn(this.argv(args, ['sh', '-c', 'echo running; exec cat']), { stdin: 'pipe' });
+  async guest(args, binary = this.binary) {
+    const tool = this.user.spawn(this.argv(args, ['sh', '-c', 'echo running; exec cat'], binary), { stdin: 'pipe' });
     try {
       await waitFor(() => tool.out().includes('running') || hasExited(tool), {
         what: 'the command in the namespace',
@@ -354,6 +354,10 @@ export class Lab {
     }
   }
 
+  /** PID of the process that holds the lab's namespaces, seen from outside. */
+  get init() {
+    return this.#init;
+  }
   /** PIDs of everything in the lab, as seen from outside, without the lab's own first process. */
   processes() {
     return descendants(this.#init);
