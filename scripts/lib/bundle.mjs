@@ -32,7 +32,7 @@ export const bundle = async () => {
       format: 'cjs',
       codeSplitting: false,
       minify: false,
-      keepNames: true,
+      keepNames: false,
       sourcemap: false,
       comments: { legal: true, jsdoc: false, annotation: false },
     });
