@@ -232,8 +232,14 @@ const send6 = (
   const ip = frame + eth.HEADER_BYTES;
   const icmp = ip + ipv6.HEADER_BYTES;
   const quoted = icmp + icmpv6.HEADER_BYTES;
-  const [s0, s1, s2, s3] = [from[0] as number, from[1] as number, from[2] as number, from[3] as number];
-  const [r0, r1, r2, r3] = [remoteWord(f, 0), remoteWord(f, 1), remoteWord(f, 2), remoteWord(f, 3)];
+  const s0 = from[0] as number;
+  const s1 = from[1] as number;
+  const s2 = from[2] as number;
+  const s3 = from[3] as number;
+  const r0 = remoteWord(f, 0);
+  const r1 = remoteWord(f, 1);
+  const r2 = remoteWord(f, 2);
+  const r3 = remoteWord(f, 3);
   station.ethernet(v, frame, eth.IPV6);
   station.ipv6Header(v, ip, icmpBytes, ICMPV6, s0, s1, s2, s3, g0, g1, g2, g3, TTL, 0, 0);
   icmpv6.setType(v, icmp, type);
