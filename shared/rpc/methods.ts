@@ -31,12 +31,17 @@ const ifname = z
   .max(15)
   .regex(/^[!-.0-~]+$/);
 const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/);
+/** What C can hold and UTF-8 can carry: no NUL, no half of a surrogate pair. */
+const TEXT = /^[^\0\p{Surrogate}]*$/u;
 /** Canonical text of an IPv4 or IPv6 address; never an IPv4-mapped one. The helper parses with inet_pton. */
-const address = z.string().min(2).max(45);
+const address = z.string().min(2).max(45).regex(TEXT);
 const prefix4or6 = z.int().min(0).max(128);
 const port = z.int().min(0).max(65_535);
-const path = z.string().min(1).max(4095);
-const fdIndex = z.int().min(0).max(FDS_PER_MESSAGE_MAX - 1);
+const path = z.string().min(1).max(4095).regex(TEXT);
+const fdIndex = z
+  .int()
+  .min(0)
+  .max(FDS_PER_MESSAGE_MAX - 1);
 const empty = z.strictObject({});
 const justFd = z.strictObject({ fd: fdIndex });
 

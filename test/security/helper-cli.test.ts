@@ -50,7 +50,10 @@ describe('refused command lines: one sentence, exit status 1', () => {
     [['-I', 'a/b'], /^Invalid interface name: a\/b\n$/],
     [['-I', 'sixteen-letters-'], /^Invalid interface name: sixteen-letters-\n$/],
     [['--runas', 'no-such-login', '--', 'true'], /^Invalid --runas option: no-such-login\n$/],
-    [['-P', '/nonexistent/pid', '--', 'true'], /^Couldn't open PID file \/nonexistent\/pid: No such file or directory\n$/],
+    [
+      ['-P', '/nonexistent/pid', '--', 'true'],
+      /^Couldn't open PID file \/nonexistent\/pid: No such file or directory\n$/,
+    ],
   ])('%j', async (args, message) => {
     const done = await install.run(args);
     expect(done).toMatchObject({ status: 1, stdout: '' });
@@ -73,7 +76,10 @@ describe('refused command lines: one sentence, exit status 1', () => {
   it('a name that is none of ours', async () => {
     copyFileSync(install.path('bin/pasta'), install.path('bin/spaghetti'));
     const done = await install.run([], { program: 'bin/spaghetti' });
-    expect(done).toMatchObject({ status: 1, stderr: 'Called as "spaghetti": the names of this program are pasta and pastiche\n' });
+    expect(done).toMatchObject({
+      status: 1,
+      stderr: 'Called as "spaghetti": the names of this program are pasta and pastiche\n',
+    });
   });
 });
 
@@ -97,13 +103,15 @@ describe('finding Node and the controller', () => {
   it('says that what should be Node cannot be executed', async () => {
     copyFileSync(install.path('script.json'), install.path('bin/not-executable'));
     const other = await install.run(['--', 'true'], { env: { PASTICHE_NODE: install.path('bin/not-executable') } });
-    expect(other.stderr).toBe(`Can't run Node.js at PASTICHE_NODE=${install.path('bin/not-executable')}: Permission denied\n`);
+    expect(other.stderr).toBe(
+      `Can't run Node.js at PASTICHE_NODE=${install.path('bin/not-executable')}: Permission denied\n`,
+    );
   });
 
   it('says that the bundle is missing', async () => {
-    renameSync(install.path('controller.cjs'), install.path('moved.mjs'));
+    renameSync(install.path('controller.cjs'), install.path('moved.cjs'));
     const done = await install.run(['--', 'true']);
-    renameSync(install.path('moved.mjs'), install.path('controller.cjs'));
+    renameSync(install.path('moved.cjs'), install.path('controller.cjs'));
     expect(done).toMatchObject({
       status: 1,
       stderr: `Can't read the controller ${install.path('controller.cjs')}: No such file or directory\n`,

@@ -151,6 +151,13 @@ export class Installation {
     return outcome.reply as Reply;
   }
 
+  /** The replies to step `index`, which was a batch. */
+  replies(index: number): readonly Reply[] {
+    const outcome = this.outcomes()[index];
+    if (!Array.isArray(outcome?.reply)) throw new Error(`no replies to step ${index}: ${JSON.stringify(outcome)}`);
+    return outcome.reply as readonly Reply[];
+  }
+
   surroundings(): Surroundings {
     return JSON.parse(readFileSync(this.path('surroundings.json'), 'utf8')) as Surroundings;
   }

@@ -45,7 +45,8 @@ describe('a spawned command', () => {
   });
 
   it('runs as root of its namespaces, with its own process list and host name', async () => {
-    const script = 'id -u; id -g; hostname; echo $$; cat /proc/sys/net/ipv4/ping_group_range; ls /proc/1/exe >/dev/null && ls /sys/class/net >/dev/null; ip -br link; ps ax -o comm | grep -c pasta';
+    const script =
+      'id -u; id -g; hostname; echo $$; cat /proc/sys/net/ipv4/ping_group_range; ls /proc/1/exe >/dev/null && ls /sys/class/net >/dev/null; ip -br link; ps ax -o comm | grep -c pasta';
     const done = await install.run(['-I', 'tap0', '-H', 'my-name', '--', 'sh', '-c', script], { steps: goReady(true) });
     expect(done.stderr).toBe('');
     expect(done.stdout).toMatch(/^0\n0\nmy-name\n1\n0\t0\nlo +UNKNOWN.*\ntap0 .*\n0\n$/s);
@@ -56,8 +57,9 @@ describe('a spawned command', () => {
     expect(done.stdout).toMatch(/^pasta-./);
   });
 
-  it('gets 0, 1, 2 and no other descriptor, the caller\'s limits and signal mask', async () => {
-    const script = 'ls /proc/self/fd | tr "\\n" " "; ulimit -Sn; ulimit -Hn; grep -e SigBlk -e SigIgn -e Seccomp: -e NoNewPrivs /proc/self/status';
+  it("gets 0, 1, 2 and no other descriptor, the caller's limits and signal mask", async () => {
+    const script =
+      'ls /proc/self/fd | tr "\\n" " "; ulimit -Sn; ulimit -Hn; grep -e SigBlk -e SigIgn -e Seccomp: -e NoNewPrivs /proc/self/status';
     const done = await install.run(spawnArgs('bash', '-c', script), {
       steps: goReady(true),
       shell: 'ulimit -Sn 300; exec 5</etc/passwd 9>/dev/null; exec "$@"',
@@ -199,7 +201,20 @@ describe('joining a namespace', () => {
       ip netns exec target ip -br link && ip netns del other && sleep 0.2 && kill -0 $helper && ip netns del target && wait $helper; echo status $?`;
     install.script(goReady(false));
     const run = start(
-      ordinary(['unshare', '-Urnm', 'sh', '-c', script, 'sh', install.path('bin/pasta'), '-f', '-I', 'tap0', '--netns', 'target']),
+      ordinary([
+        'unshare',
+        '-Urnm',
+        'sh',
+        '-c',
+        script,
+        'sh',
+        install.path('bin/pasta'),
+        '-f',
+        '-I',
+        'tap0',
+        '--netns',
+        'target',
+      ]),
       { env: { PASTICHE_NODE: process.execPath } },
     );
     helpers.push(run);
@@ -210,7 +225,9 @@ describe('joining a namespace', () => {
 
   it.runIf(isRoot)('as root: changes to nobody, or to --runas', async () => {
     const uids = (pid: number): string[] =>
-      [pid, ...descendants(pid)].map((one) => /Uid:\t(\d+)/.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1] ?? '');
+      [pid, ...descendants(pid)].map(
+        (one) => /Uid:\t(\d+)/.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1] ?? '',
+      );
     const nobody = install.start(spawnArgs('sleep', '1000'), { root: true, steps: goReady(true) });
     await install.scriptDone();
     expect(nobody.err()).toBe('Started as root, will change to nobody.\n');
@@ -219,10 +236,15 @@ describe('joining a namespace', () => {
     nobody.kill('SIGKILL');
     await nobody.closed;
 
-    const other = install.start(['--runas', '1234:5678', ...spawnArgs('sleep', '1000')], { root: true, steps: goReady(true) });
+    const other = install.start(['--runas', '1234:5678', ...spawnArgs('sleep', '1000')], {
+      root: true,
+      steps: goReady(true),
+    });
     await install.scriptDone();
     expect(new Set(uids(other.pid()))).toEqual(new Set(['1234']));
-    expect(readFileSync(`/proc/${other.pid()}/status`, 'utf8')).toMatch(/Gid:\t5678\t5678\t5678\t5678\n.*Groups:\t ?\n/s);
+    expect(readFileSync(`/proc/${other.pid()}/status`, 'utf8')).toMatch(
+      /Gid:\t5678\t5678\t5678\t5678\n.*Groups:\t ?\n/s,
+    );
   });
 });
 
@@ -270,9 +292,25 @@ describe('time', () => {
     install.script([]);
     for (let i = 0; i < 5; i++) {
       const log = install.path(`strace-${i}`);
-      const run = start(ordinary(['strace', '-f', '-ttt', '-e', 'trace=execve,ioctl', '-o', log, install.path('bin/pasta'), '-f', '-I', 'tap0', String(pid)]), {
-        env: { PASTICHE_NODE: process.execPath },
-      });
+      const run = start(
+        ordinary([
+          'strace',
+          '-f',
+          '-ttt',
+          '-e',
+          'trace=execve,ioctl',
+          '-o',
+          log,
+          install.path('bin/pasta'),
+          '-f',
+          '-I',
+          'tap0',
+          String(pid),
+        ]),
+        {
+          env: { PASTICHE_NODE: process.execPath },
+        },
+      );
       helpers.push(run);
       await waitFor(() => existsSync(log) && /TUNSETVNETHDRSZ/.test(readFileSync(log, 'utf8')), { what: 'the tap' });
       const lines = readFileSync(log, 'utf8').split('\n');

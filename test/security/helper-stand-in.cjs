@@ -65,7 +65,7 @@ for (const step of steps) {
   if (step.signal !== undefined) process.kill(process.pid, step.signal);
   const outcome = step.rounds ? measure(step.side, step.text, step.rounds) : exchange(step.side, step.text);
   appendFileSync(REPLIES, `${JSON.stringify(outcome)}\n`);
-  if (outcome.reply === undefined && outcome.microseconds === undefined) process.exit(9);
+  if (outcome.reply === undefined && outcome.microseconds === undefined) process.exit(1);
 }
 writeFileSync(`${here}/script-done`, '');
 native.channelRecv(CHANNELS.host, 0, 65_536, true);
