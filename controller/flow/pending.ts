@@ -86,7 +86,6 @@ export const lenOf = (entry: number): number => lens[entry] as number;
 export const segmentOf = (entry: number): number => segments[entry] as number;
 export const hopLimitOf = (entry: number): number => hopLimits[entry] as number;
 export const trafficClassOf = (entry: number): number => classes[entry] as number;
-export const countOf = (f: Flow): number => flowEntries[f] as number;
 
 /** Gives up what is kept for the flow, after it was sent or because it never will be. */
 export const clear = (f: Flow): void => {

@@ -47,13 +47,6 @@ export const start = (nowMs: number, onExpire: (f: Flow) => void): void => {
   expired = onExpire;
 };
 
-/** When slot `slot` of `level` comes next, at or after `clock`. */
-const dueOf = (level: number, slot: number): number => {
-  const shift = level * LEVEL_BITS;
-  const first = (clock + ((1 << shift) - 1)) >> shift;
-  return (first + ((slot - first) & SLOT_MASK)) << shift;
-};
-
 const unlink = (f: Flow): void => {
   const at = (slots[f] as number) - 1;
   const next = nexts[f] as number;
@@ -195,10 +188,4 @@ export const expire = (nowMs: number): void => {
     stale = true;
   }
   if (((now + 1 - clock) | 0) > 0) clock = (now + 1) | 0;
-};
-
-/** For tests: when the slot of an armed flow is due. */
-export const dueTime = (f: Flow): number => {
-  const at = (slots[f] as number) - 1;
-  return dueOf(at >> 6, at & SLOT_MASK);
 };
