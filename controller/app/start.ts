@@ -33,6 +33,8 @@ type Tap = Result<'tap.open'>;
 
 /** The MTU of a link we say nothing about: what the namespace's interface may be set to at most. */
 const MTU_UNTOLD = 65_520;
+/** UDP leaves at least half of the descriptors to everything else. */
+const UDP_FLOWS_MAX = 16_384;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
 const SPARE_FD = 60;
@@ -148,6 +150,12 @@ const openSinks = async (host: HelperClient, plan: Plan, program: string, hello:
 };
 let udpTimeouts = { singleMs: 30_000, streamMs: 120_000 };
 
+/** RLIMIT_NOFILE, soft: the helper has raised it to what it may be. */
+const descriptorLimit = (): number => {
+  const line = /^Max open files\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'ascii'));
+  return Number(line?.[1] ?? Number.NaN) || UDP_FLOWS_MAX * 2;
+};
+
 /** --config-net and --ns-mac-addr. */
 const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void> => {
   const name = plan.ifname;
@@ -175,7 +183,7 @@ const configureProtocols = (plan: Plan, tap: Tap): void => {
   dhcpv4.configure(network);
   dhcpv6.configure(network);
   icmp.configure({ linkMtu });
-  udp.configure({ linkMtu, uso: tap.uso, ...udpTimeouts });
+  udp.configure({ linkMtu, uso: tap.uso, flowsMax: Math.min(UDP_FLOWS_MAX, descriptorLimit() >> 1), ...udpTimeouts });
   tcp.configure({ tso: tap.tso, linkMtu });
   demux.configure(network);
   const observe = observer(plan);
