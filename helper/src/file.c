@@ -9,28 +9,25 @@
 #include <sys/un.h>
 
 /* READABLE_FILES of shared/rpc/methods.ts. Opened in the namespace of the side that is asked, and bound to it. */
-static const struct { const char *name, *path; int flags; } READABLE[] = {
-    {"net/tcp", "/proc/self/net/tcp", O_RDONLY},
-    {"net/tcp6", "/proc/self/net/tcp6", O_RDONLY},
-    {"net/udp", "/proc/self/net/udp", O_RDONLY},
-    {"net/udp6", "/proc/self/net/udp6", O_RDONLY},
-    {"ip_local_port_range", "/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY},
-    {"nf_conntrack_udp_timeout", "/proc/sys/net/netfilter/nf_conntrack_udp_timeout", O_RDONLY},
-    {"nf_conntrack_udp_timeout_stream", "/proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream", O_RDONLY},
-    {"tcp_syn_retries", "/proc/sys/net/ipv4/tcp_syn_retries", O_RDONLY},
-    {"tcp_rto_max_ms", "/proc/sys/net/ipv4/tcp_rto_max_ms", O_RDONLY},
-    {"resolv.conf", "/etc/resolv.conf", O_RDONLY},
-    {"null", "/dev/null", O_RDWR}, /* for the controller's own stdin, stdout and stderr */
+const char *const READABLE_NAMES[] = {
+    "net/tcp", "net/tcp6", "net/udp", "net/udp6", "ip_local_port_range", "nf_conntrack_udp_timeout",
+    "nf_conntrack_udp_timeout_stream", "tcp_syn_retries", "tcp_rto_max_ms", "resolv.conf", "null", NULL,
 };
+static const char *const READABLE_PATHS[] = {
+    "/proc/self/net/tcp", "/proc/self/net/tcp6", "/proc/self/net/udp", "/proc/self/net/udp6",
+    "/proc/sys/net/ipv4/ip_local_port_range", "/proc/sys/net/netfilter/nf_conntrack_udp_timeout",
+    "/proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream", "/proc/sys/net/ipv4/tcp_syn_retries",
+    "/proc/sys/net/ipv4/tcp_rto_max_ms", "/etc/resolv.conf", "/dev/null",
+};
+static_assert(ARRAY_SIZE(READABLE_NAMES) == ARRAY_SIZE(READABLE_PATHS) + 1, "a path for each name");
 
-int file_open_readable(const char *name)
+/* Read-only, but for /dev/null, which the controller puts over its own stdin, stdout and stderr. */
+int file_open_readable(int index)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(READABLE); i++)
-        if (strcmp(READABLE[i].name, name) == 0)
-            /* #syscalls:setup openat — the files named above; log, pcap and PID file */
-            return open(READABLE[i].path, READABLE[i].flags | O_CLOEXEC);
-    errno = ENOENT;
-    return -1;
+    bool is_null = strcmp(READABLE_NAMES[index], "null") == 0;
+
+    /* #syscalls:setup openat — the files named above; log, pcap and PID file */
+    return open(READABLE_PATHS[index], (is_null ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 }
 
 int file_create(const char *path)

@@ -19,6 +19,7 @@
 #define PASTICHE_HELPER_H
 
 /* What nearly every file needs. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -162,7 +163,8 @@ void flow_warm_up(void);
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
 
 /* file.c: files by name (never by path but for the ones the user named) and the PID file. */
-int file_open_readable(const char *name);
+extern const char *const READABLE_NAMES[]; /* ends with NULL */
+int file_open_readable(int index);
 int file_create(const char *path);
 int syslog_open(void);
 int netlink_open(bool sock_diag);

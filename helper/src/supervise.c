@@ -193,21 +193,25 @@ static _Noreturn void finish(int status)
 
     if (!seen.is_ready)
         kill_child(host->controller); /* it has nothing to write yet */
-    /* #syscalls:setup,host shutdown(*, SHUT_RDWR) — tells the controller to end */
-    shutdown(host->channel, SHUT_RDWR);
+    /* #syscalls:setup,host shutdown(*, SHUT_WR) — tells the controller to end */
+    shutdown(host->channel, SHUT_WR);
     bool ask_broker = host->broker > 0 && write(host->link, "T", 1) == 1;
     while (host->controller > 0 || host->broker > 0) {
-        struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}};
+        struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}, {.fd = host->channel, .events = 0}};
         int64_t elapsed = now_ms() - start;
 
         if (elapsed >= CONTROLLER_GRACE_MS)
             kill_child(host->controller);
         if (elapsed >= FINISH_MS || !ask_broker)
             kill_child(host->broker);
-        wait_for(set, 1, 50);
+        wait_for(set, ARRAY_SIZE(set), 50);
         while (next_signal() != 0) {
         }
         reap();
+        /* Closing its channel is the controller's last act. The kernel takes some 20 ms to dismantle a Node process;
+         * the caller of a command need not wait for that, since the tap's namespace is gone anyway. */
+        if ((set[1].revents & POLLHUP) && host->settings->spawn && host->broker < 0)
+            break;
     }
     if (status < 0)
         status = seen.broker_status;
@@ -273,11 +277,13 @@ void supervise_host(struct host *h)
             {.fd = h->launcher, .events = 0},
         };
 
-        wait_for(set, ARRAY_SIZE(set), reply.waiting ? RETRY_MS : -1);
+        wait_for(set, ARRAY_SIZE(set), reply.waiting ? RETRY_MS : h->channel < 0 ? CONTROLLER_GRACE_MS : -1);
         if (set[0].revents)
             host_signals();
+        else if (h->channel < 0)
+            finish(1); /* a controller that has closed its channel and goes on living is not ours any more */
         if ((set[1].revents || reply.waiting) && !serve(h->channel))
-            h->channel = -1; /* its end follows, and SIGCHLD with it */
+            h->channel = -1, reply.waiting = false; /* its end follows, and SIGCHLD with it */
         if (set[2].revents && h->launcher >= 0)
             finish(1); /* the launched process was killed while it waited for us */
     }

@@ -27,6 +27,8 @@ export type Step =
   | { side: Side; text: string; rounds?: number }
   | { release: true }
   | { exit: number }
+  /** Closes the host channel and lives on. */
+  | { hang: true }
   | { signal: string };
 export interface Reply {
   readonly id: number;

@@ -273,6 +273,20 @@ describe('the death of one is the death of all, within a second', () => {
     });
   }
 
+  it('a controller that closes its channel and goes on living', async () => {
+    const run = install.start(spawnArgs('sleep', '1000'), { steps: [...goReady(true), { hang: true }] });
+    const family = await waitFor(
+      () => {
+        const all = [run.pid(), ...descendants(run.pid())];
+        return all.length === 4 ? all : null;
+      },
+      { what: 'host side, controller, broker and command' },
+    );
+    await run.closed;
+    expect(run.child.exitCode).toBe(1);
+    expect(family.some(isAlive)).toBe(false);
+  });
+
   it('the launched process, while the survivor is not ready', async () => {
     const pid = await target();
     const run = install.start(['-I', 'tap0', String(pid)], { steps: sealBoth() });

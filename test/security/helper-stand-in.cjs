@@ -62,6 +62,10 @@ for (const step of steps) {
     continue;
   }
   if (step.exit !== undefined) process.exit(step.exit);
+  if (step.hang) {
+    native.close(CHANNELS.host);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  }
   if (step.signal !== undefined) process.kill(process.pid, step.signal);
   const outcome = step.rounds ? measure(step.side, step.text, step.rounds) : exchange(step.side, step.text);
   appendFileSync(REPLIES, `${JSON.stringify(outcome)}\n`);
