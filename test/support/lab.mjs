@@ -197,6 +197,10 @@ export class Side {
     this.#prefix = prefix;
     this.#depth = depth;
   }
+  /** A place further in. @param {readonly string[]} prefix commands that become the program, without a process of their own */
+  within(prefix) {
+    return new Side([...this.#prefix, ...prefix], this.#depth);
+  }
   /** Starts a program. @param {readonly string[]} argv @param {RunOptions} [options] @returns {Started} */
   spawn(argv, options = {}) {
     return start([...this.#prefix, ...argv], { ...options, depth: this.#depth });

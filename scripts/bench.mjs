@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// @ts-check
+/**
+ * Compares pastiche with Debian's pasta, slirp4netns and the direct path, in turn within each round, on this machine.
+ *
+ *   npm run bench [-- OPTION...]     as root; about five minutes
+ *     --quick              one round
+ *     --rounds N           default 3; the table has medians
+ *     --rows TEXT          only rows whose name contains TEXT (may be repeated)
+ *     --peer NAME=PATH     another tool with pasta's command line (may be repeated)
+ *     --only NAME          only these peers (may be repeated)
+ *     --congestion NAME    TCP congestion control (default cubic)
+ *     --write              the table goes to docs/BENCHMARKS.md
+ *     --skip-setup         neither install nor build
+ */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { direct, pastaLike, slirp4netns } from '../test/bench/peers.mjs';
+import { PORT, ROWS } from '../test/bench/rows.mjs';
+import { compile, isRoot, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
+import { waitFor } from '../test/support/process.mjs';
+import { markdownTable, textTable } from './lib/table.mjs';
+import { setupOrExit } from './setup.mjs';
+
+/** @typedef {import('../test/bench/peers.mjs').Peer} Peer */
+/** @typedef {import('../test/bench/peers.mjs').Running} Running */
+/** @typedef {import('../test/bench/rows.mjs').Row} Row */
+/** @typedef {import('../test/support/lab.mjs').Lab} Lab */
+
+const OURS = 'pastiche';
+const REFERENCE = 'pasta';
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean' },
+    rounds: { type: 'string' },
+    rows: { type: 'string', multiple: true },
+    peer: { type: 'string', multiple: true },
+    only: { type: 'string', multiple: true },
+    congestion: { type: 'string' },
+    write: { type: 'boolean' },
+    'skip-setup': { type: 'boolean' },
+  },
+});
+const rounds = options.quick ? 1 : Number(options.rounds ?? 3);
+
+/** @returns {Peer[]} */
+const choosePeers = () => {
+  const peers = [pastaLike(OURS)];
+  if (existsSync('/usr/bin/pasta')) peers.push(pastaLike(REFERENCE, '/usr/bin/pasta'));
+  for (const each of options.peer ?? []) {
+    const [name = '', path = ''] = each.split('=');
+    if (!existsSync(path)) throw new Error(`--peer ${each}: there is no file "${path}"`);
+    peers.push(pastaLike(name, path));
+  }
+  if (existsSync('/usr/bin/slirp4netns')) peers.push(slirp4netns('/usr/bin/slirp4netns'));
+  peers.push(direct);
+  return options.only ? peers.filter(({ name }) => options.only?.includes(name)) : peers;
+};
+
+/** Row name → peer name → samples. @type {Map<string, Map<string, number[]>>} */
+const samples = new Map();
+/** @param {Row} row @param {Peer} peer @param {number} value */
+const record = (row, peer, value) => {
+  const byPeer = samples.get(row.name) ?? new Map();
+  samples.set(row.name, byPeer.set(peer.name, [...(byPeer.get(peer.name) ?? []), value]));
+};
+
+/** @param {Row} row @param {Peer} peer @param {Lab} lab @param {Running} running @param {string} load */
+const sampleOne = async (row, peer, lab, running, load) => {
+  try {
+    const value = await row.sample({ lab, load, peer, running });
+    if (value !== null) record(row, peer, value);
+    return value === null ? '–' : value.toFixed(row.digits);
+  } catch (error) {
+    console.error(
+      `\nbench: ${row.name}, ${peer.name}: ${error instanceof Error ? error.message.split('\n', 2).join(': ') : error}`,
+    );
+    return 'failed';
+  }
+};
+
+/** All rows of one MTU. @param {Lab} lab @param {number} mtu @param {readonly Row[]} rows @param {readonly Peer[]} peers */
+const measure = async (lab, mtu, rows, peers) => {
+  const load = await compile('test/bench/load.c', join(lab.dir, 'load'));
+  for (const address of [NET.server4, NET.server6]) {
+    const server = lab.remote.spawn([load, 'serve', address, String(PORT)]);
+    await waitFor(() => server.out().includes('listening'), { what: 'the load server' });
+  }
+  /** @type {Map<Peer, Running>} */
+  const running = new Map();
+  for (const peer of peers) running.set(peer, await peer.start(lab, mtu));
+  for (let round = 0; round < rounds; round++)
+    for (const row of rows) {
+      if (row.once && round > 0) continue;
+      process.stdout.write(`round ${round + 1}/${rounds}  ${row.name} (${row.unit}):`);
+      for (const peer of peers)
+        process.stdout.write(
+          `  ${peer.name} ${await sampleOne(row, peer, lab, /** @type {Running} */ (running.get(peer)), load)}`,
+        );
+      process.stdout.write('\n');
+    }
+  for (const each of running.values()) await each.close();
+};
+
+/** @param {readonly number[]} values */
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+
+/** @param {readonly Row[]} rows @param {readonly Peer[]} peers */
+const table = (rows, peers) => {
+  const others = peers.map(({ name }) => name).filter((name) => name !== OURS);
+  const heading = ['', 'unit', ...peers.map(({ name }) => name), ...others.map((name) => `${OURS} ÷ ${name}`)];
+  const body = rows.map((row) => {
+    const value = (/** @type {string} */ peer) => median(samples.get(row.name)?.get(peer) ?? []);
+    const ratio = (/** @type {string} */ peer) => {
+      const [ours, other] = [value(OURS), value(peer)];
+      return ours === undefined || other === undefined || other === 0 ? '–' : (ours / other).toFixed(2);
+    };
+    return [
+      row.name,
+      row.unit,
+      ...peers.map(({ name }) => value(name)?.toFixed(row.digits) ?? '–'),
+      ...others.map(ratio),
+    ];
+  });
+  return [heading, ...body];
+};
+
+/** @param {readonly (readonly string[])[]} content */
+const writeDocument = (content) => {
+  const model = cpus()[0]?.model ?? 'unknown processor';
+  const { version } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8'));
+  const text = `<!-- SPDX-License-Identifier: Apache-2.0 -->
+# Benchmarks
+
+One run on one machine; yours differs. The command that made this table, as root:
+
+\`\`\`sh
+npm run bench -- ${process.argv
+    .slice(2)
+    .filter((arg) => arg !== '--skip-setup')
+    .join(' ')}
+\`\`\`
+
+- ${new Date().toISOString().slice(0, 10)}, pastiche ${version}, Node ${process.versions.node}, Linux ${release()}, ${cpus().length} × ${model}, ${Math.round(totalmem() / 2 ** 30)} GiB
+- Host and remote are two network namespaces joined by veth; link and tap have the MTU of the row; ${options.congestion ?? 'cubic'}.
+- ${rounds} round${rounds === 1 ? '' : 's'}, the peers in turn within each round; medians. The receiver's count, not the sender's.
+- \`pasta\` and \`slirp4netns\` are Debian's packages. "direct" has no tool between client and server.
+- The last columns: our figure divided by the other's. Of times, memory and wake-ups less is better.
+
+${markdownTable(content)}
+`;
+  writeFileSync(join(REPOSITORY, 'docs/BENCHMARKS.md'), text);
+};
+
+const main = async () => {
+  if (!isRoot) throw new Error('needs root, so that every peer runs as an ordinary user in the same lab');
+  if (!Number.isInteger(rounds) || rounds < 1)
+    throw new Error(`--rounds ${options.rounds}: a number from 1 on is needed`);
+  if (!options['skip-setup']) setupOrExit({ bench: true });
+  const rows = ROWS.filter(
+    ({ name }) => options.rows === undefined || options.rows.some((text) => name.includes(text)),
+  );
+  if (rows.length === 0) throw new Error('no row has such a name');
+  const peers = choosePeers();
+  const seconds = rows.reduce((sum, row) => sum + row.seconds * peers.length * (row.once ? 1 : rounds), 0);
+  console.log(
+    `bench: ${rows.length} rows × ${peers.map(({ name }) => name).join(', ')}, about ${Math.ceil(seconds / 60)} min`,
+  );
+  for (const mtu of new Set(rows.map((row) => row.mtu))) {
+    const lab = await makeLab({ mtu, congestion: options.congestion ?? 'cubic' });
+    const interrupt = () => lab.cleanup().then(() => process.exit(130));
+    process.once('SIGINT', interrupt).once('SIGTERM', interrupt).once('SIGHUP', interrupt);
+    try {
+      await measure(
+        lab,
+        mtu,
+        rows.filter((row) => row.mtu === mtu),
+        peers,
+      );
+    } finally {
+      process.off('SIGINT', interrupt).off('SIGTERM', interrupt).off('SIGHUP', interrupt);
+      await lab.cleanup();
+    }
+  }
+  const content = table(rows, peers);
+  console.log(`\n${textTable(content)}`);
+  if (options.write) writeDocument(content);
+};
+
+main().catch((error) => {
+  console.error(`bench: ${error instanceof Error ? error.message : error}`);
+  process.exit(1);
+});

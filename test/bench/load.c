@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The benchmark's load: one server, and clients that print one line of JSON. What counts is what the receiver got.
+ *
+ *   load serve ADDRESS PORT                          prints "listening"
+ *   load bulk up|down ADDRESS PORT STREAMS MS        TCP; {"bps"}: after a fifth of MS, over the rest
+ *   load packets up|down ADDRESS PORT SIZE MS        UDP as fast as it goes; {"pps"} that arrived
+ *   load rr tcp|udp ADDRESS PORT MS                  1 octet there and back; {"p50_us", "p99_us"}
+ *   load crr ADDRESS PORT CLIENTS MS                 connect, request, response, close; {"per_second"}
+ *   load hold ADDRESS PORT COUNT                     COUNT connections, each used once, until standard input ends
+ *   load time COUNT COMMAND...                       {"ms"}: median duration of COMMAND from fork to exit
+ *   load until-byte COUNT COMMAND...                 {"ms"}: median time until COMMAND writes to descriptor 9
+ *
+ * A TCP connection begins with a request: kind, a counter's number, and how long to send, 32 bits each.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SINK, BLAST, ECHO, ANSWER, QUERY };
+enum { COUNTERS = 65536, CHUNK = 256 * 1024, BATCH = 64, SAMPLES_MAX = 1 << 20 };
+
+struct request {
+	uint32_t kind, counter, ms;
+};
+/* First octets of every datagram of "packets". */
+struct datagram {
+	uint32_t counter, size, ms;
+};
+
+static volatile uint64_t *counters;
+static char chunk[CHUNK];
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static _Noreturn void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int endpoint(const char *address, int port, int type, int listening)
+{
+	struct addrinfo hints = { .ai_socktype = type, .ai_flags = AI_NUMERICHOST }, *ai;
+	char service[8];
+	int s, one = 1, room = 4 << 20;
+
+	snprintf(service, sizeof(service), "%d", port);
+	if (getaddrinfo(address, service, &hints, &ai))
+		fail(address);
+	s = socket(ai->ai_family, type | SOCK_CLOEXEC, 0);
+	if (s < 0)
+		fail("socket");
+	setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (type == SOCK_STREAM)
+		setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	else
+		setsockopt(s, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	if (listening ? bind(s, ai->ai_addr, ai->ai_addrlen) || (type == SOCK_STREAM && listen(s, 1024))
+		      : connect(s, ai->ai_addr, ai->ai_addrlen)) {
+		freeaddrinfo(ai);
+		close(s);
+		return -1;
+	}
+	freeaddrinfo(ai);
+	return s;
+}
+
+static int ask(const char *address, int port, uint32_t kind, uint32_t counter, uint32_t ms)
+{
+	struct request r = { kind, counter, ms };
+	int s = endpoint(address, port, SOCK_STREAM, 0);
+
+	if (s >= 0 && send(s, &r, sizeof(r), MSG_NOSIGNAL) != sizeof(r)) {
+		close(s);
+		return -1;
+	}
+	return s;
+}
+
+/* ---- server ---- */
+
+static void serve_connection(int s)
+{
+	struct request r;
+	ssize_t n;
+
+	if (recv(s, &r, sizeof(r), MSG_WAITALL) != sizeof(r) || r.counter >= COUNTERS)
+		_exit(1);
+	if (r.kind == BLAST) {
+		double end = now_ms() + r.ms;
+
+		while (now_ms() < end && send(s, chunk, CHUNK, MSG_NOSIGNAL) > 0)
+			;
+		shutdown(s, SHUT_WR);
+	}
+	while ((n = recv(s, chunk, r.kind == SINK ? CHUNK : 1, 0)) > 0) {
+		uint64_t count = counters[r.counter];
+
+		if (r.kind == SINK)
+			__atomic_fetch_add(&counters[r.counter], (uint64_t)n, __ATOMIC_RELAXED);
+		else if (r.kind == QUERY)
+			send(s, &count, sizeof(count), MSG_NOSIGNAL);
+		else
+			send(s, chunk, 1, MSG_NOSIGNAL);
+		if (r.kind == ANSWER)
+			break;
+	}
+	_exit(0);
+}
+
+static void blast_to(int s, const struct datagram *d, const struct sockaddr *to, socklen_t to_length)
+{
+	struct iovec iov = { chunk, d->size };
+	struct mmsghdr batch[BATCH];
+	double end = now_ms() + d->ms;
+
+	for (int i = 0; i < BATCH; i++)
+		batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov,
+							  .msg_iovlen = 1,
+							  .msg_name = (void *)(uintptr_t)to,
+							  .msg_namelen = to_length } };
+	memcpy(chunk, d, sizeof(*d));
+	while (now_ms() < end)
+		sendmmsg(s, batch, BATCH, 0);
+}
+
+/* Echo on `port`; counting on port + 1; as a source on port + 2. */
+static void serve_datagrams(const char *address, int port, int which)
+{
+	static char room[BATCH][2048];
+	int s = endpoint(address, port + which, SOCK_DGRAM, 1);
+	struct sockaddr_storage from[BATCH];
+	struct iovec iov[BATCH];
+	struct mmsghdr batch[BATCH];
+
+	if (s < 0)
+		fail("bind");
+	for (;;) {
+		int n;
+
+		for (int i = 0; i < BATCH; i++) {
+			iov[i] = (struct iovec){ room[i], sizeof(room[i]) };
+			batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov[i], .msg_iovlen = 1, .msg_name = &from[i], .msg_namelen = sizeof(from[i]) } };
+		}
+		n = recvmmsg(s, batch, BATCH, MSG_WAITFORONE, NULL);
+		for (int i = 0; i < n; i++) {
+			struct datagram d;
+			struct msghdr *m = &batch[i].msg_hdr;
+
+			memcpy(&d, room[i], sizeof(d));
+			if (which == 0)
+				sendto(s, room[i], batch[i].msg_len, 0, m->msg_name, m->msg_namelen);
+			else if (which == 1 && d.counter < COUNTERS)
+				__atomic_fetch_add(&counters[d.counter], 1, __ATOMIC_RELAXED);
+			else if (which == 2)
+				blast_to(s, &d, m->msg_name, m->msg_namelen);
+		}
+	}
+}
+
+static int serve(const char *address, int port)
+{
+	int l = endpoint(address, port, SOCK_STREAM, 1);
+
+	if (l < 0)
+		fail("listen");
+	for (int which = 0; which < 3; which++)
+		if (fork() == 0)
+			serve_datagrams(address, port, which);
+	signal(SIGCHLD, SIG_IGN);
+	usleep(50000);
+	puts("listening");
+	fflush(stdout);
+	for (;;) {
+		int s = accept(l, NULL, NULL), one = 1;
+
+		if (s < 0)
+			continue;
+		setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (fork() == 0)
+			serve_connection(s);
+		close(s);
+	}
+}
+
+/* ---- clients ---- */
+
+static uint64_t query(int control)
+{
+	uint64_t count;
+
+	if (send(control, "?", 1, MSG_NOSIGNAL) != 1 || recv(control, &count, sizeof(count), MSG_WAITALL) != sizeof(count))
+		fail("query");
+	return count;
+}
+
+/* Ends by itself and closes in order: what is compared is speed, not how a peer takes a reset. */
+static void stream(const char *address, int port, int down, uint32_t counter, uint32_t ms)
+{
+	int s = ask(address, port, down ? BLAST : SINK, counter, ms);
+	double end = now_ms() + ms;
+	ssize_t n;
+
+	if (s < 0)
+		fail("connect");
+	while ((down || now_ms() < end) && (n = down ? recv(s, chunk, CHUNK, 0) : send(s, chunk, CHUNK, MSG_NOSIGNAL)) > 0)
+		if (down)
+			__atomic_fetch_add(&counters[counter], (uint64_t)n, __ATOMIC_RELAXED);
+	_exit(0);
+}
+
+static int bulk(int down, const char *address, int port, int streams, int ms)
+{
+	uint32_t counter = (uint32_t)getpid() % COUNTERS;
+	int control = ask(address, port, QUERY, counter, 0);
+	uint64_t at_first, at_last;
+	double first, last;
+
+	if (control < 0)
+		fail("connect");
+	at_first = query(control);
+	for (int i = 0; i < streams; i++)
+		if (fork() == 0)
+			stream(address, port, down, counter, (uint32_t)ms + 50);
+	usleep((useconds_t)ms * 200);
+	at_first = down ? counters[counter] : query(control);
+	first = now_ms();
+	usleep((useconds_t)ms * 800);
+	at_last = down ? counters[counter] : query(control);
+	last = now_ms();
+	printf("{\"bps\": %.0f}\n", (double)(at_last - at_first) * 8e3 / (last - first));
+	fflush(stdout);
+	for (double patience = now_ms() + 1000; now_ms() < patience; usleep(5000))
+		if (waitpid(-1, NULL, WNOHANG) < 0)
+			return 0;
+	signal(SIGTERM, SIG_IGN);
+	kill(0, SIGTERM); /* streams that a peer forgot */
+	return 0;
+}
+
+static int packets(int down, const char *address, int port, uint32_t size, uint32_t ms)
+{
+	struct datagram d = { (uint32_t)getpid() % COUNTERS, size, ms };
+	int s = endpoint(address, port + (down ? 2 : 1), SOCK_DGRAM, 0), control;
+	uint64_t count = 0, before = 0;
+
+	if (s < 0)
+		fail("connect");
+	if (down) {
+		double end;
+		struct timeval patience = { 1, 0 };
+		struct iovec iov = { chunk, CHUNK };
+		struct mmsghdr batch[BATCH];
+
+		for (int i = 0; i < BATCH; i++)
+			batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov, .msg_iovlen = 1 } };
+		setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+		send(s, &d, sizeof(d), 0);
+		end = now_ms() + ms;
+		while (now_ms() < end) {
+			int n = recvmmsg(s, batch, BATCH, MSG_WAITFORONE, NULL);
+
+			count += n > 0 ? (uint64_t)n : 0;
+		}
+	} else {
+		control = ask(address, port, QUERY, d.counter, 0);
+		if (control < 0)
+			fail("connect");
+		before = query(control);
+		blast_to(s, &d, NULL, 0);
+		usleep(100000); /* what is still on its way */
+		count = query(control) - before;
+	}
+	printf("{\"pps\": %.0f}\n", (double)count * 1e3 / ms);
+	return 0;
+}
+
+static int round_trips(int tcp, const char *address, int port, int ms)
+{
+	static double samples[SAMPLES_MAX];
+	int s = tcp ? ask(address, port, ECHO, 0, 0) : endpoint(address, port, SOCK_DGRAM, 0);
+	struct timeval patience = { 1, 0 };
+	double end = now_ms() + ms;
+	size_t n = 0;
+
+	if (s < 0)
+		fail("connect");
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	while (now_ms() < end && n < SAMPLES_MAX) {
+		double start = now_ms();
+
+		if (send(s, "?", 1, MSG_NOSIGNAL) != 1 || recv(s, chunk, 1, 0) != 1)
+			continue;
+		samples[n++] = (now_ms() - start) * 1e3;
+	}
+	if (n == 0)
+		fail("no answer");
+	qsort(samples, n, sizeof(samples[0]), compare);
+	printf("{\"p50_us\": %.1f, \"p99_us\": %.1f}\n", samples[n / 2], samples[n * 99 / 100]);
+	return 0;
+}
+
+static int connects(const char *address, int port, int clients, int ms)
+{
+	double start = now_ms(), end = start + ms;
+
+	for (int i = 0; i < clients; i++) {
+		if (fork())
+			continue;
+		while (now_ms() < end) {
+			int s = ask(address, port, ANSWER, 0, 0);
+
+			if (s < 0)
+				continue;
+			if (send(s, "?", 1, MSG_NOSIGNAL) == 1 && recv(s, chunk, 1, 0) == 1)
+				__atomic_fetch_add(&counters[0], 1, __ATOMIC_RELAXED);
+			close(s);
+		}
+		_exit(0);
+	}
+	while (wait(NULL) > 0)
+		;
+	printf("{\"per_second\": %.0f}\n", (double)counters[0] * 1e3 / (now_ms() - start));
+	return 0;
+}
+
+static int hold(const char *address, int port, int count)
+{
+	for (int i = 0; i < count; i++) {
+		int s = ask(address, port, ECHO, 0, 0);
+
+		if (s < 0 || send(s, "?", 1, MSG_NOSIGNAL) != 1 || recv(s, chunk, 1, 0) != 1)
+			fail("connect");
+	}
+	puts("{\"held\": true}");
+	fflush(stdout);
+	while (read(0, chunk, sizeof(chunk)) > 0)
+		;
+	return 0;
+}
+
+static int measure_command(int until_byte, int count, char **argv)
+{
+	double samples[256];
+
+	if (count < 1 || count > 256)
+		return 2;
+	for (int i = 0; i < count; i++) {
+		int ready[2], status;
+		double start = now_ms();
+		pid_t pid;
+		char byte;
+
+		if (pipe(ready))
+			fail("pipe");
+		pid = fork();
+		if (pid == 0) {
+			close(ready[0]);
+			if (until_byte)
+				dup2(ready[1], 9);
+			if (ready[1] != 9)
+				close(ready[1]);
+			execvp(argv[0], argv);
+			_exit(127);
+		}
+		close(ready[1]);
+		if (until_byte) {
+			if (read(ready[0], &byte, 1) != 1)
+				fail("no byte");
+			samples[i] = now_ms() - start;
+			kill(pid, SIGKILL);
+		}
+		waitpid(pid, &status, 0);
+		if (!until_byte) {
+			samples[i] = now_ms() - start;
+			if (status != 0)
+				fail("the command failed");
+		}
+		close(ready[0]);
+	}
+	qsort(samples, (size_t)count, sizeof(samples[0]), compare);
+	printf("{\"ms\": %.2f}\n", samples[count / 2]);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+	struct rlimit files = { 65536, 65536 };
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+	counters = mmap(NULL, COUNTERS * 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (counters == MAP_FAILED)
+		fail("mmap");
+	if (!strcmp(mode, "serve") && argc == 4)
+		return serve(argv[2], atoi(argv[3]));
+	if (!strcmp(mode, "time") && argc > 3)
+		return measure_command(0, atoi(argv[2]), argv + 3);
+	if (!strcmp(mode, "until-byte") && argc > 3)
+		return measure_command(1, atoi(argv[2]), argv + 3);
+	if (!strcmp(mode, "bulk") && argc == 7) {
+		setpgid(0, 0);
+		return bulk(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), atoi(argv[5]), atoi(argv[6]));
+	}
+	if (!strcmp(mode, "packets") && argc == 7)
+		return packets(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]));
+	if (!strcmp(mode, "rr") && argc == 6)
+		return round_trips(!strcmp(argv[2], "tcp"), argv[3], atoi(argv[4]), atoi(argv[5]));
+	if (!strcmp(mode, "crr") && argc == 6)
+		return connects(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
+	if (!strcmp(mode, "hold") && argc == 5)
+		return hold(argv[2], atoi(argv[3]), atoi(argv[4]));
+	fprintf(stderr, "load: see the first lines of test/bench/load.c\n");
+	return 2;
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// @ts-check
+/** What is compared: each peer gives a namespace its network and a way to run programs there. */
+import { descendants, NET } from '../support/lab.mjs';
+import { finish, status, waitFor } from '../support/process.mjs';
+
+/** @typedef {import('../support/lab.mjs').Lab} Lab */
+/**
+ * A peer at work.
+ * @typedef {object} Running
+ * @property {import('../support/lab.mjs').Side} side where clients run
+ * @property {() => number[]} processes its own, for memory and wake-ups
+ * @property {() => Promise<unknown>} close
+ */
+/**
+ * @typedef {object} Peer
+ * @property {string} name
+ * @property {(lab: Lab, mtu: number) => Promise<Running>} start
+ * @property {((lab: Lab) => string[]) | null} run command line that makes a namespace, runs `true` there, ends
+ * @property {((lab: Lab, pid: string) => string[]) | null} join command line that serves the namespace of a process
+ * @property {boolean} tellsReady `join` stays and writes to descriptor 9 when ready; else it returns when ready
+ */
+
+/** A tool with pasta's command line. @param {string} name @param {string} [binary] default: the lab's @returns {Peer} */
+export const pastaLike = (name, binary) => ({
+  name,
+  start: async (lab, mtu) => {
+    const guest = await lab.guest(['--config-net', '-m', String(mtu)], binary);
+    return { side: guest, processes: () => guest.toolProcesses(), close: () => guest.close() };
+  },
+  run: (lab) => lab.argv(['--config-net', '-q'], ['true'], binary),
+  join: (lab, pid) => lab.argv(['--config-net', '-q', pid], [], binary),
+  tellsReady: false,
+});
+
+/** @param {Lab} lab @returns {Promise<{ pid: number, labPid: string, close: () => Promise<unknown> }>} */
+export const emptyNamespace = async (lab) => {
+  const holder = lab.user.spawn(['unshare', '--user', '--map-root-user', '--net', 'sh', '-c', 'echo made; exec cat'], {
+    stdin: 'pipe',
+  });
+  await waitFor(() => holder.out().includes('made'), { what: 'a namespace' });
+  const pid = holder.pid();
+  const close = () => {
+    holder.child.stdin?.end();
+    return finish(holder, { timeoutMs: 5000 });
+  };
+  return { pid, labPid: status(pid)['NSpid']?.split(/\s+/)[1] ?? '', close };
+};
+
+const slirpArguments = (/** @type {string} */ path, /** @type {number} */ mtu) => [
+  path,
+  '--configure',
+  '--enable-ipv6',
+  '--mtu',
+  String(mtu),
+  '--ready-fd=9',
+];
+
+/** @param {string} path @returns {Peer} */
+export const slirp4netns = (path) => ({
+  name: 'slirp4netns',
+  start: async (lab, mtu) => {
+    const namespace = await emptyNamespace(lab);
+    const tool = lab.user.spawn([...slirpArguments(path, mtu).slice(0, -1), namespace.labPid, 'tap0']);
+    const side = lab.host.within(['nsenter', '-t', namespace.labPid, '-U', '-S', '0', '-G', '0', '-n', '--']);
+    await waitFor(async () => (await side.attempt(['ping', '-c', '1', '-W', '1', NET.server4])).status === 0, {
+      what: 'slirp4netns',
+      everyMs: 100,
+    });
+    await waitFor(
+      async () => (await side.run(['ip', '-6', '-o', 'addr', 'show', 'scope', 'global', '-tentative'])) !== '',
+      {
+        what: 'an IPv6 address from slirp4netns',
+      },
+    );
+    return {
+      side,
+      processes: () => [tool.pid(), ...descendants(tool.pid())],
+      close: async () => {
+        tool.kill('SIGKILL');
+        await namespace.close();
+      },
+    };
+  },
+  run: null,
+  join: (_lab, pid) => [...slirpArguments(path, 1500), pid, 'tap0'],
+  tellsReady: true,
+});
+
+/** No tool at all: the clients run in the host namespace. @type {Peer} */
+export const direct = {
+  name: 'direct',
+  start: async (lab) => ({ side: lab.host, processes: () => [], close: async () => {} }),
+  run: null,
+  join: null,
+  tellsReady: false,
+};
