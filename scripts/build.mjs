@@ -58,7 +58,13 @@ const main = async () => {
   if (args.includes('--clean')) {
     for (const path of ['helper/build', 'helper/gen', 'dist/bin', 'dist/seccomp'])
       rmSync(join(root, path), { recursive: true, force: true });
-    for (const file of ['controller.cjs', 'controller.bundle.cjs', 'controller.cache', 'controller.bpf', 'pastiche.node'])
+    for (const file of [
+      'controller.cjs',
+      'controller.bundle.cjs',
+      'controller.cache',
+      'controller.bpf',
+      'pastiche.node',
+    ])
       rmSync(at('dist', file), { force: true });
   }
   let failed = 0;

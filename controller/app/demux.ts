@@ -15,7 +15,7 @@ import * as dhcpv4 from '../proto/dhcpv4.ts';
 import * as dhcpv6 from '../proto/dhcpv6.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
-import * as tcp from '../proto/tcp/tcp.ts';
+import * as tcp from '../proto/tcp/from-tap.ts';
 import * as udp from '../proto/udp/from-tap.ts';
 import * as checksum from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';

@@ -117,7 +117,8 @@ const sysctl = async (host: HelperClient, name: FileName): Promise<number | null
   if (fd === null) return null;
   const n = io.native.read(fd, io.SCRATCH_AT, 32);
   io.native.close(fd);
-  const value = n > 0 ? Number(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('ascii')) : Number.NaN;
+  const value =
+    n > 0 ? Number(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('ascii')) : Number.NaN;
   return Number.isFinite(value) ? value : null;
 };
 

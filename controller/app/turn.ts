@@ -6,14 +6,19 @@
  * Node's own loop (libuv) hangs in ours: its descriptor is in our set, and when it has something due the turn ends and
  * libuv runs once.
  */
-import * as flows from '../flow/table.ts';
+
 import type { Flow } from '../flow/table.ts';
+import * as flows from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
-import * as tcp from '../proto/tcp/tcp.ts';
+import { hasReady } from '../proto/tcp/close.ts';
+import * as tcpFinish from '../proto/tcp/finish.ts';
+import * as tcpFromSock from '../proto/tcp/from-sock.ts';
+import * as tcpFromTap from '../proto/tcp/from-tap.ts';
+import * as tcpTimeout from '../proto/tcp/timeout.ts';
 import * as udp from '../proto/udp/flow.ts';
 import * as udpFromTap from '../proto/udp/from-tap.ts';
 import * as connect from '../rpc/connect.ts';
@@ -62,7 +67,7 @@ export const configure = (e: Edges): void => {
 const onTimer = (f: Flow): void => {
   switch (flows.typeOf(f)) {
     case flows.FLOW_TCP:
-      return tcp.onTimer(f);
+      return tcpTimeout.onTimer(f);
     case flows.FLOW_UDP:
       return udp.onTimer(f);
     case flows.FLOW_PING:
@@ -74,7 +79,7 @@ const onTimer = (f: Flow): void => {
 const onFlowEvent = (f: Flow, mask: number): void => {
   switch (flows.typeOf(f)) {
     case flows.FLOW_TCP:
-      return tcp.onEvent(f, mask);
+      return tcpFromSock.onEvent(f, mask);
     case flows.FLOW_UDP:
       return udp.onEvent(f, mask);
     case flows.FLOW_PING:
@@ -97,7 +102,7 @@ const readTap = (): void => {
     if (edges.observe !== null) edges.observe(at + edges.vnetBytes, len - edges.vnetBytes);
     demux.frame(at, len, edges.vnetBytes);
   }
-  tcp.flushWrites();
+  tcpFromTap.flushWrites();
 };
 
 const dispatch = (ref: number, mask: number): void => {
@@ -125,16 +130,16 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 
 const turn = (): void => {
   const now = io.nowMs();
-  const delay = tcp.hasReady() ? 0 : shortest(wheel.nextDelay(now), ndp.nextDelay(now));
+  const delay = hasReady() ? 0 : shortest(wheel.nextDelay(now), ndp.nextDelay(now));
   const n = io.native.wait(delay);
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
   }
   wheel.expire(io.nowMs());
   ndp.tick(io.nowMs());
-  tcp.serveReady();
+  tcpFinish.serveReady();
   udpFromTap.endBatch();
-  tcp.endBatch();
+  tcpFinish.endBatch();
   connect.flushRequests();
   out.flush();
   flows.endTurn();

@@ -13,6 +13,7 @@
 import { createJSONRPCRequest, isJSONRPCResponses, type JSONRPCRequest } from 'json-rpc-2.0';
 import { z } from 'zod';
 import { errorData, MESSAGE_BYTES_MAX, METHODS, type Params, RPC_ERRORS } from '../../shared/rpc/methods.ts';
+import { debugFlow } from '../flow/describe.ts';
 import {
   FLOW_FREE,
   type Flow,
@@ -24,6 +25,7 @@ import {
   typeOf,
 } from '../flow/table.ts';
 import * as io from '../io/io.ts';
+import * as log from '../obs/log.ts';
 import * as addr from '../wire/addr.ts';
 
 const METHOD = 'socket.connect';
@@ -131,8 +133,10 @@ export const requestTo = (f: Flow, protocol: Protocol, address: string, port: nu
 };
 
 /** {@link requestTo} the remote address and port as the guest named them. */
-export const request = (f: Flow, protocol: Protocol, sourcePort = 0): boolean =>
-  requestTo(f, protocol, remoteText(f), remotePort(f), sourcePort);
+export const request = (f: Flow, protocol: Protocol, sourcePort = 0): boolean => {
+  if (log.debugEnabled) debugFlow(f, 'from tap', 'new');
+  return requestTo(f, protocol, remoteText(f), remotePort(f), sourcePort);
+};
 
 /** Sends what was queued, one batch a datagram. Called once a turn; what the channel does not take waits for its EPOLLOUT. */
 export const flushRequests = (): void => {
@@ -241,6 +245,7 @@ const settle = (fd: number, errno: number): void => {
   } else if (fd >= 0) {
     handler.onConnected(f, fd);
   } else {
+    if (log.debugEnabled) debugFlow(f, 'from sock', `no socket, errno ${errno}`);
     handler.onFailed(f, errno);
   }
 };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The ways a flow ends, and the lists of flows that want attention at the end of the batch or in the next turn. */
+import { debugFlow } from '../../flow/describe.ts';
 import { end } from '../../flow/end.ts';
-import * as flows from '../../flow/table.ts';
 import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
+import * as log from '../../obs/log.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as conn from './conn.ts';
 import * as stash from './stash.ts';
@@ -59,6 +61,7 @@ export const finishReady = (finish: (f: Flow) => void): void => {
 
 /** Ends a flow at once, on both sides: RST to the guest (unless the guest itself reset), RST to the peer (SO_LINGER 0). */
 export const abort = (f: Flow, tellGuest = true): void => {
+  if (log.debugEnabled) debugFlow(f, tellGuest ? 'from sock' : 'from tap', `reset (${conn.eventNames(f)})`);
   if (tellGuest) {
     // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN; its sequence number is free.
     toTap.flagSegment(f, conn.has(f, conn.SOCK_CONNECTED) ? conn.seqToTap(f) : 0, tcp.RST | tcp.ACK);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is done once per flow at the end of a turn: send, acknowledge, close. */
-import * as flows from '../../flow/table.ts';
+
 import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, closeQuietly, finishReady, finishTouched, makeReady } from './close.ts';

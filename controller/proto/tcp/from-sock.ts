@@ -3,8 +3,8 @@
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
-import * as conn from './conn.ts';
 import { abort, touch } from './close.ts';
+import * as conn from './conn.ts';
 import { connected, refuse } from './open.ts';
 import * as stash from './stash.ts';
 

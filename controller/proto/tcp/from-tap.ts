@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Segments arriving from the guest (RFC 9293 §3.10.7). */
 import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
-import { type Flow, NO_FLOW } from '../../flow/table.ts';
-import * as flows from '../../flow/table.ts';
 import * as hash from '../../flow/hash.ts';
+import * as flows from '../../flow/table.ts';
+import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
-import * as seq from '../../wire/seq.ts';
-import * as tcp from '../../wire/tcp.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
 import * as ipv6 from '../../wire/ipv6.ts';
 import { TCP } from '../../wire/protocols.ts';
+import * as seq from '../../wire/seq.ts';
+import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import { abort, touch } from './close.ts';
 import * as conn from './conn.ts';
 import { DUPLICATE_ACKS, RTO_INITIAL_MS } from './constants.ts';
-import { abort, touch } from './close.ts';
 import { resetReply, synFromTap } from './open.ts';
 import * as stash from './stash.ts';
 import * as timeout from './timeout.ts';
@@ -258,7 +258,7 @@ const payload = (f: Flow, s: number, dataAt: number, end: number, fin: boolean):
   const room = seq.diff(conn.edgeToTap(f), next);
   let cut = false;
   if (len > room) {
-    len = room > 0 ? room : 0;
+    len = Math.max(room, 0);
     cut = true;
     drop(DROP['tcp-out-of-window']);
   }

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Opening: the guest's SYN, the helper's socket, our SYN|ACK; and segments that belong to no connection. */
-import { DROP, drop } from '../../obs/drops.ts';
+import { debugFlow } from '../../flow/describe.ts';
+import * as hash from '../../flow/hash.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
-import * as hash from '../../flow/hash.ts';
 import * as io from '../../io/io.ts';
 import * as icmpError from '../../link/icmp-error.ts';
 import * as out from '../../link/out.ts';
 import * as station from '../../link/station.ts';
+import { DROP, drop } from '../../obs/drops.ts';
+import * as log from '../../obs/log.ts';
 import * as connect from '../../rpc/connect.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ethernet from '../../wire/ethernet.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import { abort, closeQuietly } from './close.ts';
 import * as conn from './conn.ts';
 import {
   MSS_DEFAULT_4,
@@ -23,7 +26,6 @@ import {
   RTO_INITIAL_MS,
   WINDOW_SCALE_MAX,
 } from './constants.ts';
-import { abort, closeQuietly } from './close.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
 
@@ -96,6 +98,7 @@ const ECONNRESET = 104;
 
 /** The connection could not be made: tell the guest what a router or the peer would have told it. */
 export const refuse = (f: Flow, errno: number): void => {
+  if (log.debugEnabled) debugFlow(f, 'from sock', `refused, errno ${errno}`);
   if (errno === EHOSTUNREACH) icmpError.forSyn(f, icmpError.HOST_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
   else if (errno === ENETUNREACH) icmpError.forSyn(f, icmpError.NET_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
   else if (errno === EACCES || errno === EPERM) icmpError.forSyn(f, icmpError.PROHIBITED, (conn.seqFromTap(f) - 1) | 0);
@@ -109,6 +112,7 @@ export const refuse = (f: Flow, errno: number): void => {
 
 /** connect(2) finished well. */
 export const connected = (f: Flow): void => {
+  if (log.debugEnabled) debugFlow(f, 'from sock', 'connected');
   conn.add(f, conn.SOCK_CONNECTED);
   conn.setProgressMs(f, io.nowMs() | 0);
   toTap.sendSynAck(f);
@@ -131,7 +135,8 @@ export const resetReply = (ipAt: number, at: number, end: number, v4: boolean): 
   if ((flags & tcp.ACK) !== 0) {
     seq = tcp.ack(v, at);
   } else {
-    const length = end - at - tcp.headerBytes(v, at) + ((flags & tcp.SYN) !== 0 ? 1 : 0) + ((flags & tcp.FIN) !== 0 ? 1 : 0);
+    const length =
+      end - at - tcp.headerBytes(v, at) + ((flags & tcp.SYN) !== 0 ? 1 : 0) + ((flags & tcp.FIN) !== 0 ? 1 : 0);
     ack = (tcp.seq(v, at) + length) | 0;
     reply = tcp.RST | tcp.ACK;
   }

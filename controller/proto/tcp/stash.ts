@@ -10,9 +10,10 @@
  * Memory is bounded by the arena's region: chunks of fixed size in a free list, a linked list of chunks a flow. When
  * no chunk is free the data is not accepted, and TCP does what it always does.
  */
+
+import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
 import { FLOW_MAX, type Flow } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
-import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
 
 export const CHUNK_BYTES = 32 * 1024;
 const CHUNKS = Math.floor((io.STASH_END - io.STASH_AT) / CHUNK_BYTES);

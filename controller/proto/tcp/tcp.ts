@@ -28,12 +28,6 @@ import * as connect from '../../rpc/connect.ts';
 import * as open from './open.ts';
 import * as toTap from './to-tap.ts';
 
-export { hasReady } from './close.ts';
-export { endBatch, serveReady } from './finish.ts';
-export { onEvent } from './from-sock.ts';
-export { flushWrites, fromTap } from './from-tap.ts';
-export { onTimer } from './timeout.ts';
-
 export interface TcpOptions {
   /** The tap takes TSO superframes. */
   readonly tso: boolean;

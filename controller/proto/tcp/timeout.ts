@@ -8,6 +8,7 @@ import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
+import { abort, touch } from './close.ts';
 import * as conn from './conn.ts';
 import {
   DATA_RETRIES_MAX,
@@ -17,7 +18,6 @@ import {
   RTO_MIN_MS,
   SYN_ACK_RETRIES_MAX,
 } from './constants.ts';
-import { abort, touch } from './close.ts';
 import * as toTap from './to-tap.ts';
 
 const now = (): number => io.nowMs() | 0;

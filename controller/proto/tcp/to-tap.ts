@@ -8,8 +8,8 @@
  * a scrap area in front.
  */
 import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
-import * as flows from '../../flow/table.ts';
 import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as out from '../../link/out.ts';
 import * as station from '../../link/station.ts';
@@ -171,14 +171,14 @@ export const sendData = (f: Flow): number => {
   // Sender-side silly window avoidance (RFC 9293 §3.8.6.2.1): no small piece while a full one may be possible soon.
   if (room <= 0 || (room < mss && inFlight > 0)) return WINDOW_FULL;
   const per = frameBytes(f);
-  let want = room < BURST_BYTES ? room : BURST_BYTES;
+  let want = Math.min(room, BURST_BYTES);
   // Without segmentation a burst is bounded by ranges rather than bytes.
   let first = 0;
   if (!conn.has(f, conn.PEEK_OFFSET) && inFlight > 0) {
     for (let left = inFlight; left > 0; left -= SCRAP_BYTES) {
       if (first === IOV_MAX_BATCH / 2) return WINDOW_FULL;
       io.col[io.COL.IOV_AT + first] = SCRAP_AT;
-      io.col[io.COL.IOV_LEN + first] = left < SCRAP_BYTES ? left : SCRAP_BYTES;
+      io.col[io.COL.IOV_LEN + first] = Math.min(left, SCRAP_BYTES);
       first++;
     }
   }
@@ -190,7 +190,7 @@ export const sendData = (f: Flow): number => {
   const block = out.reserveBlock(frames, stride);
   for (let i = 0, left = want; i < frames; i++, left -= per) {
     io.col[io.COL.IOV_AT + first + i] = block + i * stride + out.VNET_ROOM + headers;
-    io.col[io.COL.IOV_LEN + first + i] = left < per ? left : per;
+    io.col[io.COL.IOV_LEN + first + i] = Math.min(left, per);
   }
   let n = io.native.recvv(flows.fd(f), first + frames, true);
   if (n < 0) return n === -EAGAIN ? DRAINED : n;
@@ -208,7 +208,7 @@ export const sendData = (f: Flow): number => {
   let seq = conn.seqToTap(f);
   const window = announceWindow(f, false);
   for (let i = 0, left = n; left > 0; i++, left -= per) {
-    const payload = left < per ? left : per;
+    const payload = Math.min(left, per);
     const last = left <= per;
     const flags = last ? tcp.ACK | tcp.PSH : tcp.ACK;
     finish(f, block + i * stride + out.VNET_ROOM, seq, flags, 0, payload, window);

@@ -6,8 +6,9 @@
  * to re-open: it closes only when the stash holds data, data is in the stash only after the socket refused some
  * (EAGAIN, which sets SOCK_NOSPACE), and then EPOLLOUT comes, which drains the stash and announces again.
  */
-import * as flows from '../../flow/table.ts';
+
 import type { Flow } from '../../flow/table.ts';
+import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as conn from './conn.ts';
 import { STASH_CREDIT_BYTES, WINDOW_MAX } from './constants.ts';
@@ -18,8 +19,8 @@ export const windowBytes = (f: Flow): number => {
   const held = stash.bytes(f);
   const credit = stash.scarce() ? 0 : STASH_CREDIT_BYTES - held;
   const room = held > 0 ? 0 : io.native.tcpRoom(flows.fd(f));
-  const window = (room > 0 ? room : 0) + (credit > 0 ? credit : 0);
-  return window > WINDOW_MAX ? WINDOW_MAX : window;
+  const window = Math.max(room, 0) + Math.max(credit, 0);
+  return Math.min(window, WINDOW_MAX);
 };
 
 /** The window field for the next segment; moves the announced edge. In a SYN the field is not scaled (RFC 7323 §2.2). */
