@@ -9,6 +9,7 @@
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
 import { setupOrExit } from './setup.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -53,7 +54,7 @@ const part = async (name, file, args) => {
   const { status, output } = await run(file, args);
   if (status !== 0) failures.push(name);
   // vitest's own summary: "Tests  1 failed | 41 passed (42)"
-  const summary = /^\s*Tests\s+(.*)$/m.exec(output)?.[1] ?? '';
+  const summary = /^\s*Tests\s+(.*)$/m.exec(stripVTControlCharacters(output))?.[1] ?? '';
   passed += Number(/(\d+) passed/.exec(summary)?.[1] ?? 0);
   failed += Number(/(\d+) failed/.exec(summary)?.[1] ?? 0);
 };

@@ -2,7 +2,7 @@
 // @ts-check
 /** What is measured: each row is a name, a unit, whether more is better, and how to take one sample of one peer. */
 import { NET } from '../support/lab.mjs';
-import { contextSwitches, finish, pssKib, waitFor } from '../support/process.mjs';
+import { contextSwitches, finish, isAlive, pssKib, signalQuietly, waitFor } from '../support/process.mjs';
 import { emptyNamespace } from './peers.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
@@ -36,11 +36,14 @@ const FAMILIES = /** @type {const} */ ([
 
 const pause = (/** @type {number} */ ms) => new Promise((done) => setTimeout(done, ms));
 
+/** The figure in the last line of what a load client, perhaps after a peer's own words, printed. @param {string} output @param {string} key @returns {number} */
+const figure = (output, key) => JSON.parse(output.trim().split('\n').at(-1) ?? '')[key];
+
 /** Runs the load client in a peer's namespace and gives one number of what it printed. @param {string} key @param {number} factor @param {readonly (string | number)[]} args @returns {Sample} */
 const client =
   (key, factor, args) =>
   async ({ load, running }) =>
-    JSON.parse(await running.side.run([load, ...args.map(String)], { timeoutMs: 8000 }))[key] * factor;
+    figure(await running.side.run([load, ...args.map(String)], { timeoutMs: 8000 }), key) * factor;
 
 /** @returns {Row[]} */
 const bulkRows = () =>
@@ -105,7 +108,7 @@ const connectRows = () =>
 /** @type {Sample} */
 const wholeRun = async ({ lab, load, peer }) => {
   if (peer.run === null) return null;
-  return JSON.parse(await lab.user.run([load, 'time', String(STARTS), ...peer.run(lab)])).ms;
+  return figure(await lab.user.run([load, 'time', String(STARTS), ...peer.run(lab)]), 'ms');
 };
 
 /** @type {Sample} */
@@ -115,13 +118,12 @@ const untilReady = async ({ lab, load, peer }) => {
   const before = lab.processes();
   try {
     const argv = peer.join(lab, namespace.labPid);
-    return JSON.parse(await lab.user.run([load, peer.tellsReady ? 'until-byte' : 'time', '1', ...argv])).ms;
+    return figure(await lab.user.run([load, peer.tellsReady ? 'until-byte' : 'time', '1', ...argv]), 'ms');
   } finally {
     await namespace.close();
-    await waitFor(() => lab.processes().every((pid) => before.includes(pid)), {
-      what: 'the tool to end',
-      timeoutMs: 5000,
-    });
+    const left = () => lab.processes().filter((pid) => !before.includes(pid) && isAlive(pid));
+    for (const pid of left()) signalQuietly(pid, 'SIGKILL'); // some peers stay when the namespace's last process has gone
+    await waitFor(() => left().length === 0, { what: 'the tool to end' });
   }
 };
 
