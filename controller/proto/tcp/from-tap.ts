@@ -114,8 +114,8 @@ const segment = (f: Flow, at: number, end: number): void => {
   flows.setLastActive(f, io.nowMs() | 0);
   const flags = tcp.flags(v, at);
   if (!conn.has(f, conn.SOCK_CONNECTED)) {
-    // The socket is still connecting. The guest's SYN retries need no answer; a reset or anything else ends it.
-    if ((flags & tcp.RST) !== 0) abort(f);
+    // The socket is still connecting. The guest's SYN retries need no answer.
+    if ((flags & tcp.RST) !== 0) resetFromTap(f, tcp.seq(v, at));
     return;
   }
   const s = tcp.seq(v, at);
@@ -153,14 +153,11 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
   const ack = tcp.ack(v, at);
   const una = conn.ackFromTap(f);
   const progress = seq.diff(ack, una);
-  if (seq.diff(ack, conn.seqMaxToTap(f)) > 0) {
-    drop(DROP['tcp-bad-ack']);
-    toTap.sendAck(f);
-    return false;
-  }
   if (!conn.has(f, conn.ESTABLISHED)) {
     if (progress !== 1) {
+      // SYN-RECEIVED: an acknowledgement of something else is of another connection's (RFC 9293 §3.10.7.4).
       drop(DROP['tcp-bad-ack']);
+      toTap.flagSegment(f, ack, tcp.RST);
       return false;
     }
     conn.add(f, conn.ESTABLISHED);
@@ -170,6 +167,11 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
     conn.setRtoMs(f, RTO_INITIAL_MS);
     touch(f);
     return true;
+  }
+  if (seq.diff(ack, conn.seqMaxToTap(f)) > 0) {
+    drop(DROP['tcp-bad-ack']);
+    toTap.sendAck(f);
+    return false;
   }
   // An old ACK says nothing new, but the segment's data may still be wanted.
   if (progress < 0) return true;

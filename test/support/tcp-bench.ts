@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * A bench for the TCP translation, in the manner of packetdrill: segments of a guest in, segments to the guest out,
+ * and a socket whose peer is the test. One turn of the loop is made for each stimulus, in the order of app/turn.ts.
+ * For test files that mock controller/io with fake-io.ts.
+ *
+ * Sequence numbers are relative, as a person reads them in a trace: the guest's SYN is 0 and its first byte 1; our
+ * SYN|ACK is 0 and the peer's first byte 1. Windows are in bytes as the header's field has them, not scaled.
+ */
+import { expect } from 'vitest';
+import * as flows from '../../controller/flow/table.ts';
+import * as wheel from '../../controller/flow/wheel.ts';
+import * as out from '../../controller/link/out.ts';
+import { hasReady } from '../../controller/proto/tcp/close.ts';
+import * as conn from '../../controller/proto/tcp/conn.ts';
+import { endBatch, serveReady } from '../../controller/proto/tcp/finish.ts';
+import { onEvent } from '../../controller/proto/tcp/from-sock.ts';
+import { flushWrites, fromTap } from '../../controller/proto/tcp/from-tap.ts';
+import * as stash from '../../controller/proto/tcp/stash.ts';
+import { configure } from '../../controller/proto/tcp/tcp.ts';
+import { onTimer } from '../../controller/proto/tcp/timeout.ts';
+import * as connect from '../../controller/rpc/connect.ts';
+import * as fake from './fake-io.ts';
+import { Stream, streams } from './fake-stream.ts';
+import * as bench from './flow-bench.ts';
+import { u16, u32 } from './guest-frames.ts';
+
+export const GUEST_PORT = 40_000;
+export const REMOTE_PORT = 80;
+export const MSS = 1000;
+const TCP = 6;
+const FIRST_FD = 100;
+const NEEDS_CSUM = 1;
+/** Any moment will do; that of the initial sequence number is made from it. */
+const START_MS = 1_000_000;
+/** RFC 6528: one tick of the initial sequence number is 4 µs. */
+const ISN_TICKS_A_MS = 250;
+
+export interface World {
+  readonly name: string;
+  readonly v4: boolean;
+  /** The tap has a virtio-net header: partial checksums and superframes to the guest. */
+  readonly vnet: boolean;
+}
+/** What every scenario is played in. */
+export const WORLDS: readonly World[] = [
+  { name: 'IPv4, offloads', v4: true, vnet: true },
+  { name: 'IPv6, offloads', v4: false, vnet: true },
+  { name: 'IPv4, plain frames', v4: true, vnet: false },
+  { name: 'IPv6, plain frames', v4: false, vnet: false },
+];
+
+export interface Options extends World {
+  readonly mtu?: number;
+  /** False: a kernel without SO_PEEK_OFF for TCP. */
+  readonly peekOffset?: boolean;
+  /** Absolute initial sequence numbers of the guest, and of ours (then the clock is set to what makes it). */
+  readonly guestIsn?: number;
+  readonly ourIsn?: number;
+}
+
+/** A segment of the guest; what is left out is an ACK at the beginning of the connection. */
+export interface Segment {
+  /** Letters of FSRPAU. */
+  readonly flags?: string;
+  readonly seq?: number;
+  readonly ack?: number;
+  readonly win?: number;
+  readonly data?: string | Uint8Array;
+  readonly options?: readonly number[];
+  readonly srcPort?: number;
+  readonly dstPort?: number;
+  /** What is added to the right checksum. */
+  readonly corrupt?: number;
+  /** The virtio-net header's flags: 1 NEEDS_CSUM, 2 DATA_VALID. */
+  readonly vouched?: number;
+}
+/** A segment that reached the guest. */
+export interface Seen {
+  readonly flags: string;
+  readonly seq: number;
+  readonly ack: number;
+  readonly win: number;
+  readonly data: string;
+  readonly bytes: Buffer;
+  readonly mss: number | null;
+  readonly scale: number | null;
+  readonly srcPort: number;
+  readonly dstPort: number;
+  /** Since the bench began. */
+  readonly atMs: number;
+  readonly gsoSize: number;
+}
+export type Expected = Partial<Omit<Seen, 'bytes'>>;
+
+const LETTERS = 'FSRPAU';
+export const flagBits = (text: string): number => [...text].reduce((bits, c) => bits | (1 << LETTERS.indexOf(c)), 0);
+const flagText = (bits: number): string =>
+  [...'SFRPAU'].filter((c) => (bits & (1 << LETTERS.indexOf(c))) !== 0).join('');
+export const optionMss = (n: number): number[] => [2, 4, ...u16(n)];
+export const optionScale = (n: number): number[] => [1, 3, 3, n];
+/** Bytes that tell their place. */
+export const numbered = (length: number, from = 0): Buffer =>
+  Buffer.from(Uint8Array.from({ length }, (_, i) => ((from + i) * 31 + ((from + i) >> 8)) & 0xff));
+
+const toBuffer = (data: string | Uint8Array | undefined): Buffer =>
+  typeof data === 'string' ? Buffer.from(data) : Buffer.from(data ?? []);
+
+/** RFC 9293 §3.2, kinds 2 and 3. */
+const readOptions = (l4: Buffer): { mss: number | null; scale: number | null } => {
+  const end = ((l4[12] as number) >> 4) * 4;
+  let [mss, scale]: (number | null)[] = [null, null];
+  for (let p = 20; p < end && l4[p] !== 0; p += l4[p] === 1 ? 1 : (l4[p + 1] as number)) {
+    if (l4[p] === 2) mss = l4.readUInt16BE(p + 2);
+    if (l4[p] === 3) scale = l4[p + 2] as number;
+  }
+  return { mss: mss ?? null, scale: scale ?? null };
+};
+
+export class Bench {
+  readonly o: Options;
+  /** Segments to the guest, and what else came, that no expectation has consumed yet. */
+  readonly seen: Seen[] = [];
+  readonly errors: bench.IcmpError[] = [];
+  /** The socket handed over last. */
+  socket: Stream = new Stream(-1);
+  guestIsn: number;
+  ourIsn = 0;
+  private knowsIsn = false;
+  private nextFd = FIRST_FD;
+  private readonly startMs: number;
+
+  constructor(o: Options, startMs: number) {
+    this.o = o;
+    this.startMs = startMs;
+    this.guestIsn = o.guestIsn ?? 1_000_000;
+    streams.clear();
+    bench.begin(startMs, onTimer);
+    bench.resetAnswers();
+    fake.setVnetBytes(o.vnet ? 12 : 0);
+    out.attach(9, o.vnet ? 12 : 0);
+    configure({ tso: o.vnet, linkMtu: o.mtu ?? 65_520 });
+  }
+
+  /** One turn of the loop, and more while something has more to do. */
+  turn(stimulus: () => void = () => {}): void {
+    bench.newBatch();
+    stimulus();
+    flushWrites();
+    for (let again = true, n = 0; again; n++) {
+      if (n > 1000) throw new Error('the loop does not come to rest');
+      this.dispatch();
+      wheel.expire(fake.nowMs());
+      serveReady();
+      endBatch();
+      connect.flushRequests();
+      this.collect();
+      flows.endTurn();
+      this.check();
+      again = hasReady() || [...streams.values()].some((s) => s.raised && s.watched);
+    }
+  }
+  private dispatch(): void {
+    for (const s of streams.values()) {
+      if (!s.raised || !s.watched) continue;
+      s.raised = false;
+      const f = s.ref as flows.Flow;
+      if (s.mask !== 0 && flows.typeOf(f) === flows.FLOW_TCP) onEvent(f, s.mask);
+    }
+  }
+  private collect(): void {
+    for (const a of bench.arrived()) {
+      expect(a.v4).toBe(this.o.v4);
+      if (a.protocol === TCP) this.seen.push(this.taken(a));
+      else this.errors.push(bench.icmpError(a));
+    }
+  }
+  /** T1 and T2 of conn.ts for every flow that has begun to talk. */
+  private check(): void {
+    for (const s of streams.values()) {
+      const f = s.ref as flows.Flow;
+      if (s.closed || f < 0 || flows.typeOf(f) !== flows.FLOW_TCP) continue;
+      const inFlight = (conn.seqToTap(f) - conn.ackFromTap(f)) | 0;
+      if (inFlight < 0 || ((conn.seqMaxToTap(f) - conn.seqToTap(f)) | 0) < 0) throw new Error('T1 does not hold');
+      if (((conn.edgeToTap(f) - conn.seqFromTap(f)) | 0) < 0) throw new Error('T2 does not hold');
+    }
+  }
+  private taken(a: bench.Arrived): Seen {
+    const { l4 } = a;
+    const bits = l4[13] as number;
+    const headerBytes = ((l4[12] as number) >> 4) * 4;
+    const payload = l4.subarray(headerBytes);
+    const { mss, scale } = readOptions(l4);
+    const gsoSize = a.vnet.length === 0 ? 0 : a.vnet.readUInt16LE(4);
+    expect([a.src, a.dst]).toEqual(
+      a.v4 ? [bench.REMOTE4, bench.GUEST4] : [bench.full6(bench.REMOTE6), bench.full6(bench.GUEST6)],
+    );
+    const partial = ((a.vnet[0] ?? 0) & NEEDS_CSUM) !== 0;
+    if (partial) {
+      // The field holds the pseudo-header's sum, and the header says where (virtio 1.2 §5.1.6.2).
+      expect(l4.readUInt16BE(16)).toBe(bench.transportSum(a.v4, a.src, a.dst, TCP, Buffer.alloc(l4.length)));
+      expect([a.vnet.readUInt16LE(6), a.vnet.readUInt16LE(8)]).toEqual([a.v4 ? 34 : 54, 16]);
+    } else expect(bench.transportSum(a.v4, a.src, a.dst, TCP, l4)).toBe(0xffff);
+    if (gsoSize !== 0) {
+      expect([a.vnet[1], a.vnet.readUInt16LE(2)]).toEqual([a.v4 ? 1 : 4, (a.v4 ? 34 : 54) + headerBytes]);
+      expect(payload.length).toBeGreaterThan(gsoSize);
+      expect(partial).toBe(true);
+    } else if (a.vnet.length > 0) expect(a.vnet[1]).toBe(0);
+    if (!this.knowsIsn && (bits & 2) !== 0) {
+      this.ourIsn = l4.readInt32BE(4);
+      this.knowsIsn = true;
+    }
+    return {
+      flags: flagText(bits),
+      seq: (l4.readInt32BE(4) - (this.knowsIsn ? this.ourIsn : 0)) | 0,
+      ack: (bits & 16) !== 0 ? (l4.readInt32BE(8) - this.guestIsn) | 0 : 0,
+      win: l4.readUInt16BE(14),
+      data: payload.toString('latin1'),
+      bytes: Buffer.from(payload),
+      mss,
+      scale,
+      srcPort: l4.readUInt16BE(0),
+      dstPort: l4.readUInt16BE(2),
+      atMs: fake.nowMs() - this.startMs,
+      gsoSize,
+    };
+  }
+
+  /** The TCP segment in bytes, its checksum right unless it says otherwise. */
+  segmentBytes(s: Segment): number[] {
+    const options = [...(s.options ?? [])];
+    while (options.length % 4 !== 0) options.push(0);
+    const bits = flagBits(s.flags ?? 'A');
+    const ack = (bits & 16) !== 0 ? (this.ourIsn + (s.ack ?? 1)) | 0 : 0;
+    const head = [
+      ...[...u16(s.srcPort ?? GUEST_PORT), ...u16(s.dstPort ?? REMOTE_PORT)],
+      ...[...u32((this.guestIsn + (s.seq ?? 1)) | 0), ...u32(ack)],
+      ...[(5 + options.length / 4) << 4, bits, ...u16(s.win ?? 0xffff), 0, 0, 0, 0, ...options],
+    ];
+    const l4 = [...head, ...toBuffer(s.data)];
+    const right = bench.withChecksum(this.o.v4, TCP, l4, 16);
+    const field = (((right[16] as number) << 8) | (right[17] as number)) + (s.corrupt ?? 0);
+    right.splice(16, 2, ...u16(field & 0xffff));
+    return right;
+  }
+  /** Hands a segment's bytes to the translation, within a turn. */
+  deliver(l4: readonly number[], vouched = 0): void {
+    bench.deliver(fromTap, { v4: this.o.v4, protocol: TCP, l4, vnet: [vouched, 0, 0] });
+  }
+  /** One batch from the tap. */
+  guestSends(...segments: readonly Segment[]): void {
+    this.turn(() => {
+      for (const s of segments) this.deliver(this.segmentBytes(s), s.vouched);
+    });
+  }
+
+  /** The helper hands over connecting sockets for all requests that wait. Returns the last one. */
+  helperAnswers(count = 1): Stream {
+    const made: Stream[] = [];
+    for (let i = 0; i < count; i++) {
+      this.socket = new Stream(this.nextFd + i);
+      this.socket.peekOffset = this.o.peekOffset ?? true;
+      streams.set(this.socket.fd, this.socket);
+      made.push(this.socket);
+    }
+    expect(bench.requests().length).toBe(count);
+    this.turn(() => bench.answer({ fd: this.nextFd }));
+    this.nextFd += count;
+    return made[0] as Stream;
+  }
+  helperFails(result: { errno: number } | 'refused'): void {
+    this.turn(() => bench.answer(result));
+  }
+  /** Something happens at the other end of the socket. */
+  peer(what: (s: Stream) => void, socket: Stream = this.socket): void {
+    this.turn(() => what(socket));
+  }
+  peerSends(data: string | Uint8Array): void {
+    this.peer((s) => s.receives(toBuffer(data)));
+  }
+
+  /** Time passes; the loop wakes whenever a deadline comes. */
+  after(ms: number): void {
+    const until = fake.nowMs() + ms;
+    for (let n = 0; ; n++) {
+      if (n > 100_000) throw new Error('the timers do not come to rest');
+      const delay = wheel.nextDelay(fake.nowMs());
+      if (delay < 0 || fake.nowMs() + delay > until) break;
+      fake.setNow(fake.nowMs() + delay);
+      this.turn();
+    }
+    fake.setNow(until);
+    this.turn();
+  }
+
+  /** The next segments to the guest, in order; returns what they were. */
+  expectToGuest(...expected: readonly Expected[]): Seen[] {
+    return expected.map((e) => {
+      const s = this.seen.shift();
+      expect(s, `a segment like ${JSON.stringify(e)}`).toBeDefined();
+      expect(s).toMatchObject(e);
+      return s as Seen;
+    });
+  }
+  /** The next segments carry exactly `data`, from `seq` on, in frames that the tap can take; the last one pushes. */
+  expectData(seq: number, data: string | Uint8Array, mss = MSS): void {
+    const want = toBuffer(data);
+    const got: Buffer[] = [];
+    for (let n = 0; n < want.length; ) {
+      const [s] = this.expectToGuest({ seq: (seq + n) | 0 }) as [Seen];
+      expect(s.bytes.length).toBeGreaterThan(0);
+      expect(s.gsoSize).toBe(s.bytes.length > mss ? mss : 0);
+      if (!this.o.vnet) expect(s.bytes.length).toBeLessThanOrEqual(mss);
+      got.push(s.bytes);
+      n += s.bytes.length;
+      if (n >= want.length) expect(s.flags).toBe('PA');
+    }
+    expect(Buffer.concat(got).equals(want)).toBe(true);
+  }
+  expectNothing(): void {
+    expect(this.seen).toEqual([]);
+    expect(this.errors).toEqual([]);
+  }
+  expectToSocket(data: string | Uint8Array, socket: Stream = this.socket): void {
+    expect(socket.sent.equals(toBuffer(data))).toBe(true);
+  }
+  expectWindow(s: Seen | undefined, scale = 8): number {
+    expect(s).toBeDefined();
+    return (s as Seen).win << scale;
+  }
+
+  /** Until the socket connects: the guest's SYN, with the usual options unless others are given. */
+  opening(syn: Segment = {}): Stream {
+    this.guestSends({ flags: 'S', seq: 0, options: [...optionMss(MSS), ...optionScale(7)], ...syn });
+    return this.helperAnswers();
+  }
+  /** A connection, both ends established, nothing sent. The guest's window is 65535 << 7 unless given. */
+  established(ack: Segment = {}, syn: Segment = {}): this {
+    this.opening(syn);
+    this.peer((s) => s.connected());
+    this.expectToGuest({ flags: 'SA', seq: 0, ack: 1 });
+    this.guestSends(ack);
+    this.expectNothing();
+    return this;
+  }
+  get flow(): flows.Flow {
+    return this.socket.ref as flows.Flow;
+  }
+
+  /** Nothing is left of any flow: rows, sockets, kept bytes, timers, requests. */
+  expectGivenBack(): void {
+    expect(flows.count(flows.FLOW_TCP)).toBe(0);
+    expect([...streams.values()].filter((s) => !s.closed || s.watched)).toEqual([]);
+    expect(stash.chunksInUse()).toBe(0);
+    expect(wheel.nextDelay(fake.nowMs())).toBe(-1);
+    expect(connect.outstanding()).toBe(0);
+    expect(hasReady()).toBe(false);
+  }
+  /** Ends what a test left open, by the peers' resets, and holds that nothing unexpected was sent. */
+  finish(): void {
+    this.expectNothing();
+    if (connect.outstanding() > 0) this.turn(() => bench.answer({ errno: 110 }));
+    this.turn(() => {
+      for (const s of streams.values()) if (!s.closed) s.fails(104);
+    });
+    this.seen.length = 0;
+    this.expectGivenBack();
+  }
+}
+
+let current: Bench | null = null;
+/** A bench whose initial sequence number is the one asked for: the clock is put where it comes out so. */
+export const begin = (o: Options): Bench => {
+  let startMs = START_MS;
+  if (o.ourIsn !== undefined) {
+    const trial = new Bench({ ...o, guestIsn: 0 }, startMs).established();
+    startMs += ((o.ourIsn - trial.ourIsn) >>> 0) / ISN_TICKS_A_MS + 0.5 / ISN_TICKS_A_MS;
+    trial.guestSends({ flags: 'R' });
+    trial.expectGivenBack();
+  }
+  current = new Bench(o, startMs);
+  return current;
+};
+/** For afterEach: the bench of the test ends, and holds that everything was given back. */
+export const finish = (): void => {
+  const b = current;
+  current = null;
+  b?.finish();
+};
