@@ -11,7 +11,7 @@
       'sources': [
         'src/main.c', 'src/early.c', 'src/launch.c', 'src/netns.c', 'src/command.c', 'src/tap.c', 'src/link.c',
         'src/sock.c', 'src/file.c', 'src/channel.c', 'src/json.c', 'src/rpc.c', 'src/methods.c', 'src/floor.c', 'src/seal.c',
-        'src/supervise.c', 'src/die.c',
+        'src/supervise.c', 'src/die.c', 'src/kernel-log.c',
       ],
       'include_dirs': ['gen'],
       'cflags!': ['-pthread', '-O3', '-fno-omit-frame-pointer', '-m64'],
@@ -83,7 +83,7 @@
             '../seccomp/emit.mjs', '../seccomp/listings.mjs',
             '<(module_root_dir)/gen/annotations.json', '<(module_root_dir)/gen/seccomp/rules.json',
           ],
-          'outputs': ['<(module_root_dir)/gen/filters.h', '<(module_root_dir)/../dist/controller.bpf'],
+          'outputs': ['<(module_root_dir)/gen/filters.h', '<(module_root_dir)/gen/syscalls.h', '<(module_root_dir)/../dist/controller.bpf'],
           'action': ['node', '../seccomp/emit.mjs'],
         },
       ],

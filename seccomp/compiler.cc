@@ -4,8 +4,8 @@
  *
  *   seccomp-compiler OUTPUT-DIRECTORY
  *
- * writes there PROFILE.bpf (a struct sock_filter array), PROFILE.pfc (libseccomp's readable form) and rules.json (the
- * rules with numbers resolved). A rule that libseccomp refuses, or a call that the architecture does not know, ends it.
+ * writes there PROFILE.bpf (a struct sock_filter array), PROFILE.pfc (libseccomp's readable form), rules.json (the
+ * rules with numbers resolved) and names.json (what the architecture's system calls are called). A rule that libseccomp refuses, or a call that the architecture does not know, ends it.
  *
  * Default action: kill the process, also for another architecture's calls and for numbers of the x32 ABI.
  *
@@ -158,6 +158,21 @@ void printRule(FILE *json, bool first, const char *profile, const Rule &rule, co
   fputs("]}", json);
 }
 
+/* { "arch": AUDIT_ARCH_*, "names": [name of call 0, of call 1, …; "" where there is none] } */
+void printNames(const std::string &path) {
+  constexpr int NUMBER_MAX = 1023;
+  FILE *json = fopen(path.c_str(), "we");
+  if (json == nullptr) die("cannot create", path.c_str(), errno);
+  fprintf(json, "{\"arch\": %" PRIu32 ", \"names\": [", seccomp_arch_native());
+  for (int number = 0; number <= NUMBER_MAX; number++) {
+    char *name = seccomp_syscall_resolve_num_arch(seccomp_arch_native(), number);
+    fprintf(json, "%s\"%s\"", number == 0 ? "" : ", ", name == nullptr ? "" : name);
+    free(name);
+  }
+  fputs("]}\n", json);
+  if (fclose(json) != 0) die("cannot write", path.c_str(), errno);
+}
+
 void addRule(scmp_filter_ctx filter, const Rule &rule, const Call &call, const std::vector<Term> &terms) {
   uint32_t action = rule.error == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(static_cast<uint16_t>(rule.error));
   auto compare = comparators(terms);
@@ -192,6 +207,7 @@ int main(int argc, char **argv) {
   if (argc != 2) die("usage:", "seccomp-compiler OUTPUT-DIRECTORY", 0);
   std::string directory = argv[1];
   if (mkdir(argv[1], 0755) != 0 && errno != EEXIST) die("cannot create", argv[1], errno);
+  printNames(directory + "/names.json");
   FILE *json = fopen((directory + "/rules.json").c_str(), "we");
   if (json == nullptr) die("cannot create rules.json in", argv[1], errno);
   fputc('[', json);

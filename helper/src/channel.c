@@ -10,7 +10,7 @@ enum channel_result channel_receive(int fd, char *buffer, size_t *length)
     struct msghdr message = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes),
     };
-    /* #syscalls:setup,host,netns recvmsg — requests of the controller */
+    /* #syscalls:setup,host,netns recvmsg(*, *, MSG_DONTWAIT+MSG_CMSG_CLOEXEC) — requests of the controller */
     ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -43,7 +43,7 @@ bool channel_send(int fd, const char *buffer, size_t length, int *fds, int fd_co
         header->cmsg_len = CMSG_LEN(bytes);
         memcpy(CMSG_DATA(header), fds, bytes);
     }
-    /* #syscalls:setup,host,netns sendmsg — replies, with their descriptors */
+    /* #syscalls:setup,host,netns sendmsg(*, *, MSG_DONTWAIT+MSG_NOSIGNAL) — replies, with their descriptors */
     if (sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         /* ETOOMANYREFS: it has not yet received as many descriptors as its limit of open files. */
         if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM || errno == ETOOMANYREFS)

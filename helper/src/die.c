@@ -6,9 +6,16 @@
 #include "helper.h"
 
 #include <stdarg.h>
+#include <time.h>
 
-static int out = STDERR_FILENO;
-static const char *syslog_name; /* NULL: `out` is stderr */
+#define LINE_BYTES_MAX 1024
+
+static struct {
+    int terminal, syslog, file;
+    const char *name;
+    bool is_ready;
+    int64_t opened_ms; /* the log file, whose lines begin with a time since then */
+} sinks = {.terminal = STDERR_FILENO, .syslog = -1, .file = -1};
 static void (*hook_before_end)(void);
 
 void die_hook(void (*hook)(void))
@@ -16,10 +23,29 @@ void die_hook(void (*hook)(void))
     hook_before_end = hook;
 }
 
-void notice_to_syslog(int fd, const char *name)
+void notice_to_logs(int syslog, const char *name, bool keep_stderr)
 {
-    out = fd;
-    syslog_name = name;
+    sinks.is_ready = true;
+    sinks.name = name;
+    sinks.terminal = keep_stderr ? STDERR_FILENO : -1;
+    sinks.syslog = keep_stderr ? -1 : syslog;
+}
+
+void notice_log_file(int fd)
+{
+    if (sinks.file >= 0)
+        close(sinks.file);
+    sinks.file = fd;
+    sinks.opened_ms = now_ms();
+}
+
+int64_t now_ms(void)
+{
+    struct timespec now;
+
+    /* #syscalls:setup,host,netns clock_gettime(CLOCK_MONOTONIC) — deadlines, where there is no vDSO */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
 }
 
 const char *errno_text(int errnum)
@@ -29,25 +55,35 @@ const char *errno_text(int errnum)
     return text ? text : "unknown error";
 }
 
+__attribute__((format(printf, 2, 3))) static void print_to(int fd, const char *format, ...)
+{
+    char line[LINE_BYTES_MAX + 128];
+    va_list args;
+
+    if (fd < 0)
+        return;
+    va_start(args, format);
+    int length = vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    /* #syscalls:setup,host,netns write — the line that says why, the PID file, the byte that tells a waiting process */
+    if (write(fd, line, (size_t)length) < 0)
+        return; /* nobody is there to be told */
+}
+
 static void print_line(int errnum, const char *format, va_list args)
 {
-    char line[1024];
-    int used = 0;
+    char text[LINE_BYTES_MAX];
+    int used = vsnprintf(text, sizeof(text), format, args);
 
-    if (out < 0)
-        return;
-    if (syslog_name) /* facility daemon (3), severity error (3): RFC 3164 4.1.1 */
-        used = snprintf(line, sizeof(line) - 1, "<27>%s: ", syslog_name);
-    used += vsnprintf(line + used, sizeof(line) - 1 - (size_t)used, format, args);
-    if (used < (int)sizeof(line) - 1 && errnum != 0)
-        used += snprintf(line + used, sizeof(line) - 1 - (size_t)used, ": %s", errno_text(errnum));
-    if (used > (int)sizeof(line) - 2)
-        used = (int)sizeof(line) - 2;
-    if (!syslog_name)
-        line[used++] = '\n';
-    /* #syscalls:setup,host,netns write — the line that says why, the PID file, the byte that tells a waiting process */
-    if (write(out, line, (size_t)used) < 0)
-        return; /* nobody is there to be told */
+    if (errnum != 0 && used < (int)sizeof(text))
+        snprintf(text + used, sizeof(text) - (size_t)used, ": %s", errno_text(errnum));
+    print_to(sinks.terminal, "%s\n", text);
+    /* Facility daemon (3), severity error (3): RFC 3164 4.1.1 */
+    print_to(sinks.syslog, "<27>%s: %s", sinks.name, text);
+    /* In the form of the controller's lines. Until it is ready, the caller is told on stderr. */
+    int64_t ms = now_ms() - sinks.opened_ms;
+    if (sinks.is_ready)
+        print_to(sinks.file, "%lld.%03d0: ERROR:   %s\n", (long long)(ms / 1000), (int)(ms % 1000), text);
 }
 
 void notice(const char *format, ...)

@@ -26,13 +26,29 @@ int file_open_readable(int index)
 {
     bool is_null = strcmp(READABLE_NAMES[index], "null") == 0;
 
-    /* #syscalls:setup openat — the files named above; log, pcap and PID file */
+    /* #syscalls:setup openat(AT_FDCWD, *, O_RDONLY+O_CLOEXEC|O_RDWR+O_CLOEXEC) — the files named above */
     return open(READABLE_PATHS[index], (is_null ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 }
 
-int file_create(const char *path)
+/* The controller writes the log by position, to cut it in place. The line about its end is ours to append. */
+static int open_to_append(int fd)
 {
-    return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    /* #syscalls:setup openat(AT_FDCWD, *, O_WRONLY+O_APPEND+O_NONBLOCK+O_CLOEXEC) — the log file, for our last line */
+    return open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* Relative paths start from the caller's directory: we leave it when we seal. */
+int file_create(const char *path, bool is_log)
+{
+    /* #syscalls:setup openat(AT_FDCWD, *, O_RDWR+O_CREAT+O_TRUNC+O_NOFOLLOW+O_CLOEXEC|O_WRONLY+O_CREAT+O_TRUNC+O_NOFOLLOW+O_CLOEXEC, 0600) — log, capture */
+    int fd = open(path, (is_log ? O_RDWR : O_WRONLY) | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    if (is_log && fd >= 0)
+        notice_log_file(open_to_append(fd));
+    return fd;
 }
 
 int syslog_open(void)

@@ -83,9 +83,16 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 _Noreturn void die_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Runs before die() ends the process (the host side removes what it made); NULL: nothing. */
 void die_hook(void (*hook)(void));
-/* From now on lines go to this syslog socket (-1: nowhere) instead of stderr. */
-void notice_to_syslog(int fd, const char *name);
+/* Lines go to stderr; from this call on to the log file, if there is one, and to syslog (-1: none) instead of stderr. */
+void notice_to_logs(int syslog, const char *name, bool keep_stderr);
+void notice_log_file(int fd);
 const char *errno_text(int errnum);
+int64_t now_ms(void);
+
+/* kernel-log.c: which system call a process was killed for. */
+void kernel_log_open(void);
+void kernel_log_close(void);
+void kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes);
 
 /* early.c */
 bool valid_ifname(const char *name);
@@ -165,7 +172,7 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
 /* file.c: files by name (never by path but for the ones the user named) and the PID file. */
 extern const char *const READABLE_NAMES[]; /* ends with NULL */
 int file_open_readable(int index);
-int file_create(const char *path);
+int file_create(const char *path, bool is_log);
 int syslog_open(void);
 int netlink_open(bool sock_diag);
 void pid_file_open(const char *path);
@@ -197,8 +204,16 @@ enum channel_result channel_receive(int fd, char *buffer, size_t *length);
 bool channel_send(int fd, const char *buffer, size_t length, int *fds, int fd_count);
 
 /* supervise.c */
-struct host { const struct settings *settings; pid_t controller, broker; int channel, link, launcher, log; };
-struct broker { const struct settings *settings; struct command command; struct netns_watch watch; int channel, link; };
+struct host { const struct settings *settings; pid_t controller, broker; int channel, link, launcher, syslog; };
+struct broker {
+    const struct settings *settings;
+    struct command command;
+    struct netns_watch watch;
+    int channel, link, syslog;
+};
+struct pollfd;
+/* timeout_ms -1: for ever. Interruptions count as "nothing happened". */
+void wait_for(struct pollfd *set, size_t count, int timeout_ms);
 _Noreturn void supervise_host(struct host *host);
 _Noreturn void supervise_broker(struct broker *broker);
 void block_signals(sigset_t *before);

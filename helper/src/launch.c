@@ -127,7 +127,7 @@ bool take_identity(const struct settings *s)
 /* The launched process waits here: one byte means ready; otherwise it ends as the survivor did. */
 static _Noreturn void wait_until_ready(int fd, pid_t survivor)
 {
-    char byte;
+    char byte, text[256];
     ssize_t n;
     int status;
 
@@ -137,6 +137,10 @@ static _Noreturn void wait_until_ready(int fd, pid_t survivor)
     if (n == 1)
         _exit(0);
     while (waitpid(survivor, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) {
+        kernel_log_describe("helper", survivor, text, sizeof(text));
+        notice("%s", text);
     }
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }

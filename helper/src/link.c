@@ -55,11 +55,11 @@ static int acknowledged(int fd, struct request *r)
 
     r->header.nlmsg_seq = ++sequence;
     r->header.nlmsg_flags |= NLM_F_ACK;
-    /* #syscalls:setup sendto — rtnetlink requests: link, address, route */
+    /* #syscalls:setup sendto(*, *, *, 0, 0, 0) — rtnetlink requests: link, address, route */
     if (sendto(fd, r, r->header.nlmsg_len, 0, NULL, 0) < 0)
         return errno;
     for (;;) {
-        /* #syscalls:setup recvfrom — the kernel's answers */
+        /* #syscalls:setup recvfrom(*, *, *, 0, 0, 0) — the kernel's answers */
         ssize_t length = recv(fd, answer, sizeof(answer), 0);
 
         if (length < 0 && errno == EINTR)

@@ -50,9 +50,9 @@ static void open_channels(struct channels *c)
         die_errno("Can't make a socket pair");
 }
 
-static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, pid_t parent)
+static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, int syslog, pid_t parent)
 {
-    struct broker broker = {.settings = s, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1}};
+    struct broker broker = {.settings = s, .channel = c->netns[0], .link = c->link[1], .syslog = syslog, .watch = {.fd = -1}};
     struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP};
     struct link_change up = {.up = 1};
 
@@ -77,7 +77,7 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
     supervise_broker(&broker);
 }
 
-static pid_t start_broker(const struct settings *s, const struct start *start, struct channels *c)
+static pid_t start_broker(const struct settings *s, const struct start *start, struct channels *c, int syslog)
 {
     pid_t parent = getpid();
     pid_t broker = fork();
@@ -87,8 +87,9 @@ static pid_t start_broker(const struct settings *s, const struct start *start, s
     if (broker == 0) {
         die_hook(NULL);
         pid_file_close();
+        kernel_log_close();
         die_with_parent(parent);
-        broker_main(s, start, c, parent);
+        broker_main(s, start, c, syslog, parent);
     }
     return broker;
 }
@@ -106,6 +107,7 @@ int main(int argc, char **argv)
         pid_file_open(settings.pid_file);
         die_hook(pid_file_remove);
     }
+    kernel_log_open(); /* while we may: root is given up next */
     start.started_as_root = take_identity(&settings);
     find_controller(&paths);
     raise_limits(&start);
@@ -118,12 +120,12 @@ int main(int argc, char **argv)
     close(c.host[1]);
     close(c.netns[1]);
     choose_names(&settings, &start);
-    host.broker = start_broker(&settings, &start, &c);
+    host.syslog = syslog_open();
+    host.broker = start_broker(&settings, &start, &c, host.syslog);
     close(c.netns[0]);
     close(c.link[1]);
     host.channel = c.host[0];
     host.link = c.link[0];
-    host.log = syslog_open();
 
     signals_open(settings.spawn);
     struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP};

@@ -42,7 +42,8 @@ static void give(struct outcome *o, int fd, const char *what)
 /* ---- the methods ---- */
 
 static const char *const NETLINK_PROTOCOLS[] = {"route", "sock_diag", NULL};
-static const char *const FILE_KINDS[] = {"log", "pcap", NULL};
+enum file_kind { FILE_LOG, FILE_PCAP };
+static const char *const FILE_KINDS[] = {[FILE_LOG] = "log", [FILE_PCAP] = "pcap", NULL};
 static const char *const FLOW_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", [FLOW_ICMP] = "icmp", NULL};
 static void run_hello(const union params *p, struct outcome *o)
 {
@@ -69,7 +70,7 @@ static void run_file_open(const union params *p, struct outcome *o)
 
 static void run_file_create(const union params *p, struct outcome *o)
 {
-    give(o, file_create(p->file.path), p->file.path);
+    give(o, file_create(p->file.path, p->file.kind == FILE_LOG), p->file.path);
 }
 
 static void run_syslog_open(const union params *p, struct outcome *o)
@@ -222,6 +223,7 @@ static void run_seal(const union params *p, struct outcome *o)
     }
     enter_empty_root();
     drop_capabilities();
+    /* #syscalls:setup prctl(PR_SET_DUMPABLE, 0) — nobody of the same user looks into a sealed process */
     prctl(PR_SET_DUMPABLE, 0);
     seal_install(session.side == SIDE_HOST ? PROFILE_HOST : PROFILE_NETNS);
     session.stage = STAGE_SEALED;

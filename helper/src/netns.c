@@ -98,7 +98,7 @@ bool netns_gone(struct netns_watch *watch)
     case WATCH_PID: return true; /* only asked when it is readable */
     case WATCH_DIRECTORY: return directory_event_is_ours(watch);
     case WATCH_POLL:
-        /* #syscalls:setup,netns faccessat — is the namespace's name still there, when inotify was not to be had */
+        /* #syscalls:setup,netns faccessat(*, *, F_OK) — is the namespace's name still there, when inotify was not to be had */
         return syscall(SYS_faccessat, watch->fd, watch->name, F_OK) != 0 && errno == ENOENT;
     case WATCH_NONE: break;
     }

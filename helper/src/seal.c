@@ -20,7 +20,6 @@ const char *audit_text(bool json)
 
 void no_new_privileges(void)
 {
-    /* #syscalls:setup prctl — no_new_privs, bounding set, not dumpable */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         die_errno("Can't set no_new_privs");
 }
@@ -34,8 +33,10 @@ void drop_capabilities(void)
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
 
+    /* #syscalls:setup prctl(PR_CAPBSET_DROP, *, 0, 0, 0) — empties the bounding set */
     for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++) {
     }
+    /* #syscalls:setup prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) — and the ambient set */
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     /* #syscalls:setup capset — drops every capability */
     if (syscall(SYS_capset, &header, none) != 0)
@@ -49,10 +50,11 @@ void drop_capabilities(void)
  */
 void enter_empty_root(void)
 {
-    /* #syscalls:setup unshare — our own view of mounts */
+    /* #syscalls:setup unshare(CLONE_NEWNS|CLONE_NEWUSER+CLONE_NEWNS) — our own view of mounts */
     if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
         return;
-    /* #syscalls:setup mount — an empty root */
+    /* #syscalls:setup mount(0, *, 0, MS_REC+MS_PRIVATE, 0) — changes stay ours */
+    /* #syscalls:setup mount(*, *, *, MS_RDONLY+MS_NOSUID+MS_NODEV+MS_NOEXEC, *) — an empty root */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "nr_inodes=2,size=4k") != 0)
         return;
@@ -63,14 +65,14 @@ void enter_empty_root(void)
     /* #syscalls:setup pivot_root — into it */
     if (syscall(SYS_pivot_root, ".", ".") != 0)
         return;
-    /* #syscalls:setup umount2 — the old root */
+    /* #syscalls:setup umount2(*, MNT_DETACH) — the old root */
     if (umount2(".", MNT_DETACH) != 0 || chdir("/") != 0)
         die_errno("Can't leave the old root");
 }
 
 void seal_freeze(void *memory, size_t bytes)
 {
-    /* #syscalls:setup mprotect — the floor becomes read-only */
+    /* #syscalls:setup mprotect(*, *, PROT_READ) — the floor becomes read-only */
     if (mprotect(memory, bytes, PROT_READ) != 0)
         die_errno("Can't make the frozen settings read-only");
 }
@@ -87,7 +89,7 @@ void seal_install(enum profile profile)
         .filter = (struct sock_filter *)(uintptr_t)FILTERS[profile].code,
     };
 
-    /* #syscalls:setup seccomp — the final filter */
+    /* #syscalls:setup seccomp(SECCOMP_SET_MODE_FILTER, 0, *) — the final filter */
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0UL, &program) != 0)
         die_errno("Can't install the system call filter");
 }

@@ -83,17 +83,7 @@ static void null_over_stdio(bool keep_stderr)
             die_errno("Can't let go of standard input and output");
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    /* #syscalls:setup,host,netns clock_gettime — deadlines at the end, where there is no vDSO */
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
-}
-
-/* timeout_ms -1: for ever. Interruptions count as "nothing happened". */
-static void wait_for(struct pollfd *set, size_t count, int timeout_ms)
+void wait_for(struct pollfd *set, size_t count, int timeout_ms)
 {
     struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
 
@@ -135,6 +125,8 @@ static bool serve(int channel)
 /* ---- the host side ---- */
 
 static struct { bool is_ready; int controller_status, broker_status; } seen;
+/* Said at the very end: a controller that is still alive could write over it in the log file. */
+static char last_words[256];
 
 int host_ready(void)
 {
@@ -144,8 +136,7 @@ int host_ready(void)
     if (!pid_file_write())
         return errno ? errno : EIO;
     null_over_stdio(keep_stderr);
-    if (!keep_stderr)
-        notice_to_syslog(host->log, s->name);
+    notice_to_logs(host->syslog, s->name, keep_stderr);
     if (write(host->link, "R", 1) != 1)
         return errno;
     if (host->launcher >= 0) {
@@ -158,6 +149,13 @@ int host_ready(void)
     return 0;
 }
 
+/* The kernel tells a parent no more than SIGSYS. */
+static void tell_of_kill(const char *who, const siginfo_t *info)
+{
+    if (info->si_code != CLD_EXITED && info->si_status == SIGSYS)
+        kernel_log_describe(who, info->si_pid, last_words, sizeof(last_words));
+}
+
 /* Collects children that have ended. */
 static void reap(void)
 {
@@ -165,10 +163,12 @@ static void reap(void)
 
     for (;;) {
         info.si_pid = 0;
-        /* #syscalls:setup,host,netns waitid — exit statuses of our children */
+        /* #syscalls:setup,host,netns waitid(P_ALL|P_PID, *, *, WEXITED+WNOHANG, 0) — exit statuses of our children */
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
             return;
         int status = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+        if (info.si_pid == host->controller || info.si_pid == host->broker)
+            tell_of_kill(info.si_pid == host->broker ? "broker" : "controller", &info);
         if (info.si_pid == host->controller) {
             host->controller = -1;
             seen.controller_status = status;
@@ -181,7 +181,7 @@ static void reap(void)
 
 static void kill_child(pid_t pid)
 {
-    /* #syscalls:setup,host,netns kill(*, SIGKILL) — what does not end by itself */
+    /* #syscalls:setup,host,netns kill(&0xffffffff80000000==0, SIGKILL) — what does not end by itself: one process, never a group */
     if (pid > 0)
         kill(pid, SIGKILL);
 }
@@ -215,6 +215,8 @@ static _Noreturn void finish(int status)
     }
     if (status < 0)
         status = seen.broker_status;
+    if (*last_words)
+        notice("%s", last_words);
     pid_file_remove();
     _exit(status);
 }
@@ -230,25 +232,14 @@ static void controller_ended(void)
 {
     int status = seen.controller_status;
 
-    if (status == 128 + SIGSYS)
-        notice("The controller was killed by SIGSYS: it made a system call that is outside its allowlist");
-    else if (status == 128 + SIGTERM)
+    if (status == 128 + SIGTERM)
         stopped_by(SIGTERM); /* whoever stops all processes of a unit means us, too */
-    else if (status > 128)
-        notice("The controller was killed by signal %d", status - 128);
+    if (status > 128 && !*last_words)
+        snprintf(last_words, sizeof(last_words), "The controller was killed by signal %d", status - 128);
     else if (status == 0 && !seen.is_ready)
-        notice("The controller ended before it was ready");
+        snprintf(last_words, sizeof(last_words), "The controller ended before it was ready");
     /* Before it is ready, an exit status of 0 is no success; being killed never is. */
     finish(status > 128 || (status == 0 && !seen.is_ready) ? 1 : status);
-}
-
-static void broker_ended(void)
-{
-    int status = seen.broker_status;
-
-    if (status == 128 + SIGSYS && !host->settings->spawn)
-        notice("The broker was killed by SIGSYS: it made a system call that is outside its allowlist");
-    finish(status);
 }
 
 static void host_signals(void)
@@ -262,7 +253,7 @@ static void host_signals(void)
     if (stop != 0)
         stopped_by(stop);
     if (host->broker < 0)
-        broker_ended();
+        finish(seen.broker_status);
     if (host->controller < 0)
         controller_ended();
 }
@@ -315,7 +306,7 @@ static _Noreturn void broker_terminate(void)
 
     if (!broker->settings->spawn)
         _exit(0);
-    /* #syscalls:setup,netns kill(*, SIGTERM) — the command, when we are told to end */
+    /* #syscalls:setup,netns kill(&0xffffffff80000000==0, SIGTERM) — the command, when we are told to end */
     kill(broker->command.pid, broker->command.gate < 0 ? SIGTERM : SIGKILL);
     for (;;) {
         struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}};
@@ -354,7 +345,7 @@ static void broker_link(void)
     if (word == 'T')
         broker_terminate();
     null_over_stdio(false);
-    notice_to_syslog(-1, broker->settings->name);
+    notice_to_logs(broker->syslog, broker->settings->name, false);
 }
 
 void supervise_broker(struct broker *b)

@@ -29,6 +29,8 @@ export type Step =
   | { exit: number }
   /** Closes the host channel and lives on. */
   | { hang: true }
+  /** Installs the controller's filter, then makes a call that is outside it: kill(2). */
+  | { forbidden: true }
   | { signal: string };
 export interface Reply {
   readonly id: number;
@@ -111,6 +113,7 @@ export class Installation {
     copyFileSync(repository('dist/bin/pasta'), this.path('bin/pasta'));
     copyFileSync(repository('dist/bin/pasta'), this.path('bin/pastiche'));
     copyFileSync(repository('dist/pastiche.node'), this.path('pastiche.node'));
+    copyFileSync(repository('dist/controller.bpf'), this.path('controller.bpf'));
     copyFileSync(repository('test/security/helper-stand-in.cjs'), this.path('controller.cjs'));
   }
 

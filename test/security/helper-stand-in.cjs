@@ -66,6 +66,10 @@ for (const step of steps) {
     native.close(CHANNELS.host);
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   }
+  if (step.forbidden) {
+    native.installFilter(new Uint8Array(readFileSync(`${here}/controller.bpf`)));
+    process.kill(process.pid, 0); // kill(2), without a signal
+  }
   if (step.signal !== undefined) process.kill(process.pid, step.signal);
   const outcome = step.rounds ? measure(step.side, step.text, step.rounds) : exchange(step.side, step.text);
   appendFileSync(REPLIES, `${JSON.stringify(outcome)}\n`);
