@@ -38,7 +38,7 @@ export const begin = (nowMs: number, onExpire: (f: flows.Flow) => void): void =>
 export interface Packet {
   readonly v4: boolean;
   readonly protocol: number;
-  readonly l4: readonly number[];
+  readonly l4: ArrayLike<number>;
   readonly src?: string;
   readonly dst?: string;
   readonly hopLimit?: number;

@@ -72,7 +72,7 @@ export interface Segment {
   readonly dstPort?: number;
   /** What is added to the right checksum. */
   readonly corrupt?: number;
-  /** The virtio-net header's flags: 1 NEEDS_CSUM, 2 DATA_VALID. */
+  /** The virtio-net header's flags, 1 NEEDS_CSUM or 2 DATA_VALID; the checksum is 0 then. */
   readonly vouched?: number;
 }
 /** A segment that reached the guest. */
@@ -226,8 +226,8 @@ export class Bench {
     };
   }
 
-  /** The TCP segment in bytes, its checksum right unless it says otherwise. */
-  segmentBytes(s: Segment): number[] {
+  /** The TCP segment in bytes, its checksum right unless `s` says otherwise. */
+  segmentBytes(s: Segment): Buffer {
     const options = [...(s.options ?? [])];
     while (options.length % 4 !== 0) options.push(0);
     const bits = flagBits(s.flags ?? 'A');
@@ -237,14 +237,15 @@ export class Bench {
       ...[...u32((this.guestIsn + (s.seq ?? 1)) | 0), ...u32(ack)],
       ...[(5 + options.length / 4) << 4, bits, ...u16(s.win ?? 0xffff), 0, 0, 0, 0, ...options],
     ];
-    const l4 = [...head, ...toBuffer(s.data)];
-    const right = bench.withChecksum(this.o.v4, TCP, l4, 16);
-    const field = (((right[16] as number) << 8) | (right[17] as number)) + (s.corrupt ?? 0);
-    right.splice(16, 2, ...u16(field & 0xffff));
-    return right;
+    const l4 = Buffer.concat([Uint8Array.from(head), toBuffer(s.data)]);
+    if ((s.vouched ?? 0) !== 0) return l4;
+    const { v4 } = this.o;
+    const [from, to] = v4 ? [bench.GUEST4, bench.REMOTE4] : [bench.GUEST6, bench.REMOTE6];
+    l4.writeUInt16BE(((~bench.transportSum(v4, from, to, TCP, l4) & 0xffff) + (s.corrupt ?? 0)) & 0xffff, 16);
+    return l4;
   }
   /** Hands a segment's bytes to the translation, within a turn. */
-  deliver(l4: readonly number[], vouched = 0): void {
+  deliver(l4: Uint8Array, vouched = 0): void {
     bench.deliver(fromTap, { v4: this.o.v4, protocol: TCP, l4, vnet: [vouched, 0, 0] });
   }
   /** One batch from the tap. */
@@ -369,8 +370,15 @@ export class Bench {
 }
 
 let current: Bench | null = null;
-/** A bench whose initial sequence number is the one asked for: the clock is put where it comes out so. */
+/** For afterEach: the bench of the test ends, and holds that everything was given back. */
+export const finish = (): void => {
+  const b = current;
+  current = null;
+  b?.finish();
+};
+/** The bench that is in use is finished first. With `ourIsn` the clock is put where that number comes out. */
 export const begin = (o: Options): Bench => {
+  finish();
   let startMs = START_MS;
   if (o.ourIsn !== undefined) {
     const trial = new Bench({ ...o, guestIsn: 0 }, startMs).established();
@@ -380,10 +388,4 @@ export const begin = (o: Options): Bench => {
   }
   current = new Bench(o, startMs);
   return current;
-};
-/** For afterEach: the bench of the test ends, and holds that everything was given back. */
-export const finish = (): void => {
-  const b = current;
-  current = null;
-  b?.finish();
 };

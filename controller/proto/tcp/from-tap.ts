@@ -141,7 +141,8 @@ const segment = (f: Flow, at: number, end: number): void => {
 const resetFromTap = (f: Flow, s: number): void => {
   if (s === nextFromTap(f)) {
     if (gathering === f) flushWrites();
-    abort(f, false);
+    // The write may have ended it already.
+    if (flows.typeOf(f) !== flows.FLOW_FREE) abort(f, false);
   } else if (seq.diff(s, conn.seqFromTap(f)) >= 0 && seq.diff(s, conn.edgeToTap(f)) < 0) {
     toTap.sendAck(f);
   } else drop(DROP['tcp-out-of-window']);
