@@ -62,7 +62,7 @@ export const slirp4netns = (path) => ({
   start: async (lab, mtu) => {
     const namespace = await emptyNamespace(lab);
     const tool = lab.user.spawn([...slirpArguments(path, mtu).slice(0, -1), namespace.labPid, 'tap0']);
-    const side = lab.host.within(['nsenter', '-t', namespace.labPid, '-U', '-S', '0', '-G', '0', '-n', '--']);
+    const side = lab.into(namespace.labPid);
     await waitFor(async () => (await side.attempt(['ping', '-c', '1', '-W', '1', NET.server4])).status === 0, {
       what: 'slirp4netns',
       everyMs: 100,

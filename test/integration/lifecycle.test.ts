@@ -94,8 +94,9 @@ describe('in the background', () => {
     const survivors = await background();
     const written = (await lab.host.run(['cat', PID_FILE])).trim();
     expect(survivors.map(labPid)).toContain(written);
-    const inside = ['nsenter', '-t', labPid(namespace.pid), '-U', '-S', '0', '-G', '0', '-n', '--'];
-    expect(await lab.host.run([...inside, 'ping', '-c', '1', '-W', '2', NET.server4])).toContain('1 received');
+    expect(await lab.into(labPid(namespace.pid)).run(['ping', '-c', '1', '-W', '2', NET.server4])).toContain(
+      '1 received',
+    );
   });
 
   it.each(['TERM', 'INT', 'HUP', 'QUIT'])('SIG%s to the PID of the file ends all of it', async (signal) => {
@@ -114,8 +115,7 @@ describe('in the background', () => {
       const all = processesSince(before);
       process.kill(all[victim] as number, 'SIGKILL');
       await allGone(all, `every process after the death of number ${victim} of ${count}`);
-      const inside = ['nsenter', '-t', labPid(namespace.pid), '-U', '-S', '0', '-G', '0', '-n', '--'];
-      if ((await lab.host.run([...inside, 'ip', '-o', 'link'])).includes('eth0')) tapSurvived.push(victim);
+      if ((await lab.into(labPid(namespace.pid)).run(['ip', '-o', 'link'])).includes('eth0')) tapSurvived.push(victim);
       if (await pidFileExists()) fileSurvived.push(victim);
       await lab.host.run(['rm', '-f', PID_FILE]);
       namespace.holder.child.stdin?.end();

@@ -53,6 +53,9 @@ export const NO_FORWARDS = Object.freeze(['-t', 'none', '-u', 'none', '-T', 'non
 
 export const isRoot = process.getuid?.() === 0;
 
+/** For nsenter: an ordinary user is user 0 of the namespaces made by himself, anyway, and may not set groups there. */
+const AS_USER_0 = isRoot ? ['-S', '0', '-G', '0'] : ['--preserve-credentials'];
+
 /**
  * @typedef {object} LabOptions
  * @property {number} [mtu] MTU of the link between host and remote, bytes (default 1500)
@@ -358,6 +361,10 @@ export class Lab {
     }
   }
 
+  /** The network namespace of a process, as user 0 there. @param {string} pid in the lab's PID namespace */
+  into(pid) {
+    return this.#host.within(['nsenter', '-t', pid, '-U', ...AS_USER_0, '-n', '--']);
+  }
   /** PID of the process that holds the lab's namespaces, seen from outside. */
   get init() {
     return this.#init;
@@ -386,8 +393,7 @@ export class Guest extends Side {
   commandPid;
   /** @param {Started} tool @param {number} commandPid PID of the command, seen from outside */
   constructor(tool, commandPid) {
-    const credentials = isRoot ? ['-S', '0', '-G', '0'] : ['--preserve-credentials'];
-    super(['nsenter', '-t', String(commandPid), '-U', ...credentials, '-m', '-n', '-p', '--'], 1);
+    super(['nsenter', '-t', String(commandPid), '-U', ...AS_USER_0, '-m', '-n', '-p', '--'], 1);
     this.tool = tool;
     this.commandPid = commandPid;
   }
