@@ -344,6 +344,9 @@ export class Bench {
     this.expectNothing();
     return this;
   }
+  get nowMs(): number {
+    return fake.nowMs();
+  }
   get flow(): flows.Flow {
     return this.socket.ref as flows.Flow;
   }
@@ -359,13 +362,14 @@ export class Bench {
   }
   /** Ends what a test left open, by the peers' resets, and holds that nothing unexpected was sent. */
   finish(): void {
-    this.expectNothing();
+    const unexpected = [...this.seen.splice(0), ...this.errors.splice(0)];
     if (connect.outstanding() > 0) this.turn(() => bench.answer({ errno: 110 }));
     this.turn(() => {
       for (const s of streams.values()) if (!s.closed) s.fails(104);
     });
     this.seen.length = 0;
     this.expectGivenBack();
+    expect(unexpected).toEqual([]);
   }
 }
 

@@ -38,6 +38,8 @@ export const READY = 2048;
 export const PEEK_OFFSET = 4096;
 /** The armed timer is the idle one. */
 export const IDLE_TIMER = 8192;
+/** Data is being sent again; until the guest has more than was sent before that, its duplicate ACKs say nothing. */
+export const RECOVERING = 16384;
 
 const EVENT_NAMES: readonly (readonly [number, string])[] = [
   [SOCK_CONNECTED, 'sock-connected'],
@@ -64,6 +66,8 @@ const EDGE_TO_TAP = new Int32Array(FLOW_MAX);
 const MSS = new Uint16Array(FLOW_MAX);
 const SCALE_FROM_TAP = new Uint8Array(FLOW_MAX);
 const SCALE_TO_TAP = new Uint8Array(FLOW_MAX);
+/** RFC 6582 §3.2 "recover", plus one: SND.NXT when the last retransmission began. */
+const RECOVER = new Int32Array(FLOW_MAX);
 const DUP_ACKS = new Uint8Array(FLOW_MAX);
 const RETRIES = new Uint8Array(FLOW_MAX);
 const RTO_MS = new Int32Array(FLOW_MAX);
@@ -116,6 +120,10 @@ export const scaleToTap = (f: Flow): number => SCALE_TO_TAP[f] as number;
 export const setScales = (f: Flow, fromTap: number, toTap: number): void => {
   SCALE_FROM_TAP[f] = fromTap;
   SCALE_TO_TAP[f] = toTap;
+};
+export const recover = (f: Flow): number => RECOVER[f] as number;
+export const setRecover = (f: Flow, s: number): void => {
+  RECOVER[f] = s;
 };
 export const dupAcks = (f: Flow): number => DUP_ACKS[f] as number;
 export const setDupAcks = (f: Flow, n: number): void => {

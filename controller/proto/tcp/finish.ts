@@ -25,6 +25,7 @@ const finish = (f: Flow): void => {
   if (conn.has(f, conn.TAP_FIN_RCVD) && !conn.has(f, conn.SOCK_FIN_SENT) && stash.bytes(f) === 0) {
     io.native.shutdownWrite(flows.fd(f));
     conn.add(f, conn.SOCK_FIN_SENT);
+    timeout.closing(f);
   }
   if (conn.has(f, conn.ACK_DUE)) toTap.sendAck(f);
   if (conn.hasAll(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED)) closeQuietly(f);
@@ -32,6 +33,7 @@ const finish = (f: Flow): void => {
 
 /** Sends a burst; false when the flow ended over it. */
 const pump = (f: Flow): boolean => {
+  const quiet = conn.inFlight(f) === 0;
   const r = toTap.sendData(f);
   if (r === toTap.MORE) makeReady(f);
   else if (r === toTap.DRAINED) conn.clear(f, conn.READABLE);
@@ -43,7 +45,7 @@ const pump = (f: Flow): boolean => {
     abort(f);
     return false;
   }
-  timeout.sent(f);
+  timeout.sent(f, quiet);
   return true;
 };
 

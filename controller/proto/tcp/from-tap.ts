@@ -178,7 +178,7 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
   if (progress < 0) return true;
   const window = tcp.window(v, at) << conn.scaleFromTap(f);
   if (progress > 0) {
-    newlyAcknowledged(f, ack, progress);
+    if (!newlyAcknowledged(f, ack, progress)) return false;
     conn.setWndFromTap(f, window);
     touch(f);
     return true;
@@ -188,6 +188,7 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
     conn.setRetries(f, 0);
     if (window > 0) {
       conn.setWndFromTap(f, window);
+      timeout.progress(f);
       touch(f);
     }
     return true;
@@ -201,35 +202,34 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
   return true;
 };
 
-/** The guest has `progress` more bytes, up to `ack`: they leave the socket's queue. */
-const newlyAcknowledged = (f: Flow, ack: number, progress: number): void => {
+/** The guest has `progress` more bytes, up to `ack`: they leave the socket's queue. False: the flow ended over it. */
+const newlyAcknowledged = (f: Flow, ack: number, progress: number): boolean => {
   let bytes = progress;
   // Once end of file was read the highest number sent is the FIN's, also while a rewind sends data again.
   if (conn.has(f, conn.SOCK_FIN_RCVD) && ack === conn.seqMaxToTap(f)) {
     conn.add(f, conn.TAP_FIN_SENT | conn.TAP_FIN_ACKED);
     bytes--;
   }
-  if (bytes > 0) {
-    const n = io.native.discard(flows.fd(f), bytes);
-    if (n !== bytes) {
-      // It was there when we sent it; a socket that lost it (reset under us) is about to say so by EPOLLERR.
-      drop(DROP['sock-error']);
-      if (n < 0) {
-        abort(f);
-        return;
-      }
-    }
+  if (bytes > 0 && io.native.discard(flows.fd(f), bytes) !== bytes) {
+    // They were there when they were sent. Whatever came of them, from here on the socket's queue is not the guest's.
+    drop(DROP['sock-error']);
+    abort(f);
+    return false;
   }
   conn.setAckFromTap(f, ack);
   // After a rewind the guest may acknowledge more than was sent again.
   if (seq.diff(ack, conn.seqToTap(f)) > 0) conn.setSeqToTap(f, ack);
+  if (conn.has(f, conn.RECOVERING) && seq.diff(ack, conn.recover(f)) > 0) conn.clear(f, conn.RECOVERING);
   conn.setDupAcks(f, 0);
   conn.setRetries(f, 0);
   timeout.progress(f);
+  return true;
 };
 
 /** RFC 5681 §3.2: the third duplicate means loss; sent again from what is missing. */
 const duplicate = (f: Flow): void => {
+  // What is sent again and was there already is answered by duplicates, too: they would start it all over (RFC 6582 §3.2).
+  if (conn.has(f, conn.RECOVERING)) return;
   const n = conn.dupAcks(f) + 1;
   if (n > 255) return;
   conn.setDupAcks(f, n);

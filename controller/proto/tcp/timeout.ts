@@ -28,19 +28,27 @@ export const armRetransmission = (f: Flow): void => {
   wheel.arm(f, io.nowMs() + conn.rtoMs(f));
 };
 
-/** Data or a FIN went out, or waits for the guest's window. */
-export const sent = (f: Flow): void => {
-  if (wheel.isArmed(f) && !conn.has(f, conn.IDLE_TIMER)) return;
-  if (conn.inFlight(f) === 0 && !conn.has(f, conn.READABLE)) return;
+/** Data or a FIN went out, or waits for the guest's window; `quiet`: nothing was in flight before. */
+export const sent = (f: Flow, quiet: boolean): void => {
+  const inFlight = conn.inFlight(f);
+  if (inFlight === 0 && !conn.has(f, conn.READABLE)) return;
+  if (wheel.isArmed(f) && !conn.has(f, conn.IDLE_TIMER)) {
+    // The timer of what went before still runs; the time is counted from this sending (RFC 6298 §5.1).
+    if (quiet && inFlight > 0) conn.setProgressMs(f, now());
+    return;
+  }
   conn.clear(f, conn.IDLE_TIMER);
   conn.setRtoMs(f, RTO_MIN_MS);
   armRetransmission(f);
 };
 
-/** The guest acknowledged something new (RFC 6298 §5.3). */
+/** The guest acknowledged something new (RFC 6298 §5.3), or opened its window. */
 export const progress = (f: Flow): void => {
   conn.setProgressMs(f, now());
+  if (conn.rtoMs(f) === RTO_MIN_MS) return;
+  // After a back-off (or the first second) the timer stands far away, and what goes out next could be lost, too.
   conn.setRtoMs(f, RTO_MIN_MS);
+  wheel.arm(f, io.nowMs() + RTO_MIN_MS);
 };
 
 /** The flow's timer went off. */
@@ -52,8 +60,9 @@ export const onTimer = (f: Flow): void => {
     retry(f, waited, SYN_ACK_RETRIES_MAX);
     return;
   }
-  const waiting = conn.inFlight(f) > 0 || (conn.has(f, conn.READABLE) && !conn.has(f, conn.READY));
-  if (waiting) retry(f, waited, DATA_RETRIES_MAX);
+  // Behind our FIN there is nothing left to send, though every edge of the socket says that end of file can be read.
+  const unsent = conn.has(f, conn.READABLE) && !conn.has(f, conn.READY | conn.TAP_FIN_SENT);
+  if (conn.inFlight(f) > 0 || unsent) retry(f, waited, DATA_RETRIES_MAX);
   else idle(f, (now() - flows.lastActive(f)) | 0);
 };
 
@@ -85,6 +94,11 @@ const retry = (f: Flow, waited: number, retriesMax: number): void => {
     // answer counts as life (see acknowledgement()), so that a guest may stay closed as long as it answers.
     toTap.flagSegment(f, (conn.ackFromTap(f) - 1) | 0, tcp.ACK);
   }
+};
+
+/** The guest closed its half: an idle timer that runs has been armed for longer than that is worth. */
+export const closing = (f: Flow): void => {
+  if (conn.has(f, conn.IDLE_TIMER)) wheel.arm(f, io.nowMs() + IDLE_CLOSING_MS);
 };
 
 const idle = (f: Flow, waited: number): void => {

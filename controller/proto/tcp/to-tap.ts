@@ -134,7 +134,11 @@ const finish = (
 export const flagSegment = (f: Flow, seq: number, flags: number): void => {
   finish(f, out.reserve(l4Offset(f) + tcp.HEADER_BYTES), seq, flags, 0, 0, announceWindow(f, false));
 };
-export const sendAck = (f: Flow): void => flagSegment(f, conn.seqToTap(f), tcp.ACK);
+/**
+ * A bare ACK, at the highest number sent: in a rewind seqToTap lies before what the guest may have long had, and a
+ * segment from there is not acceptable (RFC 9293 §3.10.7.4), its acknowledgement lost.
+ */
+export const sendAck = (f: Flow): void => flagSegment(f, conn.seqMaxToTap(f), tcp.ACK);
 
 /** SYN|ACK with MSS and window scale, the latter only if the guest offered it (RFC 7323 §2.2). */
 export const sendSynAck = (f: Flow): void => {
@@ -224,7 +228,8 @@ export const sendData = (f: Flow): number => {
 export const rewind = (f: Flow): void => {
   if (conn.inFlight(f) === 0) return;
   conn.setSeqToTap(f, conn.ackFromTap(f));
+  conn.setRecover(f, conn.seqMaxToTap(f));
   conn.clear(f, conn.TAP_FIN_SENT);
-  conn.add(f, conn.READABLE);
+  conn.add(f, conn.READABLE | conn.RECOVERING);
   if (conn.has(f, conn.PEEK_OFFSET)) io.native.setsockopt(flows.fd(f), SOL_SOCKET, SO_PEEK_OFF, 0);
 };
