@@ -56,7 +56,6 @@ static _Noreturn void execute(const struct settings *s)
 static _Noreturn void command_main(const struct settings *s, const struct start *start, int gate)
 {
     char byte;
-    ssize_t n;
 
     /* Our parent is in another pid namespace, so getppid() tells nothing: its end closes the gate. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
@@ -65,10 +64,7 @@ static _Noreturn void command_main(const struct settings *s, const struct start 
     if (dup2(gate, 3) < 0 || close_range(4, ~0U, 0) != 0)
         die_errno("Can't close descriptors");
     make_namespaces(s);
-    do
-        n = read(3, &byte, 1);
-    while (n < 0 && errno == EINTR);
-    if (n != 1)
+    if (!read_byte(3, &byte))
         _exit(1);
     close(3);
     setrlimit(RLIMIT_NOFILE, &start->caller_nofile);

@@ -76,22 +76,12 @@ static _Noreturn void usage(void)
     _exit(1);
 }
 
-/* Printable ASCII, no blank, no slash: what the RPC schema of `ifname` takes, without the kernel's two reserved names. */
-bool valid_ifname(const char *name)
+/* What the RPC schema of `ifname` takes, without the kernel's two reserved names. */
+static const char *checked_ifname(const char *name)
 {
     size_t length = strlen(name);
 
-    if (length == 0 || length >= IFNAMSIZ || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return false;
-    for (const char *c = name; *c; c++)
-        if (*c < '!' || *c > '~' || *c == '/')
-            return false;
-    return true;
-}
-
-static const char *checked_ifname(const char *name)
-{
-    if (!valid_ifname(name))
+    if (length == 0 || length >= IFNAMSIZ || !strcmp(name, ".") || !strcmp(name, "..") || !is_ifname_text(name))
         die("Invalid interface name: %s", name);
     return name;
 }

@@ -75,6 +75,30 @@ int netlink_open(bool sock_diag)
     return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, sock_diag ? NETLINK_SOCK_DIAG : NETLINK_ROUTE);
 }
 
+bool read_byte(int fd, char *byte)
+{
+    ssize_t n;
+
+    do
+        n = read(fd, byte, 1);
+    while (n < 0 && errno == EINTR);
+    return n == 1;
+}
+
+int open_parent(const char *path, int flags, char *name, size_t name_bytes)
+{
+    char directory[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    int length = slash ? (int)(slash - path) + 1 : 0; /* with the slash, so that "/" is one, too */
+
+    if (snprintf(name, name_bytes, "%s", path + length) >= (int)name_bytes || length >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    snprintf(directory, sizeof(directory), "%.*s", slash ? length : 1, slash ? path : ".");
+    return open(directory, flags | O_DIRECTORY | O_CLOEXEC);
+}
+
 /* ---- the PID file ---- */
 
 static struct { int fd, directory; char name[256]; } pid_file = {.fd = -1, .directory = -1};
@@ -82,28 +106,18 @@ static struct { int fd, directory; char name[256]; } pid_file = {.fd = -1, .dire
 /* Opened at once, before identities and directories change; written when ready: its content means "ready". */
 void pid_file_open(const char *path)
 {
-    char directory[4096];
-    const char *slash = strrchr(path, '/');
-    int length = slash ? (int)(slash - path) + 1 : 0;
-
-    if (strlen(path) >= sizeof(directory) ||
-        snprintf(pid_file.name, sizeof(pid_file.name), "%s", path + length) >= (int)sizeof(pid_file.name))
-        die("Invalid PID file: %s", path);
-    snprintf(directory, sizeof(directory), "%.*s", slash ? length : 1, slash ? path : ".");
     pid_file.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (pid_file.fd < 0)
         die_errno("Couldn't open PID file %s", path);
     /* To remove it at the end, when no path leads to it any more. */
-    pid_file.directory = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    pid_file.directory = open_parent(path, O_PATH, pid_file.name, sizeof(pid_file.name));
 }
 
-void pid_file_close(void)
+void pid_file_leave(void)
 {
     if (pid_file.fd >= 0)
         close(pid_file.fd);
-    if (pid_file.directory >= 0)
-        close(pid_file.directory);
-    pid_file.fd = pid_file.directory = -1;
+    pid_file.fd = -1;
 }
 
 bool pid_file_write(void)
@@ -121,6 +135,6 @@ bool pid_file_write(void)
 void pid_file_remove(void)
 {
     if (pid_file.directory >= 0)
-        /* #syscalls:setup,host unlinkat(*, *, 0) — our PID file, at the end */
+        /* #syscalls:setup,host,netns unlinkat(*, *, 0) — our PID file, at the end */
         unlinkat(pid_file.directory, pid_file.name, 0);
 }

@@ -95,16 +95,16 @@ void kernel_log_close(void);
 void kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes);
 
 /* early.c */
-bool valid_ifname(const char *name);
+bool is_ifname_text(const char *text); /* json.c */
 void early_parse(int argc, char **argv, struct settings *s);
 
 /* launch.c */
 bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
-struct controller_paths { char node[4096], bundle[4096]; };
+struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
 void find_controller(struct controller_paths *paths);
 pid_t start_controller(const struct settings *s, const struct controller_paths *paths, int host_channel, int netns_channel);
-void die_with_parent(pid_t parent);
+void die_with_parent(pid_t parent, int signum);
 
 /* netns.c: how the broker gets into the target namespaces, and notices that they are gone. */
 enum watch_kind { WATCH_NONE, WATCH_PID, WATCH_DIRECTORY, WATCH_POLL };
@@ -170,13 +170,16 @@ void flow_warm_up(void);
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
 
 /* file.c: files by name (never by path but for the ones the user named) and the PID file. */
+bool read_byte(int fd, char *byte); /* waits; false: end of file or an error */
+/* The directory of `path`, opened with `flags`, and the entry's name; -1 with errno: no such directory, too long. */
+int open_parent(const char *path, int flags, char *name, size_t name_bytes);
 extern const char *const READABLE_NAMES[]; /* ends with NULL */
 int file_open_readable(int index);
 int file_create(const char *path, bool is_log);
 int syslog_open(void);
 int netlink_open(bool sock_diag);
 void pid_file_open(const char *path);
-void pid_file_close(void);
+void pid_file_leave(void); /* not ours to write: we only remove it, should its owner be killed */
 bool pid_file_write(void);
 void pid_file_remove(void);
 

@@ -105,7 +105,8 @@ static bool is_mac(const char *text)
     return text[17] == '\0';
 }
 
-static bool is_ifname_text(const char *text)
+/* Printable ASCII, no blank, no slash. */
+bool is_ifname_text(const char *text)
 {
     for (const char *c = text; *c; c++)
         if (*c < '!' || *c > '~' || *c == '/')

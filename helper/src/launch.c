@@ -128,13 +128,9 @@ bool take_identity(const struct settings *s)
 static _Noreturn void wait_until_ready(int fd, pid_t survivor)
 {
     char byte, text[256];
-    ssize_t n;
     int status;
 
-    do
-        n = read(fd, &byte, 1);
-    while (n < 0 && errno == EINTR);
-    if (n == 1)
+    if (read_byte(fd, &byte))
         _exit(0);
     while (waitpid(survivor, &status, 0) < 0 && errno == EINTR) {
     }
@@ -142,6 +138,7 @@ static _Noreturn void wait_until_ready(int fd, pid_t survivor)
         kernel_log_describe("helper", survivor, text, sizeof(text));
         notice("%s", text);
     }
+    pid_file_remove();
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
@@ -155,7 +152,7 @@ int background(void)
     if (survivor < 0)
         die_errno("Can't fork to the background");
     if (survivor > 0) {
-        pid_file_close();
+        pid_file_leave();
         close(pair[1]);
         wait_until_ready(pair[0], survivor);
     }
@@ -164,36 +161,38 @@ int background(void)
     return pair[1];
 }
 
-void die_with_parent(pid_t parent)
+void die_with_parent(pid_t parent, int signum)
 {
     /* The kernel forgets this when credentials change: call again after that. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+    if (prctl(PR_SET_PDEATHSIG, signum) != 0)
         die_errno("Can't bind this process's life to its parent's");
     if (getppid() != parent) /* it died before the line above */
         _exit(1);
 }
 
+static bool resolve_program(const char *path, char *found)
+{
+    return realpath(path, found) && access(found, X_OK) == 0;
+}
+
 /* `node` on PATH, as execvp() would find it; the path must be absolute, since the controller's directory is "/". */
-static void find_node(char *found, size_t bytes)
+static void find_node(char found[PATH_MAX])
 {
     const char *given = getenv("PASTICHE_NODE");
     const char *path = getenv("PATH");
-    char candidate[PATH_MAX], resolved[PATH_MAX];
+    char candidate[PATH_MAX];
 
     if (given && *given) {
-        if (!realpath(given, resolved) || access(resolved, X_OK) != 0)
+        if (!resolve_program(given, found))
             die_errno("Can't run Node.js at PASTICHE_NODE=%s", given);
-        snprintf(found, bytes, "%s", resolved);
         return;
     }
     for (const char *at = path ? path : "/usr/local/bin:/usr/bin:/bin"; *at;) {
         size_t length = strcspn(at, ":");
 
         snprintf(candidate, sizeof(candidate), "%.*s/node", length ? (int)length : 1, length ? at : ".");
-        if (realpath(candidate, resolved) && access(resolved, X_OK) == 0) {
-            snprintf(found, bytes, "%s", resolved);
+        if (resolve_program(candidate, found))
             return;
-        }
         at += length + (at[length] == ':');
     }
     die("Can't find Node.js: no \"node\" on PATH, and PASTICHE_NODE is not set");
@@ -221,7 +220,7 @@ static void find_bundle(char *found, size_t bytes)
 
 void find_controller(struct controller_paths *paths)
 {
-    find_node(paths->node, sizeof(paths->node));
+    find_node(paths->node);
     find_bundle(paths->bundle, sizeof(paths->bundle));
 }
 
@@ -265,14 +264,14 @@ static _Noreturn void controller_main(const struct settings *s, const struct con
     char *const env[] = {(char *)(uintptr_t)"UV_USE_IO_URING=0", NULL};
     sigset_t none;
 
-    die_with_parent(parent);
+    die_with_parent(parent, SIGKILL);
     setsid(); /* the terminal's Ctrl-C is not for it */
     if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
         die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
     place_channels(host_channel, netns_channel);
     drop_capabilities();
     no_new_privileges();
-    die_with_parent(parent); /* credentials have changed */
+    die_with_parent(parent, SIGKILL); /* credentials have changed */
     if (chdir("/") != 0)
         die_errno("Can't change to /");
     sigemptyset(&none);

@@ -50,9 +50,9 @@ static void open_channels(struct channels *c)
         die_errno("Can't make a socket pair");
 }
 
-static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, int syslog, pid_t parent)
+static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, pid_t parent)
 {
-    struct broker broker = {.settings = s, .channel = c->netns[0], .link = c->link[1], .syslog = syslog, .watch = {.fd = -1}};
+    struct broker broker = {.settings = s, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1}};
     struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP};
     struct link_change up = {.up = 1};
 
@@ -62,8 +62,9 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
         netns_create(s);
     else
         netns_join(s, &broker.watch);
-    die_with_parent(parent); /* credentials have changed */
+    die_with_parent(parent, SIGTERM); /* credentials have changed; from now on it can clean up after the host side */
     tap_make(&session.tap, start->tap_name);
+    broker.syslog = syslog_open();
     session.route = route_socket();
     session.lo_index = interface_index("lo");
     if (link_set(session.route, session.lo_index, &up) != 0)
@@ -77,7 +78,7 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
     supervise_broker(&broker);
 }
 
-static pid_t start_broker(const struct settings *s, const struct start *start, struct channels *c, int syslog)
+static pid_t start_broker(const struct settings *s, const struct start *start, struct channels *c)
 {
     pid_t parent = getpid();
     pid_t broker = fork();
@@ -86,10 +87,10 @@ static pid_t start_broker(const struct settings *s, const struct start *start, s
         die_errno("Can't fork the broker");
     if (broker == 0) {
         die_hook(NULL);
-        pid_file_close();
+        pid_file_leave();
         kernel_log_close();
-        die_with_parent(parent);
-        broker_main(s, start, c, syslog, parent);
+        die_with_parent(parent, SIGKILL);
+        broker_main(s, start, c, parent);
     }
     return broker;
 }
@@ -120,12 +121,12 @@ int main(int argc, char **argv)
     close(c.host[1]);
     close(c.netns[1]);
     choose_names(&settings, &start);
-    host.syslog = syslog_open();
-    host.broker = start_broker(&settings, &start, &c, host.syslog);
+    host.broker = start_broker(&settings, &start, &c);
     close(c.netns[0]);
     close(c.link[1]);
     host.channel = c.host[0];
     host.link = c.link[0];
+    host.syslog = syslog_open();
 
     signals_open(settings.spawn);
     struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP};

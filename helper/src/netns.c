@@ -23,22 +23,10 @@ static void watch_pid(struct netns_watch *watch, pid_t pid)
         die("Couldn't open network namespace %s: %s", watch->shown, errno_text(ENOENT));
 }
 
-/* The directory that holds the name, and the name in it. */
-static int open_directory_of(const char *path, char *name, size_t name_bytes)
-{
-    char directory[4096];
-    const char *slash = strrchr(path, '/');
-
-    if (!slash || snprintf(name, name_bytes, "%s", slash + 1) >= (int)name_bytes)
-        return -1;
-    snprintf(directory, sizeof(directory), "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    return open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
 static void watch_path(struct netns_watch *watch, const char *path)
 {
     char link[64];
-    int directory = open_directory_of(path, watch->name, sizeof(watch->name));
+    int directory = open_parent(path, O_RDONLY, watch->name, sizeof(watch->name));
 
     if (directory < 0)
         return;

@@ -5,7 +5,7 @@
  * The host side decides: it sees the end of the controller and of the broker (SIGCHLD), and signals from outside. Its
  * end is the end of all: it shuts the controller's channel (so that buffered output can still be written), tells the
  * broker to end the command, waits for both, and kills what does not go. Should it die without doing so, the kernel
- * kills both (PR_SET_PDEATHSIG).
+ * kills the controller (PR_SET_PDEATHSIG), and the broker sees the end of the link, removes the PID file and ends.
  *
  *   link, host side to broker:  'R' ready: let go of the caller's stdin, stdout, stderr     'T' terminate
  *   broker to host side:        nothing; its exit status is the command's, or 0 when the namespace is gone
@@ -181,7 +181,7 @@ static void reap(void)
 
 static void kill_child(pid_t pid)
 {
-    /* #syscalls:setup,host,netns kill(&0xffffffff80000000==0, SIGKILL) — what does not end by itself: one process, never a group */
+    /* #syscalls:setup,host,netns kill(&0xffffffff80000000==0, SIGKILL) — what does not end by itself; no group but our own */
     if (pid > 0)
         kill(pid, SIGKILL);
 }
@@ -340,8 +340,10 @@ static void broker_link(void)
 {
     char word = 0;
 
-    if (read(broker->link, &word, 1) != 1)
-        _exit(1); /* the host side is gone */
+    if (read(broker->link, &word, 1) != 1) {
+        pid_file_remove(); /* the host side was killed, and could not */
+        _exit(1);
+    }
     if (word == 'T')
         broker_terminate();
     null_over_stdio(false);
@@ -361,10 +363,10 @@ void supervise_broker(struct broker *b)
         int timeout = reply.waiting ? RETRY_MS : b->watch.kind == WATCH_POLL ? 1000 : -1;
 
         wait_for(set, ARRAY_SIZE(set), timeout);
+        if (set[2].revents)
+            broker_link(); /* first: the host side's death is a signal, too, and leaves no time for a command's last wishes */
         if (set[0].revents)
             broker_signals();
-        if (set[2].revents)
-            broker_link();
         if ((set[3].revents || b->watch.kind == WATCH_POLL) && netns_gone(&b->watch))
             _exit(0);
         if ((set[1].revents || reply.waiting) && !serve(b->channel)) {

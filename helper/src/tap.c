@@ -49,10 +49,8 @@ static void read_identity(struct tap *tap)
     if (fd < 0 || ioctl(fd, SIOCGIFHWADDR, &request) != 0)
         die_errno("Couldn't read the address of tap %s", tap->name);
     memcpy(tap->mac, request.ifr_hwaddr.sa_data, sizeof(tap->mac));
-    if (ioctl(fd, SIOCGIFINDEX, &request) != 0)
-        die_errno("Couldn't read the index of tap %s", tap->name);
-    tap->index = (unsigned)request.ifr_ifindex;
     close(fd);
+    tap->index = interface_index(tap->name);
 }
 
 void tap_make(struct tap *tap, const char *name)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Who was killed, and for which system call: told by the process that survives, wherever it can still be read. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { descendants, isRoot, TEST_USER } from '../support/lab.mjs';
@@ -54,6 +54,9 @@ if (why !== null) console.log(`kill-report: names are not tested, ${why}`);
 describe.skipIf(why !== null)('started as root, which may read the kernel log', () => {
   beforeAll(quietKernelLog);
 
+  const isController = (pid: number): boolean =>
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs');
+
   it('before it is ready: on stderr', async () => {
     const done = await install.run(spawnArgs, { root: true, steps: [{ forbidden: true }] });
     expect(done).toMatchObject({
@@ -94,8 +97,24 @@ describe.skipIf(why !== null)('started as root, which may read the kernel log', 
     }
   });
 
-  const isController = (pid: number): boolean =>
-    readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs');
+  it("does not believe lines that are not the kernel's, and survives odd ones", async () => {
+    const run = install.start(['-q', ...spawnArgs], { root: true, steps: sealBoth() });
+    await install.scriptDone();
+    const pid = childrenOf(run.pid()).find(isController) as number;
+    const fields = `pid=${pid} comm="node" exe="node" sig=31 arch=c000003e`;
+    const start = 'audit: type=1326 audit(1.0:1):';
+    for (const line of [
+      `${start} ${fields} syscall=41`,
+      `${start} ${fields} syscall=`,
+      start,
+      'x'.repeat(900),
+      ';;,\n',
+    ])
+      writeFileSync('/dev/kmsg', `<5>${line}`);
+    process.kill(pid, 'SIGSYS');
+    await run.closed;
+    expect(run.err()).toBe(`The controller was killed: ${UNNAMED}\n`);
+  });
 
   it('the broker', async () => {
     const run = install.start(['-q', ...spawnArgs], { root: true, steps: sealBoth() });
@@ -122,6 +141,6 @@ describe.skipIf(why !== null)('started as root, which may read the kernel log', 
     await run.closed;
     expect(run.err()).toBe(`The helper was killed: ${named('listen')}\n`);
     expect(run.child.exitCode).toBe(1);
-    expect(family.some(isAlive)).toBe(false);
+    await waitFor(() => !family.some(isAlive), { what: 'all of them to end', timeoutMs: 1000 });
   });
 });
