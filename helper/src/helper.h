@@ -91,8 +91,8 @@ int64_t now_ms(void);
 
 /* kernel-log.c: which system call a process was killed for. */
 void kernel_log_open(void);
-void kernel_log_close(void);
-void kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes);
+/* One sentence; false: the log has no record of it. */
+bool kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes);
 
 /* early.c */
 bool is_ifname_text(const char *text); /* json.c */
@@ -212,6 +212,7 @@ struct broker {
     const struct settings *settings;
     struct command command;
     struct netns_watch watch;
+    pid_t host;
     int channel, link, syslog;
 };
 struct pollfd;

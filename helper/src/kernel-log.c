@@ -31,14 +31,7 @@ void kernel_log_open(void)
         return;
     kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (kernel_log >= 0 && lseek(kernel_log, 0, SEEK_END) < 0)
-        kernel_log_close();
-}
-
-void kernel_log_close(void)
-{
-    if (kernel_log >= 0)
-        close(kernel_log);
-    kernel_log = -1;
+        die_errno("Can't find the end of the kernel's log");
 }
 
 /* The value of the last " KEY=" in a record: the fields that come after `pid` can hold no blank, one before it can. */
@@ -104,7 +97,7 @@ static bool find(pid_t pid, struct kill_record *found)
     return is_found;
 }
 
-void kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes)
+bool kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes)
 {
     struct kill_record kill;
     bool native, named;
@@ -112,7 +105,7 @@ void kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes)
     if (!find(pid, &kill)) {
         snprintf(text, bytes, "The %s was killed: a system call is outside its allowlist; the kernel's log has its number "
                  "(type=1326)", who);
-        return;
+        return false;
     }
     native = kill.arch == NATIVE_AUDIT_ARCH;
     named = native && kill.number < ARRAY_SIZE(SYSCALL_NAMES) && *SYSCALL_NAMES[kill.number];
@@ -122,4 +115,5 @@ void kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes)
     else
         snprintf(text, bytes, "The %s was killed: system call %lu%s is outside its allowlist", who, kill.number,
                  native ? "" : " of another architecture");
+    return true;
 }

@@ -52,7 +52,9 @@ static void open_channels(struct channels *c)
 
 static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, pid_t parent)
 {
-    struct broker broker = {.settings = s, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1}};
+    struct broker broker = {
+        .settings = s, .host = parent, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1},
+    };
     struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP};
     struct link_change up = {.up = 1};
 
@@ -88,7 +90,6 @@ static pid_t start_broker(const struct settings *s, const struct start *start, s
     if (broker == 0) {
         die_hook(NULL);
         pid_file_leave();
-        kernel_log_close();
         die_with_parent(parent, SIGKILL);
         broker_main(s, start, c, parent);
     }

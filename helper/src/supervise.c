@@ -336,16 +336,27 @@ static void broker_signals(void)
         broker_terminate();
 }
 
+/* The host side was killed: what it would have done at the end falls to us. Before it was ready, its caller tells why. */
+static _Noreturn void broker_orphaned(void)
+{
+    pid_file_remove();
+    if (broker->command.pid > 0)
+        kill_child(broker->command.pid);
+    if (seen.is_ready)
+        notice("%s", kernel_log_describe("helper", broker->host, last_words, sizeof(last_words)) ? last_words
+                                                                                             : "The helper was killed");
+    _exit(1);
+}
+
 static void broker_link(void)
 {
     char word = 0;
 
-    if (read(broker->link, &word, 1) != 1) {
-        pid_file_remove(); /* the host side was killed, and could not */
-        _exit(1);
-    }
+    if (read(broker->link, &word, 1) != 1)
+        broker_orphaned();
     if (word == 'T')
         broker_terminate();
+    seen.is_ready = true;
     null_over_stdio(false);
     notice_to_logs(broker->syslog, broker->settings->name, false);
 }

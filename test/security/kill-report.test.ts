@@ -4,9 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { descendants, isRoot, TEST_USER } from '../support/lab.mjs';
+import { descendants, TEST_USER } from '../support/lab.mjs';
 import { childrenOf, isAlive, type Started, signalQuietly, start, waitFor } from '../support/process.mjs';
-import { call, goReady, Installation, ordinary, sealBoth } from './helper-harness.ts';
+import { call, goReady, Installation, ordinary, type Step, sealBoth } from './helper-harness.ts';
 import { callNumber, Injector, whyNoInjection } from './inject.ts';
 
 let install: Installation;
@@ -41,7 +41,7 @@ const quietKernelLog = async (): Promise<void> => {
   await sleep(Math.max(0, last + WINDOW_S - uptime) * 1000);
 };
 
-it.skipIf(isRoot && readFileSync('/proc/sys/kernel/dmesg_restrict', 'utf8') === '0\n')(
+it.skipIf(readFileSync('/proc/sys/kernel/dmesg_restrict', 'utf8') === '0\n')(
   'who may not read the kernel log is told that it has the number',
   async () => {
     const done = await install.run(spawnArgs, { steps: [{ forbidden: true }] });
@@ -57,6 +57,8 @@ describe.skipIf(why !== null)('started as root, which may read the kernel log', 
   const isController = (pid: number): boolean =>
     readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('controller.cjs');
 
+  const isLogDaemon = (pid: number): boolean => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('syslogd');
+
   it('before it is ready: on stderr', async () => {
     const done = await install.run(spawnArgs, { root: true, steps: [{ forbidden: true }] });
     expect(done).toMatchObject({
@@ -71,30 +73,43 @@ describe.skipIf(why !== null)('started as root, which may read the kernel log', 
     { busybox syslogd -n -S -O "$SYSLOG" </dev/null >/dev/null 2>&1 & echo $! > "$SYSLOG.pid"; } &&
     until [ -S /dev/log ]; do sleep 0.01; done; exec "$@"`;
 
-  it('once it is ready: in the log file and in the system log', async () => {
-    const log = install.path('log');
+  const inSyslog = async (line: string): Promise<void> => {
     const syslog = install.path('syslog');
-    const [hello, ...rest] = goReady(true);
-    const steps = [hello as (typeof rest)[0], call('host', 'file.create', { kind: 'log', path: log }), ...rest];
-    const run = install.start(['-q', ...spawnArgs], {
-      root: true,
-      shell: withSyslog,
-      env: { SYSLOG: syslog },
-      steps: [...steps, { forbidden: true }],
+    await waitFor(() => existsSync(syslog) && readFileSync(syslog, 'utf8').includes(`pasta: ${line}\n`), {
+      what: 'the line in the system log',
     });
+  };
+  const withinSyslog = async (steps: readonly Step[], use: (run: Started) => Promise<void>): Promise<void> => {
+    const syslog = install.path('syslog');
+    const options = { root: true, shell: withSyslog, env: { SYSLOG: syslog }, steps };
     try {
-      await run.closed;
-      const line = `The controller was killed: ${named('kill')}`;
-      expect(run.child.exitCode).toBe(1);
-      expect(run.err()).toBe('');
-      expect(readFileSync(log, 'utf8')).toMatch(/^\d+\.\d{4}: ERROR: {3}[^\n]+\n$/);
-      expect(readFileSync(log, 'utf8')).toContain(line);
-      await waitFor(() => existsSync(syslog) && readFileSync(syslog, 'utf8').includes(`pasta: ${line}\n`), {
-        what: 'the line in the system log',
-      });
+      await use(install.start(['-q', ...spawnArgs], options));
     } finally {
       signalQuietly(Number(readFileSync(`${syslog}.pid`, 'utf8')), 'SIGTERM');
     }
+  };
+
+  it('once it is ready: in the log file and in the system log', async () => {
+    const log = install.path('log');
+    const create = call('host', 'file.create', { kind: 'log', path: log });
+    await withinSyslog([create, ...goReady(true), { forbidden: true }], async (run) => {
+      await run.closed;
+      const line = `The controller was killed: ${named('kill')}`;
+      expect([run.child.exitCode, run.err()]).toEqual([1, '']);
+      expect(readFileSync(log, 'utf8')).toMatch(/^\d+\.\d{4}: ERROR: {3}[^\n]+\n$/);
+      expect(readFileSync(log, 'utf8')).toContain(line);
+      await inSyslog(line);
+    });
+  });
+
+  it('the host side, once it is ready: by the broker, in the system log', async () => {
+    await withinSyslog(goReady(true), async (run) => {
+      await install.scriptDone();
+      const family = [run.pid(), ...descendants(run.pid())].filter((pid) => !isLogDaemon(pid));
+      await new Injector(install.directory).call(run.pid(), 'ptrace');
+      await waitFor(() => !family.some(isAlive), { what: 'all of them to end', timeoutMs: 1000 });
+      await inSyslog(`The helper was killed: ${named('ptrace')}`);
+    });
   });
 
   it("does not believe lines that are not the kernel's, and survives odd ones", async () => {
