@@ -30,8 +30,10 @@ void kernel_log_open(void)
     if (stat("/proc/self/ns/pid", &namespace) != 0 || namespace.st_ino != FIRST_PID_NAMESPACE)
         return;
     kernel_log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (kernel_log >= 0 && lseek(kernel_log, 0, SEEK_END) < 0)
-        die_errno("Can't find the end of the kernel's log");
+    if (kernel_log >= 0 && lseek(kernel_log, 0, SEEK_END) < 0) { /* containers have put other things in its place */
+        close(kernel_log);
+        kernel_log = -1;
+    }
 }
 
 /* The value of the last " KEY=" in a record: the fields that come after `pid` can hold no blank, one before it can. */
@@ -86,7 +88,7 @@ static bool find(pid_t pid, struct kill_record *found)
             if (is_found)
                 return true;
             wait_for(&set, 1, (int)left);
-        } else if (length < 0 && errno != EPIPE && errno != EINVAL && errno != EINTR) {
+        } else if (length == 0 || (length < 0 && errno != EPIPE && errno != EINVAL && errno != EINTR)) {
             break; /* EPIPE: older records have been overwritten; the next read goes on after them */
         } else if (length > 0) {
             record[length] = '\0';
