@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the command line to a sealed, running pair of processes. The order is the security property: see docs/ARCHITECTURE.md. */
 import { readFileSync } from 'node:fs';
-import { ZodError } from 'zod';
+import { core } from 'zod/mini';
 import { HOST_CHANNEL_FD, NETNS_CHANNEL_FD, PROTOCOL_VERSION, type Result } from '../../shared/rpc/methods.ts';
 import { UsageError } from '../cli/errors.ts';
 import { parseCommandLine } from '../cli/parse.ts';
@@ -57,7 +57,7 @@ const checkNode = (): void => {
 export const describeFailure = (error: unknown): string => {
   if (error instanceof UsageError || error instanceof PlanError || error instanceof DiscoverError) return error.message;
   if (error instanceof HelperError || error instanceof StartError) return error.message;
-  if (error instanceof ZodError) return `internal error: ${error.message}`;
+  if (error instanceof core.$ZodError) return `internal error: ${error.message}`;
   return error instanceof Error ? `internal error: ${error.stack ?? error.message}` : `internal error: ${error}`;
 };
 

@@ -9,7 +9,7 @@
  */
 import { constants } from 'node:os';
 import { JSONRPCClient, type JSONRPCResponse } from 'json-rpc-2.0';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import {
   BATCH_MAX,
   errorData,
@@ -47,11 +47,11 @@ const response = z.union([
   z.strictObject({
     jsonrpc: z.literal('2.0'),
     // null: the helper could not read the request's id.
-    id: z.int().nullable(),
-    error: z.strictObject({ code: z.int(), message: z.string(), data: errorData.optional() }),
+    id: z.nullable(z.int()),
+    error: z.strictObject({ code: z.int(), message: z.string(), data: z.optional(errorData) }),
   }),
 ]);
-const reply = z.union([response, z.array(response).min(1).max(BATCH_MAX)]);
+const reply = z.union([response, z.array(response).check(z.minLength(1), z.maxLength(BATCH_MAX))]);
 
 /** One datagram back, with its descriptors. */
 interface Received {

@@ -11,7 +11,7 @@
  * helper that was taken over, and going on would be guessing. It throws, and the process ends.
  */
 import { createJSONRPCRequest, isJSONRPCResponses, type JSONRPCRequest } from 'json-rpc-2.0';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { errorData, MESSAGE_BYTES_MAX, METHODS, type Params, RPC_ERRORS } from '../../shared/rpc/methods.ts';
 import { debugFlow } from '../flow/describe.ts';
 import {
@@ -49,12 +49,12 @@ const EMSGSIZE = 90;
 const SEND_AT = io.SCRATCH_AT;
 const RECV_AT = SEND_AT + MESSAGE_BYTES_MAX;
 
-const failure = z.strictObject({ code: z.int(), message: z.string(), data: errorData.optional() });
+const failure = z.strictObject({ code: z.int(), message: z.string(), data: z.optional(errorData) });
 const reply = z.union([
   z.strictObject({ jsonrpc: z.literal('2.0'), id: z.int(), result: METHODS[METHOD].result }),
   z.strictObject({ jsonrpc: z.literal('2.0'), id: z.int(), error: failure }),
 ]);
-const replies = z.array(reply).min(1).max(BATCH_REQUESTS_MAX);
+const replies = z.array(reply).check(z.minLength(1), z.maxLength(BATCH_REQUESTS_MAX));
 type Reply = z.output<typeof reply>;
 type Protocol = Params<typeof METHOD>['protocol'];
 

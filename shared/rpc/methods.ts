@@ -9,11 +9,12 @@
  * descriptor among the SCM_RIGHTS of that reply. Malformed JSON, an unknown method, surplus descriptors, or a call
  * outside its stage's method list ends the helper; a system call that failed is an ordinary JSON-RPC error.
  */
-import { z } from 'zod';
+import * as z from 'zod/mini';
+import en from 'zod/v4/locales/en.js';
 
 // Most schemas are used once or twice a process: compiling each to a function (new Function) costs more than it saves, and
 // a sealed process should not generate code.
-z.config({ jitless: true });
+z.config({ jitless: true, ...en() });
 
 export const PROTOCOL_VERSION = 1;
 export const MESSAGE_BYTES_MAX = 65_536;
@@ -25,23 +26,16 @@ export const HOST_CHANNEL_FD = 3;
 export const NETNS_CHANNEL_FD = 4;
 
 /** IFNAMSIZ - 1 */
-const ifname = z
-  .string()
-  .min(1)
-  .max(15)
-  .regex(/^[!-.0-~]+$/);
-const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/);
+const ifname = z.string().check(z.minLength(1), z.maxLength(15), z.regex(/^[!-.0-~]+$/));
+const mac = z.string().check(z.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/));
 /** What C can hold and UTF-8 can carry: no NUL, no half of a surrogate pair. */
 const TEXT = /^[^\0\p{Surrogate}]*$/u;
 /** Canonical text of an IPv4 or IPv6 address; never an IPv4-mapped one. The helper parses with inet_pton. */
-const address = z.string().min(2).max(45).regex(TEXT);
-const prefix4or6 = z.int().min(0).max(128);
-const port = z.int().min(0).max(65_535);
-const path = z.string().min(1).max(4095).regex(TEXT);
-const fdIndex = z
-  .int()
-  .min(0)
-  .max(FDS_PER_MESSAGE_MAX - 1);
+const address = z.string().check(z.minLength(2), z.maxLength(45), z.regex(TEXT));
+const prefix4or6 = z.int().check(z.gte(0), z.lte(128));
+const port = z.int().check(z.gte(0), z.lte(65_535));
+const path = z.string().check(z.minLength(1), z.maxLength(4095), z.regex(TEXT));
+const fdIndex = z.int().check(z.gte(0), z.lte(FDS_PER_MESSAGE_MAX - 1));
 const empty = z.strictObject({});
 const justFd = z.strictObject({ fd: fdIndex });
 
@@ -132,10 +126,10 @@ export const METHODS = {
     fds: 0,
     params: z.strictObject({
       name: ifname,
-      up: z.boolean().optional(),
-      mac: mac.optional(),
-      mtu: z.int().min(68).max(65_535).optional(),
-      arp: z.boolean().optional(),
+      up: z.optional(z.boolean()),
+      mac: z.optional(mac),
+      mtu: z.optional(z.int().check(z.gte(68), z.lte(65_535))),
+      arp: z.optional(z.boolean()),
     }),
     result: empty,
   },
@@ -155,8 +149,8 @@ export const METHODS = {
       name: ifname,
       destination: address,
       prefix: prefix4or6,
-      gateway: address.nullable(),
-      metric: z.int().min(0).max(0x7fffffff),
+      gateway: z.nullable(address),
+      metric: z.int().check(z.gte(0), z.lte(0x7fffffff)),
     }),
     result: empty,
   },
@@ -186,7 +180,7 @@ export const METHODS = {
     fds: 0,
     params: z.strictObject({
       /** Destinations no socket may be connected to, beside the built-in ones (see docs/SECURITY.md). */
-      deny: z.array(z.strictObject({ address, prefix: prefix4or6 })).max(64),
+      deny: z.array(z.strictObject({ address, prefix: prefix4or6 })).check(z.maxLength(64)),
       /** Where sockets leave: source address and interface per family, '' for the kernel's choice. */
       outbound: z.strictObject({
         address4: z.union([z.literal(''), address]),
@@ -207,8 +201,8 @@ interface MethodInfo {
   readonly sides: readonly Side[];
   readonly stages: readonly Stage[];
   readonly fds: 0 | 1;
-  readonly params: z.ZodType;
-  readonly result: z.ZodType;
+  readonly params: z.ZodMiniType;
+  readonly result: z.ZodMiniType;
 }
 export type MethodName = keyof typeof METHODS;
 export type Params<M extends MethodName> = z.input<(typeof METHODS)[M]['params']>;
