@@ -4,6 +4,7 @@
  * the guest out and taken apart again. Packets are built and read in plain bytes, independently of controller/wire.
  * For test files that mock controller/io with fake-io.ts.
  */
+import { strict as assert } from 'node:assert';
 import { expect } from 'vitest';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
@@ -152,13 +153,16 @@ const text6 = (b: Buffer): string => {
 };
 export const full6 = (text: string): string => text6(Buffer.from(ip6(text)));
 
-/** Flushes, and takes apart every frame that reached the guest, checking what every one of them must have. */
+/**
+ * Flushes, and takes apart every frame that reached the guest, checking what every one of them must have (by assert: an
+ * expect takes as long as all of the rest).
+ */
 export const arrived = (): Arrived[] => {
   out.flush();
   const frames = fake.tapFrames.splice(0);
   const headers = fake.tapVnet.splice(0);
   return frames.map((frame, i) => {
-    expect(frame.subarray(0, 12).toString('hex')).toBe('02005e00530202005e005301');
+    assert.equal(frame.subarray(0, 12).toString('hex'), '02005e00530202005e005301');
     const v4 = frame.readUInt16BE(12) === 0x0800;
     const ip = frame.subarray(14);
     const vnet = headers[i] as Buffer;
@@ -166,9 +170,9 @@ export const arrived = (): Arrived[] => {
   });
 };
 const taken4 = (ip: Buffer, vnet: Buffer): Arrived => {
-  expect(ip[0]).toBe(0x45);
-  expect(fake.checksumOf(ip.subarray(0, 20))).toBe(0xffff);
-  expect(ip.readUInt16BE(2)).toBe(ip.length);
+  assert.equal(ip[0], 0x45);
+  assert.equal(fake.checksumOf(ip.subarray(0, 20)), 0xffff);
+  assert.equal(ip.readUInt16BE(2), ip.length);
   return {
     v4: true,
     src: text4(ip.subarray(12, 16)),
@@ -183,8 +187,8 @@ const taken4 = (ip: Buffer, vnet: Buffer): Arrived => {
   };
 };
 const taken6 = (ip: Buffer, vnet: Buffer): Arrived => {
-  expect((ip[0] as number) >> 4).toBe(6);
-  expect(ip.readUInt16BE(4)).toBe(ip.length - 40);
+  assert.equal((ip[0] as number) >> 4, 6);
+  assert.equal(ip.readUInt16BE(4), ip.length - 40);
   return {
     v4: false,
     src: text6(ip.subarray(8, 24)),

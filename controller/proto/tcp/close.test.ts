@@ -4,9 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
 const t = await import('../../../test/support/tcp-bench.ts');
 const flows = await import('../../flow/table.ts');
-const wheel = await import('../../flow/wheel.ts');
 const { dropCount } = await import('../../obs/drops.ts');
-const { IDLE_CLOSING_MS, IDLE_ESTABLISHED_MS } = await import('./constants.ts');
 
 const ECONNRESET = 104;
 const ETIMEDOUT = 110;
@@ -387,45 +385,6 @@ describe.each(t.WORLDS)('closing ($name)', (world) => {
       });
       b.guestSends({ seq: 2, ack: 2 });
       b.expectGivenBack();
-    });
-  });
-
-  describe('idle (RFC 5382 REQ-5)', () => {
-    test('an established connection lives 2 h 4 min without a segment, and is then reset', () => {
-      b.after(IDLE_ESTABLISHED_MS - 2000);
-      expect(flows.count(flows.FLOW_TCP)).toBe(1);
-      b.guestSends({ seq: 0 });
-      b.expectToGuest({ flags: 'A' });
-      b.after(IDLE_ESTABLISHED_MS - 2000);
-      b.expectNothing();
-      b.after(IDLE_ESTABLISHED_MS / 4);
-      b.expectToGuest({ flags: 'RA', seq: 1, ack: 1 });
-      b.expectGivenBack();
-    });
-    test('one in the middle of closing by the guest, 4 min', () => {
-      b.after(10_000);
-      b.guestSends({ flags: 'FA' });
-      b.expectToGuest({ ack: 2 });
-      b.after(IDLE_CLOSING_MS - 2000);
-      expect(flows.count(flows.FLOW_TCP)).toBe(1);
-      b.after(IDLE_CLOSING_MS / 4);
-      b.expectToGuest({ flags: 'RA', seq: 1, ack: 2 });
-      b.expectGivenBack();
-    });
-    test('one in the middle of closing by the peer, 4 min', () => {
-      b.after(10_000);
-      b.peer((s) => s.ends());
-      b.expectToGuest({ flags: 'FA' });
-      b.guestSends({ ack: 2 });
-      b.after(IDLE_CLOSING_MS - 2000);
-      expect(flows.count(flows.FLOW_TCP)).toBe(1);
-      b.after(IDLE_CLOSING_MS / 2);
-      b.expectToGuest({ flags: 'RA', seq: 2, ack: 1 });
-      b.expectGivenBack();
-    });
-    test('it costs few wake-ups', () => {
-      b.after(10_000);
-      expect(wheel.nextDelay(b.nowMs)).toBeGreaterThan(3_600_000);
     });
   });
 });

@@ -3,31 +3,15 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
 const t = await import('../../../test/support/tcp-bench.ts');
-const flows = await import('../../flow/table.ts');
-const conn = await import('./conn.ts');
-const { BURST_BYTES, DATA_RETRIES_MAX, RTO_MAX_MS, RTO_MIN_MS } = await import('./constants.ts');
+const { BURST_BYTES, DATA_RETRIES_MAX, RTO_MIN_MS } = await import('./constants.ts');
 type Seen = import('../../../test/support/tcp-bench.ts').Seen;
 
-/** Both ways of reading what was sent already: the kernel keeps the offset (Linux 6.9), or it is read over again. */
-const WORLDS = t.WORLDS.flatMap((w) => [
-  { ...w, peekOffset: true },
-  { ...w, name: `${w.name}, no SO_PEEK_OFF`, peekOffset: false },
-]);
-
-describe.each(WORLDS)('to the guest ($name)', (world) => {
+describe.each(t.READING_WORLDS)('to the guest ($name)', (world) => {
   let b: InstanceType<typeof t.Bench>;
   beforeEach(() => {
     b = t.begin(world).established();
   });
   afterEach(t.finish);
-  /** The guest acknowledges something, so that the timeout is no longer the first one (RFC 6298 §2.1). Next byte: 2. */
-  const measured = (): void => {
-    b.peerSends('!');
-    b.expectData(1, '!');
-    b.guestSends({ ack: 2 });
-    b.after(2000);
-    b.expectNothing();
-  };
 
   describe('data', () => {
     test('goes out with PSH and stays in the socket until it is acknowledged', () => {
@@ -197,117 +181,6 @@ describe.each(WORLDS)('to the guest ($name)', (world) => {
     });
   });
 
-  describe('retransmission', () => {
-    test('begins after the first timeout of 1 s while nothing was acknowledged (RFC 6298 §2.1)', () => {
-      b.peerSends('abc');
-      b.expectData(1, 'abc');
-      b.after(999);
-      b.expectNothing();
-      b.after(250);
-      b.expectData(1, 'abc');
-    });
-    test('backs off by two from 200 ms and gives up in the end (RFC 6298 §5.5, RFC 9293 §3.8.3)', () => {
-      measured();
-      b.peerSends('abc');
-      b.after(3_600_000);
-      const all = b.seen.splice(0);
-      expect(all.pop()).toMatchObject({ flags: 'RA', seq: 5 });
-      expect(all.length).toBe(1 + DATA_RETRIES_MAX);
-      for (const s of all) expect(s).toMatchObject({ flags: 'PA', seq: 2, data: 'abc' });
-      for (let i = 1, rto = RTO_MIN_MS; i < all.length; i++, rto = Math.min(rto * 2, RTO_MAX_MS)) {
-        const gap = (all[i]?.atMs ?? 0) - (all[i - 1]?.atMs ?? 0);
-        expect(gap).toBeGreaterThanOrEqual(rto);
-        expect(gap).toBeLessThanOrEqual(rto * 1.26);
-      }
-      expect(b.socket.linger).toBe(true);
-      b.expectGivenBack();
-    });
-    test('goes back to the first byte that was not acknowledged and sends all from there, the right bytes', () => {
-      measured();
-      b.peerSends(t.numbered(5500));
-      b.expectData(2, t.numbered(5500));
-      b.guestSends({ ack: 2002 });
-      b.after(RTO_MIN_MS * 1.25);
-      b.expectData(2002, t.numbered(3500, 2000));
-      b.guestSends({ ack: 4002 });
-      b.after(RTO_MIN_MS * 1.25);
-      b.expectData(4002, t.numbered(1500, 4000));
-      b.guestSends({ ack: 5502 });
-      b.peerSends('next');
-      b.expectData(5502, 'next');
-    });
-    test('keeps the order with what arrives meanwhile', () => {
-      measured();
-      b.peerSends('abc');
-      b.expectData(2, 'abc');
-      b.after(150);
-      b.peerSends('def');
-      b.expectData(5, 'def');
-      b.after(100);
-      b.expectData(2, 'abcdef');
-    });
-    test('a timeout is counted from the sending, not from an earlier timer (RFC 6298 §5.1)', () => {
-      measured();
-      b.peerSends('abc');
-      b.expectData(2, 'abc');
-      b.after(10);
-      b.guestSends({ ack: 5 });
-      b.after(180);
-      b.peerSends('def');
-      b.expectData(5, 'def');
-      b.after(199);
-      b.expectNothing();
-      b.after(60);
-      b.expectData(5, 'def');
-    });
-    test('begins anew with each acknowledgement of something new (RFC 6298 §5.3)', () => {
-      measured();
-      b.peerSends(t.numbered(3000));
-      b.expectData(2, t.numbered(3000));
-      for (let i = 1; i < 15; i++) {
-        b.after(150);
-        b.guestSends({ ack: 2 + i * 200 });
-      }
-      b.after(150);
-      b.expectNothing();
-      b.guestSends({ ack: 3002 });
-    });
-    test('waits the short time again after a back-off that ended well (RFC 6298 §5.7)', () => {
-      measured();
-      b.peerSends('abc');
-      b.after(8000);
-      b.seen.length = 0;
-      b.guestSends({ ack: 5 });
-      b.peerSends('def');
-      b.expectData(5, 'def');
-      b.after(RTO_MIN_MS * 1.25);
-      b.expectData(5, 'def');
-    });
-    test('late acknowledgement of what is being sent again is believed', () => {
-      b = t.begin(world).established({ win: 40 });
-      b.peerSends(t.numbered(4000));
-      b.expectData(1, t.numbered(4000));
-      b.guestSends({ win: 8 });
-      b.after(1250);
-      b.expectData(1, t.numbered(1024));
-      b.guestSends({ ack: 3001, win: 8 });
-      b.expectData(3001, t.numbered(1000, 3000));
-      b.guestSends({ ack: 4001 });
-      b.peerSends('!');
-      b.expectData(4001, '!');
-    });
-    test('does not move our ACKs back to what the guest has long had (RFC 9293 §3.10.7.4)', () => {
-      b = t.begin(world).established({ win: 40 });
-      b.peerSends(t.numbered(4000));
-      b.expectData(1, t.numbered(4000));
-      b.guestSends({ win: 8 });
-      b.after(1250);
-      b.expectData(1, t.numbered(1024));
-      b.guestSends({ ack: 1, win: 8, data: 'abc' });
-      b.expectToGuest({ flags: 'A', seq: 4001, ack: 4 });
-    });
-  });
-
   describe('duplicate acknowledgements (RFC 5681 §3.2)', () => {
     beforeEach(() => {
       b.peerSends(t.numbered(5000));
@@ -378,84 +251,5 @@ describe.each(WORLDS)('to the guest ($name)', (world) => {
     expect(before).toBeLessThanOrEqual(BURST_BYTES);
     b.seen.splice(place, 1);
     b.expectData(1, t.numbered(3 * BURST_BYTES));
-  });
-});
-
-describe.each([
-  ['ours', { ourIsn: -1500 }],
-  ['ours, at the sign', { ourIsn: 0x7fff_ffff - 1500 }],
-  ["the guest's", { guestIsn: -1500 }],
-  ["the guest's, at the sign", { guestIsn: 0x7fff_ffff - 1500 }],
-  ['both', { ourIsn: -3, guestIsn: -3 }],
-])('sequence numbers wrap at 2^32 (RFC 9293 §3.4): %s', (_name, isn) => {
-  afterEach(t.finish);
-  test.each(WORLDS)('$name', (world) => {
-    const b = t.begin({ ...world, ...isn });
-    b.established();
-    if ('ourIsn' in isn) expect(Math.abs(b.ourIsn - (isn.ourIsn as number))).toBeLessThan(3);
-    for (let at = 0; at < 4000; at += 500) {
-      b.guestSends({ seq: 1 + at, data: t.numbered(500, at) });
-      b.expectToGuest({ flags: 'A', ack: 501 + at });
-      // An old segment, a gap, a reset outside the window.
-      b.guestSends({ seq: 1 + at, data: t.numbered(500, at) }, { flags: 'R', seq: at - 5000 });
-      b.expectToGuest({ ack: 501 + at });
-      b.guestSends({ seq: 601 + at, data: 'gap' });
-      b.expectToGuest({ ack: 501 + at });
-    }
-    b.expectToSocket(t.numbered(4000));
-    b.peerSends(t.numbered(5000));
-    b.expectData(1, t.numbered(5000));
-    b.guestSends({ seq: 4001, ack: 1001 });
-    for (let i = 0; i < 3; i++) b.guestSends({ seq: 4001, ack: 1001 });
-    b.expectData(1001, t.numbered(4000, 1000));
-    b.guestSends({ seq: 4001, ack: 3001 });
-    b.after(RTO_MIN_MS * 1.25);
-    b.expectData(3001, t.numbered(2000, 3000));
-    b.guestSends({ seq: 4001, ack: 5001 });
-    b.peer((s) => s.ends());
-    b.expectToGuest({ flags: 'FA', seq: 5001, ack: 4001 });
-    b.guestSends({ flags: 'FA', seq: 4001, ack: 5002 });
-    b.expectToGuest({ flags: 'A', seq: 5002, ack: 4002 });
-    b.expectGivenBack();
-  });
-});
-
-describe('the record (conn.ts)', () => {
-  const world = t.WORLDS[0] as import('../../../test/support/tcp-bench.ts').World;
-  afterEach(t.finish);
-  test('names for logs what has been observed, in the order of a life', () => {
-    const b = t.begin(world);
-    b.opening();
-    const f = b.flow;
-    const names = (): string => conn.eventNames(f);
-    expect(names()).toBe('connecting');
-    b.peer((s) => s.connected());
-    b.expectToGuest({ flags: 'SA' });
-    expect(names()).toBe('sock-connected');
-    b.guestSends({});
-    b.guestSends({ flags: 'FA' });
-    b.expectToGuest({ ack: 2 });
-    expect(names()).toBe('sock-connected,established,tap-fin-rcvd,sock-fin-sent');
-    b.peer((s) => s.ends());
-    b.expectToGuest({ flags: 'FA' });
-    expect(names()).toBe('sock-connected,established,sock-fin-rcvd,tap-fin-sent,tap-fin-rcvd,sock-fin-sent');
-  });
-  test('a row that is used again has nothing of its last flow', () => {
-    const b = t.begin(world).established({ win: 8 });
-    const row = b.flow;
-    b.peer((s) => {
-      s.receives(t.numbered(3000));
-      s.ends();
-    });
-    b.expectData(1, t.numbered(1024));
-    b.guestSends({ flags: 'R' });
-    b.opening({ srcPort: 5001 });
-    expect(b.flow).toBe(row);
-    b.peer((s) => s.connected());
-    const [s] = b.expectToGuest({ flags: 'SA' });
-    b.guestSends({ srcPort: 5001, ack: (s?.seq ?? 0) + 1 });
-    b.after(100_000);
-    b.expectNothing();
-    expect(flows.count(flows.FLOW_TCP)).toBe(1);
   });
 });
