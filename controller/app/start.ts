@@ -2,7 +2,13 @@
 /** From the command line to a sealed, running pair of processes. The order is the security property: see docs/ARCHITECTURE.md. */
 import { readFileSync } from 'node:fs';
 import { core } from 'zod/mini';
-import { HOST_CHANNEL_FD, NETNS_CHANNEL_FD, PROTOCOL_VERSION, type Result } from '../../shared/rpc/methods.ts';
+import {
+  BATCH_MAX,
+  HOST_CHANNEL_FD,
+  NETNS_CHANNEL_FD,
+  PROTOCOL_VERSION,
+  type Result,
+} from '../../shared/rpc/methods.ts';
 import { UsageError } from '../cli/errors.ts';
 import { parseCommandLine } from '../cli/parse.ts';
 import { makePlan } from '../cli/plan.ts';
@@ -24,7 +30,7 @@ import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
 import * as tcp from '../proto/tcp/tcp.ts';
 import * as udp from '../proto/udp/udp.ts';
-import { HelperClient, HelperError } from '../rpc/client.ts';
+import { type Call, HelperClient, HelperError } from '../rpc/client.ts';
 import * as demux from './demux.ts';
 import * as turn from './turn.ts';
 
@@ -35,6 +41,7 @@ type Tap = Result<'tap.open'>;
 const MTU_UNTOLD = 65_520;
 /** UDP leaves at least half of the descriptors to everything else. */
 const UDP_FLOWS_MAX = 16_384;
+const LINK_LOCAL_PREFIX = 64;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
 const SPARE_FD = 60;
@@ -157,6 +164,13 @@ const descriptorLimit = (): number => {
   return Number(line?.[1] ?? Number.NaN) || UDP_FLOWS_MAX * 2;
 };
 
+/** fe80:: with the modified EUI-64 of a MAC. */
+const linkLocalOf = (mac: string): string => {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac.split(':').map((byte) => Number.parseInt(byte, 16));
+  const word = (high: number, low: number): string => ((high << 8) | low).toString(16);
+  return `fe80::${word(a ^ 2, b)}:${word(c, 0xff)}:${word(0xfe, d)}:${word(e, f)}`;
+};
+
 /** --config-net and --ns-mac-addr. */
 const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void> => {
   const name = plan.ifname;
@@ -166,12 +180,18 @@ const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void
     return;
   }
   const { addresses, routes, mtu } = plan.configNet;
-  // Without ARP while it comes up: the kernel then skips duplicate address detection for its link-local address, which
-  // would keep IPv6 unusable for a second (RFC 4862 §5.4).
-  await netns.call('link.set', { name, ...mac, ...(mtu === null ? {} : { mtu }), arp: false, up: true });
-  for (const { address, prefix } of addresses) await netns.call('address.add', { name, address, prefix });
-  for (const route of routes) await netns.call('route.add', { name, ...route });
-  await netns.call('link.set', { name, arp: true });
+  // The link-local address the kernel would make itself (RFC 4291 App. A), but without duplicate address detection, which
+  // would keep it unusable for a second (RFC 4862 §5.4). It is there first, so the kernel makes none.
+  const linkLocal =
+    plan.network.v6 === null ? [] : [{ address: linkLocalOf(plan.network.guestMac), prefix: LINK_LOCAL_PREFIX }];
+  const calls: Call[] = [
+    { method: 'link.set', params: { name, ...mac, ...(mtu === null ? {} : { mtu }) } },
+    ...linkLocal.map((one) => ({ method: 'address.add', params: { name, ...one } }) as const),
+    { method: 'link.set', params: { name, up: true } },
+    ...addresses.map(({ address, prefix }) => ({ method: 'address.add', params: { name, address, prefix } }) as const),
+    ...routes.map((route) => ({ method: 'route.add', params: { name, ...route } }) as const),
+  ];
+  for (let from = 0; from < calls.length; from += BATCH_MAX) await netns.callBatch(calls.slice(from, from + BATCH_MAX));
 };
 
 const configureProtocols = (plan: Plan, tap: Tap): void => {
