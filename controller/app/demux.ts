@@ -10,6 +10,7 @@ import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
+import * as log from '../obs/log.ts';
 import * as arp from '../proto/arp.ts';
 import * as dhcpv4 from '../proto/dhcpv4.ts';
 import * as dhcpv6 from '../proto/dhcpv6.ts';
@@ -27,6 +28,7 @@ import { ICMP, ICMPV6, TCP, UDP } from '../wire/protocols.ts';
 import * as udpWire from '../wire/udp.ts';
 import * as vnet from '../wire/vnet.ts';
 
+const FRAGMENTS = log.site('IP fragments from the guest');
 const DHCP_SERVER_PORT = 67;
 const DHCPV6_SERVER_PORT = 547;
 
@@ -75,6 +77,12 @@ const vnetSane = (eth: number, end: number, etherType: number, protocol: number,
 const martianSource4 = (a: number): boolean => a >>> 24 === 0 || a >>> 24 === 127 || a >>> 28 >= 14;
 const martianDestination4 = (a: number): boolean => a >>> 24 === 0 || a >>> 24 === 127;
 
+/** Fragments are not reassembled yet: said once in a while, because the sender sees only silence. */
+const fragment = (reason: number): void => {
+  drop(reason);
+  log.warnAt(FRAGMENTS, io.nowMs(), 'IP fragments from the guest are dropped: send datagrams that fit the MTU');
+};
+
 const packet4 = (eth: number, frameEnd: number): void => {
   const v = io.view;
   const at = eth + ethernet.HEADER_BYTES;
@@ -83,7 +91,7 @@ const packet4 = (eth: number, frameEnd: number): void => {
   if (checksum.sum(v, at, headerBytes, 0) !== 0xffff) return drop(DROP['ip4-checksum']);
   // Ethernet padding is not part of the packet.
   const end = at + ipv4.totalLength(v, at);
-  if (ipv4.isFragment(v, at)) return drop(DROP['ip4-fragment']);
+  if (ipv4.isFragment(v, at)) return fragment(DROP['ip4-fragment']);
   const transport = at + headerBytes;
   const protocol = ipv4.protocol(v, at);
   if (!vnetSane(eth, end, ethernet.IPV4, protocol, transport)) return;
@@ -122,7 +130,8 @@ const packet6 = (eth: number, frameEnd: number): void => {
   if (!ipv6.fits(v, at, frameEnd)) return drop(DROP['ip6-malformed']);
   const end = at + ipv6.HEADER_BYTES + ipv6.payloadLength(v, at);
   const verdict = ext.walk(v, at, end);
-  if (verdict !== ext.OK) return drop(verdict === ext.FRAGMENT ? DROP['ip6-fragment'] : DROP['ip6-extension']);
+  if (verdict === ext.FRAGMENT) return fragment(DROP['ip6-fragment']);
+  if (verdict !== ext.OK) return drop(DROP['ip6-extension']);
   const transport = ext.payloadAt();
   const protocol = ext.protocol();
   if (!vnetSane(eth, end, ethernet.IPV6, protocol, transport)) return;

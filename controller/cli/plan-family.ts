@@ -69,6 +69,8 @@ const guestRoutes = (
 ): readonly GuestRoute[] => {
   const chosen = family === 4 ? settings.gateway4 : settings.gateway6;
   const copy = settings.copyRoutes && chosen === null && template !== null && template.addresses.length > 0;
+  // Without an address a route would only make the kernel send from ::1: unreachable at once is the better answer.
+  if (addresses.length === 0) return [];
   return copy ? copyRoutes(facts, family, template.link.index, addresses) : defaultRoute(gateway, addresses);
 };
 

@@ -65,6 +65,15 @@ const planNames = (settings: Settings, facts: HostFacts): Names => {
 const serversOf = (names: Names, family: Family): readonly string[] =>
   names.servers.filter((server) => familyOf(server) === family).slice(0, SERVERS_PER_FAMILY_MAX);
 
+/** RFC 8200 §5: the kernel takes IPv6 off such a link. */
+const tooSmallFor6 = (settings: Settings): boolean => settings.mtu > 0 && settings.mtu < IPV6_MTU_MIN;
+
+/** Sockets cannot be bound to an address that is not there: every flow would be refused, so say why. */
+const outboundWarnings = (settings: Settings, facts: HostFacts): string[] =>
+  [settings.outbound4, settings.outbound6]
+    .filter((wanted) => wanted !== null && !facts.addresses.some(({ address }) => address === wanted))
+    .map((wanted) => `${wanted} (--outbound) is not an address of this host: connections will be refused`);
+
 const limitWarnings = (settings: Settings, names: Names, v6: boolean): string[] => {
   const warnings: string[] = [];
   for (const family of [4, 6] as const) {
@@ -75,27 +84,28 @@ const limitWarnings = (settings: Settings, names: Names, v6: boolean): string[] 
       );
     }
   }
-  if (v6 && settings.mtu > 0 && settings.mtu < IPV6_MTU_MIN) {
-    warnings.push(`MTU ${settings.mtu} is below ${IPV6_MTU_MIN}: IPv6 will not work`);
-  }
+  if (v6 && tooSmallFor6(settings)) warnings.push(`MTU ${settings.mtu} is below ${IPV6_MTU_MIN}: no IPv6`);
   return warnings;
 };
 
 /** IPv6 is left out, with a warning, where the kernel has none; asking for nothing else is an error. */
 const planVersions = (settings: Settings, facts: HostFacts): { v4: FamilyPlan | null; v6: FamilyPlan | null } => {
   const want6 = settings.family !== 4;
+  if (settings.family === 6 && tooSmallFor6(settings)) {
+    throw new PlanError('no-ip-version', `IPv6 needs an MTU of ${IPV6_MTU_MIN} or more`);
+  }
   if (settings.family === 6 && !facts.ipv6) throw new PlanError('no-ip-version', 'IPv6 is not available on this host');
   return {
     v4: settings.family === 6 ? null : planFamily(settings, facts, 4),
-    v6: want6 && facts.ipv6 ? planFamily(settings, facts, 6) : null,
+    v6: want6 && facts.ipv6 && !tooSmallFor6(settings) ? planFamily(settings, facts, 6) : null,
   };
 };
 
-/** Debug output goes to stderr and nowhere else, if there is a stderr to keep; otherwise to the file or the system log. */
+/** Debug output goes to the file, else to stderr if there is one to keep, else to the system log. */
 const planLog = (settings: Settings, spawn: boolean, foreground: boolean): Plan['log'] => {
   const level = settings.level ?? (spawn ? 'quiet' : 'info');
-  const toStderr = (foreground || spawn) && (level === 'debug' || level === 'trace');
   const file = settings.logFile;
+  const toStderr = file === null && (foreground || spawn) && (level === 'debug' || level === 'trace');
   return { level, file, size: settings.logSize, toStderr, toSyslog: file === null && !toStderr };
 };
 
@@ -173,7 +183,8 @@ export const makePlan = (
     warnings: [
       ...settings.warnings,
       ...names.warnings,
-      ...limitWarnings(settings, names, v6 !== null),
+      ...limitWarnings(settings, names, settings.family !== 4 && facts.ipv6),
+      ...outboundWarnings(settings, facts),
       ...(settings.family === 'both' && !facts.ipv6 ? ['IPv6 is not available on this host: IPv4 only'] : []),
     ],
   };

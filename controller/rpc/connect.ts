@@ -29,6 +29,7 @@ import * as log from '../obs/log.ts';
 import * as addr from '../wire/addr.ts';
 
 const METHOD = 'socket.connect';
+const DESCRIPTORS = log.site('Out of file descriptors');
 /** Identifiers of requests from here on are ours; smaller ones belong to the promise client (rpc/client.ts). */
 const ID_BASE = 1_000_000_000;
 const ID_MASK = 0x3fff_ffff;
@@ -44,6 +45,7 @@ const EIO = 5;
 const EAGAIN = 11;
 const EACCES = 13;
 const ENFILE = 23;
+const EMFILE = 24;
 const EMSGSIZE = 90;
 
 const SEND_AT = io.SCRATCH_AT;
@@ -245,6 +247,9 @@ const settle = (fd: number, errno: number): void => {
   } else if (fd >= 0) {
     handler.onConnected(f, fd);
   } else {
+    if (errno === EMFILE || errno === ENFILE) {
+      log.warnAt(DESCRIPTORS, io.nowMs(), 'Out of file descriptors: new flows are refused (see RLIMIT_NOFILE)');
+    }
     if (log.debugEnabled) debugFlow(f, 'from sock', `no socket, errno ${errno}`);
     handler.onFailed(f, errno);
   }

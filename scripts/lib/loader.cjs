@@ -34,4 +34,10 @@ if (process.argv[2] === '--write-code-cache') {
   process.stderr.write = () => true;
 }
 const program = { exports: {} };
-script.runInThisContext()(program.exports, createRequire(filename), program, filename, __dirname);
+try {
+  script.runInThisContext()(program.exports, createRequire(filename), program, filename, __dirname);
+} catch (error) {
+  // Something of the installation is missing or broken, like the addon beside this file.
+  process.stderr.write(`The controller in ${__dirname} can't be loaded: ${String(error.message).split('\n')[0]}\n`);
+  process.exit(1);
+}

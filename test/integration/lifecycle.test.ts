@@ -115,7 +115,11 @@ describe('in the background', () => {
       const all = processesSince(before);
       process.kill(all[victim] as number, 'SIGKILL');
       await allGone(all, `every process after the death of number ${victim} of ${count}`);
-      if ((await lab.into(labPid(namespace.pid)).run(['ip', '-o', 'link'])).includes('eth0')) tapSurvived.push(victim);
+      // A process is a zombie a moment before the kernel has closed all its descriptors: a second is what is promised.
+      const links = async (): Promise<string> => lab.into(labPid(namespace.pid)).run(['ip', '-o', 'link']);
+      const second = { what: 'the tap and the PID file to go', timeoutMs: 1000 };
+      await waitFor(async () => !(await links()).includes('eth0') && !(await pidFileExists()), second).catch(() => {});
+      if ((await links()).includes('eth0')) tapSurvived.push(victim);
       if (await pidFileExists()) fileSurvived.push(victim);
       await lab.host.run(['rm', '-f', PID_FILE]);
       namespace.holder.child.stdin?.end();

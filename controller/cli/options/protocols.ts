@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Protocols to switch off, and port forwarding. */
 import type { RawSettings } from '../settings.ts';
-import { readNone } from '../values.ts';
-import { type EarlyId, notYet, type OptionRow, row } from './row.ts';
+import { type EarlyId, noneOnly, notYet, type OptionRow, row } from './row.ts';
 
 type Switch = 'tcp' | 'udp' | 'icmp' | 'dhcp' | 'dhcpv6' | 'ndp' | 'ra';
 const off = (what: Switch, help: string): OptionRow =>
@@ -23,9 +22,6 @@ const only = (family: 4 | 6, short: string, early: EarlyId): OptionRow =>
       raw.family = family;
     },
   });
-/** Nothing is forwarded to the guest yet, which is what "none" asks for. */
-const noneOnly = (short: string | null, argument: string, help: string): OptionRow =>
-  row({ short, argument, group: 'Forwarding', help, apply: (_raw, value, option) => readNone(value, option) });
 
 export const PROTOCOLS = {
   'ipv4-only': only(4, '4', 'EARLY_IPV4_ONLY'),

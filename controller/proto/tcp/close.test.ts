@@ -59,8 +59,9 @@ describe.each(t.WORLDS)('closing ($name)', (world) => {
     test('data behind its FIN is not taken', () => {
       b.guestSends({ flags: 'FA' });
       b.expectToGuest({ ack: 2 });
-      b.guestSends({ seq: 2, data: 'more' });
-      b.expectToGuest({ ack: 2 });
+      b.guestSends({ seq: 2, data: 'more' }, { flags: 'FA', seq: 6 });
+      b.expectToGuest({ flags: 'A', ack: 2 });
+      expect(b.socket.closed).toBe(false);
       b.expectToSocket('');
     });
     test('a FIN behind a gap does not count', () => {

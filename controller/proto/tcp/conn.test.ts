@@ -84,4 +84,25 @@ describe('the record (conn.ts)', () => {
     b.expectNothing();
     expect(flows.count(flows.FLOW_TCP)).toBe(1);
   });
+  test('nor its duplicate ACKs, nor its retries', () => {
+    const b = t.begin(world);
+    b.opening();
+    const row = b.flow;
+    b.peer((s) => s.connected());
+    // All retries are used up; two duplicates are counted.
+    b.after(300_000);
+    expect(b.seen.splice(0).pop()).toMatchObject({ flags: 'RA' });
+    conn.setDupAcks(row, 2);
+    b.opening({ srcPort: 5001 });
+    expect(b.flow).toBe(row);
+    b.peer((s) => s.connected());
+    b.after(1250);
+    const [s] = b.expectToGuest({ flags: 'SA' }, { flags: 'SA' });
+    const ack = (s?.seq ?? 0) + 1;
+    b.guestSends({ srcPort: 5001, ack });
+    b.peerSends('abc');
+    b.expectToGuest({ data: 'abc' });
+    b.guestSends({ srcPort: 5001, ack });
+    b.expectNothing();
+  });
 });

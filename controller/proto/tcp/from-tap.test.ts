@@ -219,6 +219,21 @@ describe.each(t.WORLDS)('from the guest ($name)', (world) => {
       b.expectToGuest({ ack: 14 });
       expect(stash.chunksInUse()).toBe(0);
     });
+    test('with room again that EPOLLOUT has not told of yet: nothing overtakes what is kept, and the room does not count', () => {
+      leaveRoom(4);
+      b.guestSends({ data: 'abcdef' });
+      b.seen.length = 0;
+      // The kernel raises the edge only when a third of the buffer is free.
+      leaveRoom(3_000_000);
+      b.guestSends({ seq: 7, data: 'ghi' });
+      const [s] = b.expectToGuest({ ack: 10 });
+      b.expectToSocket('abcd');
+      expect((conn.edgeToTap(b.flow) - conn.seqFromTap(b.flow)) | 0).toBeLessThanOrEqual(STASH_CREDIT_BYTES);
+      expect(b.expectWindow(s)).toBeGreaterThan(STASH_CREDIT_BYTES - 1024);
+      b.peer((x) => x.gainsRoom(1));
+      b.expectToSocket('abcdefghi');
+      b.expectToGuest({ ack: 10 });
+    });
     test('sees the window shrink by what is kept, close, and open again as it drains', () => {
       leaveRoom(0);
       const edge = (): number => (conn.edgeToTap(b.flow) - conn.seqFromTap(b.flow)) | 0;
@@ -350,6 +365,26 @@ describe('the pool of kept data', () => {
     b.expectGivenBack();
     expect(flows.count(flows.FLOW_TCP)).toBe(0);
     expect(bench.requests()).toEqual([]);
+  });
+
+  test('exhausted: a FIN counts only when all before it was taken', () => {
+    const b = t.begin(world).established();
+    const other = flows.alloc(flows.FLOW_UDP);
+    while (stash.append(other, io.OUT_AT, stash.CHUNK_BYTES) > 0);
+    b.socket.room = 1;
+    b.guestSends({ flags: 'FA', data: 'abc' });
+    b.expectToGuest({ flags: 'A', ack: 2 });
+    b.expectToSocket('a');
+    expect(b.socket.shut).toBe(false);
+    stash.discardAll(other);
+    flows.release(other);
+    flows.endTurn();
+    b.guestSends({ flags: 'FA', data: 'abc' });
+    b.expectToGuest({ flags: 'A', ack: 5 });
+    b.peer((s) => s.gainsRoom(2));
+    b.expectToGuest({ ack: 5 });
+    b.expectToSocket('abc');
+    expect(b.socket.shut).toBe(true);
   });
 
   test('scarce: no more credit is announced, so that it does not come to that', () => {

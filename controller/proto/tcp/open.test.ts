@@ -80,6 +80,11 @@ describe.each(t.WORLDS)('opening ($name)', (world) => {
       b.peerSends(t.numbered(4000));
       b.expectData(1, t.numbered(4000), v4 ? 536 : 1220);
     });
+    test('sends nothing that the link would not take, however large an MSS the guest names (RFC 9293 §3.7.1)', () => {
+      b = t.begin({ ...world, mtu: 1280 }).established({}, { options: [...t.optionMss(9000), ...t.optionScale(7)] });
+      b.peerSends(t.numbered(8000));
+      b.expectData(1, t.numbered(8000), 1280 - (v4 ? 40 : 60));
+    });
     test('sends no tiny segments, whatever MSS the guest names', () => {
       b.established({}, { options: [...t.optionMss(1), ...t.optionScale(7)] });
       b.peerSends(t.numbered(800));

@@ -29,6 +29,14 @@ describe.each(t.READING_WORLDS)('to the guest ($name)', (world) => {
       expect(b.seen.length).toBe(world.vnet ? 1 : 11);
       b.expectData(1, t.numbered(10_500));
     });
+    test('fills a superframe with whole segments only', () => {
+      b.peerSends(t.numbered(200_500));
+      const all = b.seen.splice(0);
+      const last = all.pop();
+      for (const s of all) expect(s.bytes.length % t.MSS).toBe(0);
+      expect(last?.bytes.length).toBeLessThan(65_536);
+      if (world.vnet) expect(all.length).toBe(3);
+    });
     test('goes on where the last burst ended, without waiting for acknowledgements', () => {
       b.peerSends('abc');
       b.peerSends('def');
@@ -122,6 +130,17 @@ describe.each(t.READING_WORLDS)('to the guest ($name)', (world) => {
         expect(gap / (gaps[i - 1] ?? gap / 2)).toBeGreaterThan(1.6);
       });
       expect(b.nowMs - from).toBe(30_000);
+    });
+    test('closed over data in flight is probed, too, and what was lost comes when it opens', () => {
+      b = t.begin(world).established({ win: 24 });
+      b.peerSends(t.numbered(3000));
+      b.expectData(1, t.numbered(3000));
+      b.guestSends({ ack: 1001, win: 0 });
+      b.after(RTO_MIN_MS * 1.25);
+      b.expectToGuest({ flags: 'A', seq: 1000, data: '' });
+      b.guestSends({ ack: 1001, win: 24 });
+      b.after(RTO_MIN_MS * 1.25);
+      b.expectData(1001, t.numbered(2000, 1000));
     });
     test('closed for an hour and answering is life', () => {
       b = t.begin(world).established({ win: 8 });

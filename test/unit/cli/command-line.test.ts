@@ -134,7 +134,7 @@ describe('refused, with one clear sentence', () => {
     ['-t 80', '-t 80 is not supported yet (only "none")'],
     ['--udp-ports=auto', '--udp-ports auto is not supported yet (only "none")'],
     ['--map-guest-addr 169.254.1.2', '--map-guest-addr 169.254.1.2 is not supported yet (only "none")'],
-    ['--dns-forward 169.254.1.1', '--dns-forward is not supported yet'],
+    ['--dns-forward 169.254.1.1', '--dns-forward 169.254.1.1 is not supported yet'],
     ['-c /x', '-c is not supported yet'],
     ['--one-off', '--one-off is for passt mode only'],
     ['--no-dhcp-dns', '--no-dhcp-dns is for passt mode only'],

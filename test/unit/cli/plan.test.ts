@@ -151,7 +151,7 @@ describe('local mode', () => {
     });
     expect(made.network.v6).toEqual({ addresses: [], gateway: 'fe80::1', ourLinkLocal: 'fe80::1', dns: [] });
     expect(made.network.enable).toMatchObject({ dhcp: true, dhcpv6: false, ndp: true, ra: false });
-    expect(routesOf(made)).toEqual(['0.0.0.0/0 169.254.2.2', '::/0 fe80::1']);
+    expect(routesOf(made)).toEqual(['0.0.0.0/0 169.254.2.2']);
   });
 
   it('takes -a and -g all the same', () => {
@@ -315,7 +315,11 @@ describe('names', () => {
     const { network, warnings } = plan('--dhcp-dns -D 192.0.2.1 -D 192.0.2.2 -D 192.0.2.3 -D 192.0.2.4');
     expect(network.v4?.dns).toEqual(['192.0.2.1', '192.0.2.2', '192.0.2.3']);
     expect(warnings).toEqual(['Only the first 3 of 4 IPv4 resolvers are told to the guest']);
-    expect(plan('-m 1000').warnings).toEqual(['MTU 1000 is below 1280: IPv6 will not work']);
+    expect(plan('-m 1000').warnings).toEqual(['MTU 1000 is below 1280: no IPv6']);
+    expect(plan('-m 1000').network.v6).toBe(null);
+    expect(plan('-o 203.0.113.9').warnings).toEqual([
+      '203.0.113.9 (--outbound) is not an address of this host: connections will be refused',
+    ]);
   });
 });
 
