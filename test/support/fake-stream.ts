@@ -17,7 +17,7 @@ const SO_PEEK_OFF = 42;
 const ROOM_BYTES = 4 * 1024 * 1024;
 const NOTHING = Buffer.alloc(0);
 
-export type Call = 'writev' | 'recvv' | 'discard';
+export type Call = 'writev' | 'recvv' | 'discard' | 'watch';
 
 export class Stream {
   readonly fd: number;
@@ -97,7 +97,7 @@ export class Stream {
     this.error = 0;
     return errno;
   }
-  private failure(call: Call): number {
+  failure(call: Call): number {
     const errno = this.failures[call] ?? 0;
     delete this.failures[call];
     return errno;
@@ -191,7 +191,8 @@ Object.assign(native, {
   watch: (fd: number, events: number, ref: number): number => {
     const s = streams.get(fd);
     if (s === undefined) return watch(fd, events, ref);
-    if (s.closed) return -EBADF;
+    const errno = s.failure('watch') || (s.closed ? EBADF : 0);
+    if (errno !== 0) return -errno;
     s.watched = true;
     s.ref = ref;
     // What is true already is reported as an edge, too.

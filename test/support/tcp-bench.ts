@@ -265,12 +265,13 @@ export class Bench {
   }
 
   /** The helper hands over connecting sockets for the requests that wait, in their order. */
-  helperAnswers(count = 1): Stream[] {
+  helperAnswers(count = 1, prepare: (s: Stream) => void = () => {}): Stream[] {
     const made: Stream[] = [];
     for (let i = 0; i < count; i++) {
       this.socket = new Stream(this.nextFd + i);
       this.socket.peekOffset = this.o.peekOffset ?? true;
       streams.set(this.socket.fd, this.socket);
+      prepare(this.socket);
       made.push(this.socket);
     }
     expect(bench.requests().length).toBe(count);

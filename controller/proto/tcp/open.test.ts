@@ -362,3 +362,47 @@ describe.each(t.WORLDS)('opening ($name)', (world) => {
     });
   });
 });
+
+describe('what runs out', () => {
+  const world = t.WORLDS[0] as import('../../../test/support/tcp-bench.ts').World;
+  const ENOSPC = 28;
+  let b: InstanceType<typeof t.Bench>;
+  beforeEach(() => {
+    b = t.begin(world);
+  });
+  afterEach(t.finish);
+
+  test('rows of the table: the guest is refused at once', () => {
+    const rows: import('../../flow/table.ts').Flow[] = [];
+    for (let f = flows.alloc(flows.FLOW_UDP); f !== flows.NO_FLOW; f = flows.alloc(flows.FLOW_UDP)) rows.push(f);
+    const before = dropCount('flow-table-full');
+    b.guestSends({ flags: 'S', seq: 0 });
+    expect(dropCount('flow-table-full')).toBe(before + 1);
+    b.expectToGuest({ flags: 'RA', seq: 0, ack: 1 });
+    for (const f of rows) flows.release(f);
+    flows.endTurn();
+    b.expectGivenBack();
+  });
+  test('requests to the helper: the guest is refused at once, those before it are not', () => {
+    const REQUESTS_MAX = 8192;
+    const syn = (i: number) => ({ flags: 'S', seq: 0, srcPort: 10_000 + i, vouched: 1 });
+    for (let i = 0; i < REQUESTS_MAX; i += 512) b.guestSends(...Array.from({ length: 512 }, (_, k) => syn(i + k)));
+    b.expectNothing();
+    b.guestSends(syn(REQUESTS_MAX));
+    b.expectToGuest({ flags: 'RA', seq: 0, ack: 1, dstPort: 10_000 + REQUESTS_MAX });
+    expect(flows.count(flows.FLOW_TCP)).toBe(REQUESTS_MAX);
+    // The channel reads sixteen replies a turn.
+    b.helperFails({ errno: ETIMEDOUT });
+    for (let i = 0; i < REQUESTS_MAX / 64 / 16; i++) b.helperFails({ errno: ETIMEDOUT });
+    b.expectNothing();
+    b.expectGivenBack();
+  });
+  test('places in the epoll set: both sides are reset', () => {
+    b.guestSends({ flags: 'S', seq: 0 });
+    b.helperAnswers(1, (s) => {
+      s.failures.watch = ENOSPC;
+    });
+    b.expectToGuest({ flags: 'RA', seq: 0, ack: 1 });
+    b.expectGivenBack();
+  });
+});
