@@ -75,6 +75,10 @@ static void print_line(int errnum, const char *format, va_list args)
     char text[LINE_BYTES_MAX];
     int used = vsnprintf(text, sizeof(text), format, args);
 
+    /* Words of the controller may be in it: no line of theirs, no escape sequence, reaches a log or a terminal. */
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
     if (errnum != 0 && used < (int)sizeof(text))
         snprintf(text + used, sizeof(text) - (size_t)used, ": %s", errno_text(errnum));
     print_to(sinks.terminal, "%s\n", text);

@@ -5,7 +5,10 @@
  */
 #include "helper.h"
 
+#include <linux/magic.h>
 #include <linux/netlink.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/un.h>
 
 /* READABLE_FILES of shared/rpc/methods.ts. Opened in the namespace of the side that is asked, and bound to it. */
@@ -40,11 +43,47 @@ static int open_to_append(int fd)
     return open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
 }
 
-/* Relative paths start from the caller's directory: we leave it when we seal. */
+/*
+ * A regular file with one name, on a file system that holds data: not a FIFO (whose open would wait for a reader), a
+ * device, or /proc/self/mem. Only then it is emptied.
+ */
+static bool is_plain(int fd)
+{
+    static const long NOT_DATA[] = {PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC};
+    struct stat status;
+    struct statfs system;
+
+    /* #syscalls:setup newfstatat|fstat — what kind of file we were given */
+    /* #syscalls:setup fstatfs — and on what kind of file system */
+    if (fstat(fd, &status) != 0 || fstatfs(fd, &system) != 0)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(NOT_DATA); i++)
+        if (system.f_type == NOT_DATA[i])
+            return false;
+    return S_ISREG(status.st_mode) && status.st_nlink == 1;
+}
+
+static int create_plain(const char *path, int access)
+{
+    /* #syscalls:setup openat(AT_FDCWD, *, O_RDWR+O_CREAT+O_NONBLOCK+O_NOCTTY+O_NOFOLLOW+O_CLOEXEC|O_WRONLY+O_CREAT+O_NONBLOCK+O_NOCTTY+O_NOFOLLOW+O_CLOEXEC, 0600) — log, capture */
+    int fd = open(path, access | O_CREAT | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return -1;
+    errno = EINVAL;
+    /* #syscalls:setup ftruncate(*, 0) — a file that was there before */
+    if (is_plain(fd) && ftruncate(fd, 0) == 0)
+        return fd;
+    int errnum = errno;
+    close(fd);
+    errno = errnum;
+    return -1;
+}
+
+/* Relative paths start from the caller's directory: we leave it when we seal. EINVAL: not a regular file. */
 int file_create(const char *path, bool is_log)
 {
-    /* #syscalls:setup openat(AT_FDCWD, *, O_RDWR+O_CREAT+O_TRUNC+O_NOFOLLOW+O_CLOEXEC|O_WRONLY+O_CREAT+O_TRUNC+O_NOFOLLOW+O_CLOEXEC, 0600) — log, capture */
-    int fd = open(path, (is_log ? O_RDWR : O_WRONLY) | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = create_plain(path, is_log ? O_RDWR : O_WRONLY);
 
     if (is_log && fd >= 0)
         notice_log_file(open_to_append(fd));
@@ -101,14 +140,18 @@ int open_parent(const char *path, int flags, char *name, size_t name_bytes)
 
 /* ---- the PID file ---- */
 
-static struct { int fd, directory; char name[256]; } pid_file = {.fd = -1, .directory = -1};
+static struct { int fd, directory; char name[256]; dev_t device; ino_t inode; } pid_file = {.fd = -1, .directory = -1};
 
 /* Opened at once, before identities and directories change; written when ready: its content means "ready". */
 void pid_file_open(const char *path)
 {
-    pid_file.fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (pid_file.fd < 0)
+    struct stat status;
+
+    pid_file.fd = create_plain(path, O_WRONLY);
+    if (pid_file.fd < 0 || fstat(pid_file.fd, &status) != 0)
         die_errno("Couldn't open PID file %s", path);
+    pid_file.device = status.st_dev;
+    pid_file.inode = status.st_ino;
     /* To remove it at the end, when no path leads to it any more. */
     pid_file.directory = open_parent(path, O_PATH, pid_file.name, sizeof(pid_file.name));
 }
@@ -134,7 +177,12 @@ bool pid_file_write(void)
 
 void pid_file_remove(void)
 {
-    if (pid_file.directory >= 0)
+    struct stat status;
+
+    /* Another instance may have made its own there since: that one is not ours to remove. */
+    /* #syscalls:setup,host,netns newfstatat(*, *, *, AT_SYMLINK_NOFOLLOW) — whether the PID file is the one we made */
+    if (pid_file.directory >= 0 && fstatat(pid_file.directory, pid_file.name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        status.st_dev == pid_file.device && status.st_ino == pid_file.inode)
         /* #syscalls:setup,host,netns unlinkat(*, *, 0) — our PID file, at the end */
         unlinkat(pid_file.directory, pid_file.name, 0);
 }

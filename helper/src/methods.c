@@ -70,7 +70,12 @@ static void run_file_open(const union params *p, struct outcome *o)
 
 static void run_file_create(const union params *p, struct outcome *o)
 {
-    give(o, file_create(p->file.path, p->file.kind == FILE_LOG), p->file.path);
+    int fd = file_create(p->file.path, p->file.kind == FILE_LOG);
+
+    if (fd < 0 && errno == EINVAL)
+        fail(o, EINVAL, "%s is not a regular file with one name", p->file.path);
+    else
+        give(o, fd, p->file.path);
 }
 
 static void run_syslog_open(const union params *p, struct outcome *o)

@@ -135,8 +135,9 @@ static int try_bind(int fd, int family, int port)
 
 /*
  * Source address and port. A port that is taken, or below the privileged ones, is given up: the flow matters more
- * than its port. Guests reach several peers from one UDP port, so the port is shared (SO_REUSEADDR), which is safe
- * for connected sockets: each gets its own peer's datagrams only.
+ * than its port. Guests reach several peers from one UDP port, so the port is shared among our sockets: by
+ * SO_REUSEPORT, which the kernel allows within one user only. SO_REUSEADDR would also share it with other users'
+ * services that set it (mDNS), and take the datagrams of the flow's peer away from them.
  */
 static int bind_source(int fd, enum flow_protocol protocol, int family, int port)
 {
@@ -146,8 +147,8 @@ static int bind_source(int fd, enum flow_protocol protocol, int family, int port
         port = 0; /* a TCP port in use by one peer is not free for another: the kernel chooses */
     if (port != 0) {
         if (protocol == FLOW_UDP) {
-            /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEADDR, *, *) — one UDP source port, several peers */
-            enable(fd, SOL_SOCKET, SO_REUSEADDR);
+            /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEPORT, *, *) — one UDP source port, several peers */
+            enable(fd, SOL_SOCKET, SO_REUSEPORT);
             if (family == AF_INET6)
                 /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
                 enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
@@ -186,7 +187,11 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
         *errnum = errno;
         return -1;
     }
-    if (protocol != FLOW_TCP)
+    if (protocol == FLOW_TCP)
+        /* Out of line, an urgent byte would put the controller's peek offset out of step with what it discards. */
+        /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_OOBINLINE, *, *) — urgent data stays in the stream (RFC 6093) */
+        enable(fd, SOL_SOCKET, SO_OOBINLINE);
+    else
         report_metadata(fd, protocol, ip->family);
     *what = "bind a socket for";
     if (bind_interface(fd, ip->family) != 0 || bind_source(fd, protocol, ip->family, source_port) != 0)

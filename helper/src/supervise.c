@@ -133,6 +133,8 @@ int host_ready(void)
     const struct settings *s = host->settings;
     bool keep_stderr = s->foreground && s->debug;
 
+    if (seen.is_ready)
+        return EALREADY; /* or the PID file would grow with each call */
     if (!pid_file_write())
         return errno ? errno : EIO;
     null_over_stdio(keep_stderr);
@@ -237,9 +239,9 @@ static void controller_ended(void)
     if (status > 128 && !*last_words)
         snprintf(last_words, sizeof(last_words), "The controller was killed by signal %d", status - 128);
     else if (status == 0 && !seen.is_ready)
-        snprintf(last_words, sizeof(last_words), "The controller ended before it was ready");
-    /* Before it is ready, an exit status of 0 is no success; being killed never is. */
-    finish(status > 128 || (status == 0 && !seen.is_ready) ? 1 : status);
+        snprintf(last_words, sizeof(last_words), "The controller ended before it was ready (is PASTICHE_NODE Node?)");
+    /* While broker and namespace are there it has no reason to end: an exit status of 0 is no success either. */
+    finish(status > 128 || status == 0 ? 1 : status);
 }
 
 static void host_signals(void)

@@ -131,7 +131,7 @@ describe('finding Node and the controller', () => {
   it('reports a controller that ends before it is ready', async () => {
     expect(await install.run(['-I', 'tap0', '--', 'true'], { steps: [{ exit: 0 }] })).toMatchObject({
       status: 1,
-      stderr: 'The controller ended before it was ready\n',
+      stderr: 'The controller ended before it was ready (is PASTICHE_NODE Node?)\n',
     });
     expect(await install.run(['-I', 'tap0', '--', 'true'], { steps: [{ exit: 5 }] })).toMatchObject({
       status: 5,
