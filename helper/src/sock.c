@@ -197,7 +197,7 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
     if (bind_interface(fd, ip->family) != 0 || bind_source(fd, protocol, ip->family, source_port) != 0)
         goto failed;
     *what = "connect";
-    /* #syscalls:setup,host connect — new flows, to addresses that the floor has let pass */
+    /* #syscalls:setup,host connect — new flows, to addresses that the floor lets pass */
     if (connect(fd, &address.any, length) != 0 && errno != EINPROGRESS)
         goto failed;
     if (protocol != FLOW_TCP)
