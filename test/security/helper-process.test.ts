@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** How the helper starts, what its children are given, and what it leaves behind: nothing. */
-import { constants, existsSync, readFileSync, statSync } from 'node:fs';
+import { constants, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -190,6 +190,45 @@ describe('files of the command line', () => {
     expect(errors.map((error) => error?.data.errno)).toEqual([osConstants.errno.ELOOP, osConstants.errno.ENOENT]);
     expect(errors[0]?.message).toContain('open link');
     expect(existsSync(elsewhere)).toBe(false);
+  });
+
+  it('are regular files with one name: no FIFO that would never open, no device, nothing of /proc, no second name', async () => {
+    const paths = ['fifo', '/proc/self/mem', '/dev/null', 'hard'];
+    await install.run(spawnArgs('true'), {
+      shell: `cd ${install.directory} && mkfifo fifo && echo precious > theirs && chmod 666 theirs && ln theirs hard && exec "$@"`,
+      steps: [
+        ...paths.map((path) => call('host', 'file.create', { kind: 'log', path: path.replace(/^(?!\/)/, './') })),
+        ...goReady(true),
+      ],
+    });
+    const errors = paths.map((_, step) => install.reply(step).error);
+    expect(errors.map((error) => error?.data.errno)).toEqual(paths.map(() => osConstants.errno.EINVAL));
+    expect(errors[1]?.message).toContain('not a regular file');
+    expect(readFileSync(install.path('theirs'), 'utf8')).toBe('precious\n');
+  });
+
+  it('a PID file that another instance has made since is left to it', async () => {
+    const done = install.start(['-P', 'pid', ...spawnArgs('sleep', '1000')], {
+      shell: `cd ${install.directory} && exec "$@"`,
+      steps: goReady(true),
+    });
+    await install.scriptDone();
+    rmSync(install.path('pid'));
+    writeFileSync(install.path('pid'), 'theirs\n');
+    done.kill('SIGTERM');
+    await done.closed;
+    expect(readFileSync(install.path('pid'), 'utf8')).toBe('theirs\n');
+  });
+
+  it('the PID file does not grow with further calls of ready', async () => {
+    const done = install.start(['-P', 'pid', ...spawnArgs('sleep', '1000')], {
+      shell: `cd ${install.directory} && exec "$@"`,
+      steps: [...goReady(true), call('host', 'ready', {}), call('host', 'ready', {})],
+    });
+    await install.scriptDone();
+    expect(readFileSync(install.path('pid'), 'utf8')).toBe(`${done.pid()}\n`);
+    done.kill('SIGTERM');
+    await done.closed;
   });
 });
 
