@@ -5,6 +5,7 @@
  */
 #include "helper.h"
 
+#include <ctype.h>
 #include <linux/magic.h>
 #include <linux/netlink.h>
 #include <sys/stat.h>
@@ -49,7 +50,10 @@ static int open_to_append(int fd)
  */
 static bool is_plain(int fd)
 {
-    static const long NOT_DATA[] = {PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC};
+    static const long NOT_DATA[] = {
+        PROC_SUPER_MAGIC, SYSFS_MAGIC,    CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC,
+        SECURITYFS_MAGIC, EFIVARFS_MAGIC, BPF_FS_MAGIC,       SELINUX_MAGIC,       PSTOREFS_MAGIC,
+    };
     struct stat status;
     struct statfs system;
 
@@ -78,6 +82,33 @@ static int create_plain(const char *path, int access)
     close(fd);
     errno = errnum;
     return -1;
+}
+
+static bool is_value_in(const char *argument, const char *path)
+{
+    if (strcmp(argument, path) == 0)
+        return true;
+    if (strncmp(argument, "--", 2) == 0) {
+        const char *equals = strchr(argument, '=');
+        return equals && strcmp(equals + 1, path) == 0;
+    }
+    if (*argument == '-')
+        for (const char *option = argument + 1; isalnum((unsigned char)*option); option++)
+            if (strcmp(option + 1, path) == 0)
+                return true;
+    return false;
+}
+
+/*
+ * Whether the user wrote this path: as an argument, after the '=' of a long option, or after a cluster of short ones
+ * ("-fl/tmp/log"). Which option takes it is the controller's to know. The command's arguments are not looked at.
+ */
+bool is_on_command_line(const struct settings *s, const char *path)
+{
+    for (char *const *argument = s->argv; *argument && argument != s->command; argument++)
+        if (is_value_in(*argument, path))
+            return true;
+    return false;
 }
 
 /* Relative paths start from the caller's directory: we leave it when we seal. EINVAL: not a regular file. */

@@ -175,6 +175,7 @@ bool read_byte(int fd, char *byte); /* waits; false: end of file or an error */
 int open_parent(const char *path, int flags, char *name, size_t name_bytes);
 extern const char *const READABLE_NAMES[]; /* ends with NULL */
 int file_open_readable(int index);
+bool is_on_command_line(const struct settings *s, const char *path);
 int file_create(const char *path, bool is_log);
 int syslog_open(void);
 int netlink_open(bool sock_diag);

@@ -70,6 +70,11 @@ static void run_file_open(const union params *p, struct outcome *o)
 
 static void run_file_create(const union params *p, struct outcome *o)
 {
+    if (!is_on_command_line(session.settings, p->file.path)) {
+        fail(o, EPERM, "create %s, which is not on the command line", p->file.path);
+        o->code = ERROR_REFUSED;
+        return;
+    }
     int fd = file_create(p->file.path, p->file.kind == FILE_LOG);
 
     if (fd < 0 && errno == EINVAL)

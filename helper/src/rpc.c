@@ -78,6 +78,18 @@ static void append_outcome(json_int_t id, const struct outcome *o, int *fds, int
     APPEND("}}");
 }
 
+/* Words of the controller's in our last line: none of them is a line, or an escape sequence, of its own. */
+static const char *printable(const char *text)
+{
+    static char copy[256];
+
+    snprintf(copy, sizeof(copy), "%s", text);
+    for (char *c = copy; *c; c++)
+        if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
+            *c = '?';
+    return copy;
+}
+
 static void answer_one(const json_t *request, int *fds, int *fd_count)
 {
     static union params params; /* static: `seal` makes it large */
@@ -91,7 +103,7 @@ static void answer_one(const json_t *request, int *fds, int *fd_count)
         die("The controller sent something that is not a JSON-RPC request");
     const struct method *method = method_find(name, &why);
     if (!method)
-        die("The controller called %.40s, %s", name, why);
+        die("The controller called %.40s, %s", printable(name), why);
     memset(&params, 0, sizeof(params));
     why = json_fields(json_object_get(request, "params"), method->fields, &params);
     if (why)
@@ -121,7 +133,7 @@ size_t rpc_answer(const char *request, size_t length, const char **text, int *fd
     const json_t *root = json_read(request, length, &why);
 
     if (!root)
-        die("The controller sent malformed JSON: %s", why);
+        die("The controller sent malformed JSON: %s", printable(why));
     reply_used = 0;
     *fd_count = 0;
     if (json_is_array(root))

@@ -14,6 +14,8 @@
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
+/* What can have been queued in the microseconds between bind() and connect(); a peer that floods does not hold us. */
+#define DRAIN_MAX 64
 
 union address {
     struct sockaddr any;
@@ -171,8 +173,9 @@ static void drain(int fd)
     char byte;
 
     /* #syscalls:setup,host recvfrom(*, *, 1, MSG_DONTWAIT+MSG_TRUNC, 0, *) — datagrams that came before the socket was connected */
-    while (recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) >= 0 || errno == EINTR) {
-    }
+    for (int i = 0; i < DRAIN_MAX; i++)
+        if (recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) < 0 && errno != EINTR)
+            return;
 }
 
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum,

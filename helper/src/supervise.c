@@ -25,6 +25,8 @@
 #define CONTROLLER_GRACE_MS 300
 /* After this, what still runs is killed: above COMMAND_GRACE_MS, so that the broker can do its part. */
 #define FINISH_MS 800
+/* A broker that ends closes its sockets before the kernel counts it as ended: by far the less time than this. */
+#define BROKER_END_MS 50
 /* A reply that the controller has no room for is tried again after this. */
 #define RETRY_MS 2
 /* Requests answered before signals get a look: a controller that never stops asking cannot keep us from ending. */
@@ -230,6 +232,15 @@ static _Noreturn void stopped_by(int signum)
     finish(signum == SIGINT || signum == SIGHUP ? 128 + signum : 0);
 }
 
+/* The controller may see the broker's end before we do, and then has every reason to end with 0. */
+static bool is_broker_ending(void)
+{
+    struct pollfd set[] = {{.fd = host->link, .events = 0}};
+
+    wait_for(set, ARRAY_SIZE(set), BROKER_END_MS);
+    return set[0].revents & POLLHUP;
+}
+
 static void controller_ended(void)
 {
     int status = seen.controller_status;
@@ -240,6 +251,8 @@ static void controller_ended(void)
         snprintf(last_words, sizeof(last_words), "The controller was killed by signal %d", status - 128);
     else if (status == 0 && !seen.is_ready)
         snprintf(last_words, sizeof(last_words), "The controller ended before it was ready (is PASTICHE_NODE Node?)");
+    if (status == 0 && seen.is_ready && is_broker_ending())
+        finish(-1);
     /* While broker and namespace are there it has no reason to end: an exit status of 0 is no success either. */
     finish(status > 128 || status == 0 ? 1 : status);
 }

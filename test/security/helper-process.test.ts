@@ -152,7 +152,7 @@ describe('the controller', () => {
 
 describe('files of the command line', () => {
   it('start from the directory of the caller; a log can be read back, a capture cannot', async () => {
-    const done = install.start(['-P', 'sub/pid', ...spawnArgs('sleep', '1000')], {
+    const done = install.start(['-P', 'sub/pid', '-l', 'sub/log', '--pcap=./sub/pcap', ...spawnArgs('sleep', '1000')], {
       shell: `mkdir ${install.path('sub')} && cd ${install.directory} && exec "$@"`,
       steps: [
         call('host', 'file.create', { kind: 'log', path: 'sub/log' }),
@@ -178,7 +178,7 @@ describe('files of the command line', () => {
 
   it('are not created through a symbolic link, nor in a directory that does not exist', async () => {
     const elsewhere = install.path('elsewhere');
-    await install.run(spawnArgs('true'), {
+    await install.run(['-fllink', '-pnowhere/pcap', ...spawnArgs('true')], {
       shell: `ln -s ${elsewhere} ${install.path('link')} && cd ${install.directory} && exec "$@"`,
       steps: [
         call('host', 'file.create', { kind: 'log', path: 'link' }),
@@ -193,11 +193,11 @@ describe('files of the command line', () => {
   });
 
   it('are regular files with one name: no FIFO that would never open, no device, nothing of /proc, no second name', async () => {
-    const paths = ['fifo', '/proc/self/mem', '/dev/null', 'hard'];
-    await install.run(spawnArgs('true'), {
+    const paths = ['./fifo', '/proc/self/mem', '/dev/null', './hard'];
+    await install.run(['-l', './fifo', '--log-file=/proc/self/mem', '-p/dev/null', '-fl./hard', ...spawnArgs('true')], {
       shell: `cd ${install.directory} && mkfifo fifo && echo precious > theirs && chmod 666 theirs && ln theirs hard && exec "$@"`,
       steps: [
-        ...paths.map((path) => call('host', 'file.create', { kind: 'log', path: path.replace(/^(?!\/)/, './') })),
+        ...paths.map((path) => call('host', 'file.create', { kind: 'log', path })),
         ...goReady(true),
       ],
     });
@@ -205,6 +205,22 @@ describe('files of the command line', () => {
     expect(errors.map((error) => error?.data.errno)).toEqual(paths.map(() => osConstants.errno.EINVAL));
     expect(errors[1]?.message).toContain('not a regular file');
     expect(readFileSync(install.path('theirs'), 'utf8')).toBe('precious\n');
+  });
+
+  it('are those of the command line only: no other path, no part of one, no argument of the command', async () => {
+    const paths = ['other', 'og', 'log2', '/etc/log', 'argument'];
+    await install.run(['-l', 'log', '--pcap=a=b', ...spawnArgs('true', 'argument')], {
+      shell: `cd ${install.directory} && exec "$@"`,
+      steps: [
+        ...[...paths, 'log', 'a=b'].map((path) => call('host', 'file.create', { kind: 'pcap', path })),
+        ...goReady(true),
+      ],
+    });
+    const errors = paths.map((_, step) => install.reply(step).error);
+    expect(errors.map((error) => error?.data.errno)).toEqual(paths.map(() => osConstants.errno.EPERM));
+    expect(errors[0]?.message).toContain('create other, which is not on the command line');
+    expect(paths.filter((path) => existsSync(install.path(path)))).toEqual([]);
+    expect(['log', 'a=b'].filter((path) => !existsSync(install.path(path)))).toEqual([]);
   });
 
   it('a PID file that another instance has made since is left to it', async () => {
@@ -368,6 +384,12 @@ describe('the death of one is the death of all, within a second', () => {
     await run.closed;
     expect(run.child.exitCode).toBe(1);
     expect(family.some(isAlive)).toBe(false);
+  });
+
+  it('a controller that ends with 0 while the command runs: that is a failure of ours', async () => {
+    const run = install.start(spawnArgs('sleep', '1000'), { steps: [...goReady(true), { exit: 0 }] });
+    await run.closed;
+    expect(run.child.exitCode).toBe(1);
   });
 
   it('the launched process, while the survivor is not ready', async () => {

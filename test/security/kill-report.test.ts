@@ -83,7 +83,7 @@ describe.skipIf(why !== null)('started as root, which may read the kernel log', 
     const syslog = install.path('syslog');
     const options = { root: true, shell: withSyslog, env: { SYSLOG: syslog }, steps };
     try {
-      await use(install.start(['-q', ...spawnArgs], options));
+      await use(install.start(['-q', '-l', install.path('log'), ...spawnArgs], options));
     } finally {
       signalQuietly(Number(readFileSync(`${syslog}.pid`, 'utf8')), 'SIGTERM');
     }

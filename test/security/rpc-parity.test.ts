@@ -190,6 +190,7 @@ describe('what is not a request', () => {
     [hello.replace(/"id":\d+/, '"id":"x"'), /not a JSON-RPC request/],
     [hello.replace(/"id":\d+/, '"id":99999999999999999999'), /malformed JSON/],
     [hello.replace('"jsonrpc"', '"extra":1,"jsonrpc"'), /not a JSON-RPC request/],
+    [message('no\n\u001b[2J\u009bé', {}), /^The controller called no\?\?\[2J\?{4}, which does not exist\n$/],
     [message('no.such', {}), /^The controller called no\.such, which does not exist\n$/],
     [message('tap.open', { name: 'tap0' }), /which is not for this stage or side/],
     [message('ready', {}), /which is not for this stage or side/],
