@@ -196,10 +196,7 @@ describe('files of the command line', () => {
     const paths = ['./fifo', '/proc/self/mem', '/dev/null', './hard'];
     await install.run(['-l', './fifo', '--log-file=/proc/self/mem', '-p/dev/null', '-fl./hard', ...spawnArgs('true')], {
       shell: `cd ${install.directory} && mkfifo fifo && echo precious > theirs && chmod 666 theirs && ln theirs hard && exec "$@"`,
-      steps: [
-        ...paths.map((path) => call('host', 'file.create', { kind: 'log', path })),
-        ...goReady(true),
-      ],
+      steps: [...paths.map((path) => call('host', 'file.create', { kind: 'log', path })), ...goReady(true)],
     });
     const errors = paths.map((_, step) => install.reply(step).error);
     expect(errors.map((error) => error?.data.errno)).toEqual(paths.map(() => osConstants.errno.EINVAL));
