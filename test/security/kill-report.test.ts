@@ -41,13 +41,12 @@ const quietKernelLog = async (): Promise<void> => {
   await sleep(Math.max(0, last + WINDOW_S - uptime) * 1000);
 };
 
-it.skipIf(readFileSync('/proc/sys/kernel/dmesg_restrict', 'utf8') === '0\n')(
-  'who may not read the kernel log is told that it has the number',
-  async () => {
-    const done = await install.run(spawnArgs, { steps: [{ forbidden: true }] });
-    expect(done).toMatchObject({ status: 1, stderr: `The controller was killed: ${UNNAMED}\n` });
-  },
-);
+const openLog = readFileSync('/proc/sys/kernel/dmesg_restrict', 'utf8') === '0\n';
+if (openLog) console.log('kill-report: the line without a name is not tested, everybody may read this kernel log');
+it.skipIf(openLog)('who may not read the kernel log is told that it has the number', async () => {
+  const done = await install.run(spawnArgs, { steps: [{ forbidden: true }] });
+  expect(done).toMatchObject({ status: 1, stderr: `The controller was killed: ${UNNAMED}\n` });
+});
 
 const why = whyNoKernelLog();
 if (why !== null) console.log(`kill-report: names are not tested, ${why}`);

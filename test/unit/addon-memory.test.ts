@@ -31,7 +31,9 @@ test('arena and columns have their sizes and are what JavaScript and the addon b
   native.close(writeEnd);
 });
 
-test.skipIf(!existsSync('/sys/kernel/mm/transparent_hugepage'))(
+const noHugePages = !existsSync('/sys/kernel/mm/transparent_hugepage');
+if (noHugePages) console.log('addon-memory: huge pages are not tested, this kernel has none');
+test.skipIf(noHugePages)(
   'the hot part of the arena starts at a huge page, may have huge pages, and stays out of core dumps',
   () => {
     const regions = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);

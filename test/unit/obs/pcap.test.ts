@@ -56,7 +56,9 @@ describe('capture file', () => {
     expect(file.subarray(98, 98 + 65_549).equals(Buffer.from(arena, 2000, 65_549))).toBe(true);
   });
 
-  it.skipIf(!tcpdump)('is read by tcpdump', () => {
+  if (!tcpdump) console.log('pcap: not read by tcpdump, which is not installed');
+  // In CI a missing tool is a failure.
+  it.skipIf(!tcpdump && process.env['CI'] !== 'true')('is read by tcpdump', () => {
     const text = execFileSync('tcpdump', ['-nn', '-r', path, '-c', '1'], { encoding: 'utf8', stdio: 'pipe' });
     expect(text).toContain('ARP, Request who-has 192.0.2.1 tell 192.0.2.5');
   });
