@@ -6,6 +6,8 @@
  *   stream serve ADDRESS PORT                     serves until killed, prints "listening"
  *   stream down|up ADDRESS PORT BYTES SEED        one transfer; exit 0 if every byte was right
  *   stream half ADDRESS PORT BYTES SEED           sends, shuts down, then must still get all of it back
+ *   stream mix ADDRESS PORT COUNT PARALLEL SEED   COUNT transfers of all kinds and of 1 octet to 4 MiB, PARALLEL at once;
+ *                                                 {"right", "p50_ms", "max_ms", "slowest": "kind octets"}
  *
  * Wire: 24 octets of header (direction, seed, length; 64 bits each, host byte order), then the stream. An upload is
  * answered by 8 octets: how many octets were right. "half" sends the header and stream, shuts its side down, and gets the
@@ -19,11 +21,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 256 * 1024, DOWN = 1, UP = 2, HALF = 3 };
+enum { CHUNK = 256 * 1024, DOWN = 1, UP = 2, HALF = 3, KINDS = 3, MIX_BITS_MAX = 22, MIX_MAX = 100000 };
 
 struct header {
 	uint64_t direction, seed, length;
@@ -171,7 +175,7 @@ static int serve(const char *address, const char *port)
 	}
 }
 
-static int transfer(const struct header *h, const char *address, const char *port)
+static int transfer(const struct header *h, const char *address, const char *port, int announce)
 {
 	int s = open_socket(address, port, 0);
 	uint64_t right = 0;
@@ -195,8 +199,75 @@ static int transfer(const struct header *h, const char *address, const char *por
 		if (right == h->length && recv(s, &end, 1, 0) != 0)
 			right = 0; /* more than was promised, or a reset in place of the end */
 	}
-	printf("%llu of %llu octets right\n", (unsigned long long)right, (unsigned long long)h->length);
+	if (announce)
+		printf("%llu of %llu octets right\n", (unsigned long long)right, (unsigned long long)h->length);
+	close(s);
 	return right != h->length;
+}
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+struct result {
+	struct header header;
+	double ms;
+	int wrong;
+};
+
+static int faster(const void *a, const void *b)
+{
+	double x = ((const struct result *)a)->ms, y = ((const struct result *)b)->ms;
+
+	return (x > y) - (x < y);
+}
+
+/* As many octets of each order of magnitude: stalls show in the small ones, windows in the large ones. */
+static void choose(struct result *r, uint64_t seed, int i)
+{
+	uint64_t random[CHUNK / 8], range;
+
+	make_chunk((unsigned char *)random, seed, (uint64_t)i * CHUNK);
+	range = UINT64_C(1) << random[0] % (MIX_BITS_MAX + 1);
+	r->header = (struct header){ (uint64_t)(i % KINDS) + DOWN, random[1], range / 2 + 1 + random[2] % (range - range / 2) };
+}
+
+static int mix(const char *address, const char *port, int count, int parallel, uint64_t seed)
+{
+	static const char *const names[] = { "", "down", "up", "half" };
+	struct result *results =
+	    mmap(NULL, sizeof(*results) * (size_t)count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int right = 0;
+
+	if (results == MAP_FAILED) {
+		perror("mmap");
+		return 1;
+	}
+	for (int worker = 0; worker < parallel; worker++) {
+		if (fork())
+			continue;
+		for (int i = worker; i < count; i += parallel) {
+			double start = now_ms();
+
+			choose(&results[i], seed, i);
+			results[i].wrong = transfer(&results[i].header, address, port, 0);
+			results[i].ms = now_ms() - start;
+		}
+		_exit(0);
+	}
+	while (wait(NULL) > 0)
+		;
+	for (int i = 0; i < count; i++)
+		right += results[i].ms > 0 && !results[i].wrong;
+	qsort(results, (size_t)count, sizeof(*results), faster);
+	printf("{\"right\": %d, \"p50_ms\": %.1f, \"max_ms\": %.1f, \"slowest\": \"%s %llu\"}\n", right, results[count / 2].ms,
+	       results[count - 1].ms, names[results[count - 1].header.direction],
+	       (unsigned long long)results[count - 1].header.length);
+	return right != count;
 }
 
 int main(int argc, char **argv)
@@ -205,12 +276,14 @@ int main(int argc, char **argv)
 
 	if (argc == 4 && !strcmp(argv[1], "serve"))
 		return serve(argv[2], argv[3]);
+	if (argc == 7 && !strcmp(argv[1], "mix") && atoi(argv[4]) > 0 && atoi(argv[4]) <= MIX_MAX)
+		return mix(argv[2], argv[3], atoi(argv[4]), atoi(argv[5]), strtoull(argv[6], NULL, 10));
 	if (argc != 6) {
-		fprintf(stderr, "usage: stream serve ADDRESS PORT | stream down|up|half ADDRESS PORT BYTES SEED\n");
+		fprintf(stderr, "usage: see the first lines of test/support/stream.c\n");
 		return 2;
 	}
 	h.direction = !strcmp(argv[1], "down") ? DOWN : !strcmp(argv[1], "up") ? UP : HALF;
 	h.length = strtoull(argv[4], NULL, 10);
 	h.seed = strtoull(argv[5], NULL, 10);
-	return transfer(&h, argv[2], argv[3]);
+	return transfer(&h, argv[2], argv[3], 1);
 }
