@@ -39,8 +39,8 @@ type Tap = Result<'tap.open'>;
 
 /** The MTU of a link we say nothing about: what the namespace's interface may be set to at most. */
 const MTU_UNTOLD = 65_520;
-/** UDP leaves at least half of the descriptors to everything else. */
-const UDP_FLOWS_MAX = 16_384;
+/** Where RLIMIT_NOFILE is "unlimited". */
+const DESCRIPTORS_UNLIMITED = 1 << 20;
 const LINK_LOCAL_PREFIX = 64;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
@@ -161,7 +161,7 @@ let udpTimeouts = { singleMs: 30_000, streamMs: 120_000 };
 /** RLIMIT_NOFILE, soft: the helper has raised it to what it may be. */
 const descriptorLimit = (): number => {
   const line = /^Max open files\s+(\d+|unlimited)/m.exec(readFileSync('/proc/self/limits', 'ascii'));
-  return Number(line?.[1] ?? Number.NaN) || UDP_FLOWS_MAX * 2;
+  return Number(line?.[1] ?? Number.NaN) || DESCRIPTORS_UNLIMITED;
 };
 
 /** fe80:: with the modified EUI-64 of a MAC. */
@@ -204,7 +204,7 @@ const configureProtocols = (plan: Plan, tap: Tap): void => {
   dhcpv4.configure(network);
   dhcpv6.configure(network);
   icmp.configure({ linkMtu });
-  udp.configure({ linkMtu, uso: tap.uso, flowsMax: Math.min(UDP_FLOWS_MAX, descriptorLimit() >> 1), ...udpTimeouts });
+  udp.configure({ linkMtu, uso: tap.uso, descriptors: descriptorLimit(), ...udpTimeouts });
   tcp.configure({ tso: tap.tso, linkMtu });
   demux.configure(network);
   const observe = observer(plan);

@@ -2,14 +2,17 @@
 /**
  * Who has been idle longest: one intrusive list for each class of flows, oldest first. A class has a cap; when a new
  * flow would exceed it, its owner ends the oldest one. So a guest that opens flows without end recycles its own, and a
- * burst of lookups (class DNS) cannot push out the flows of class UDP.
+ * burst of lookups (class DNS) cannot push out flows of other classes.
  */
 import { FLOW_MAX, type Flow, NO_FLOW } from './table.ts';
 
+/** UDP flows that were answered; those that were not yet; and those of them whose port or peer has more than its share. */
 export const LRU_UDP = 1;
-export const LRU_DNS = 2;
-export const LRU_PING = 3;
-const CLASSES = 4;
+export const LRU_UDP_NEW = 2;
+export const LRU_UDP_CROWD = 3;
+export const LRU_DNS = 4;
+export const LRU_PING = 5;
+const CLASSES = 6;
 
 /** First (oldest) and last (newest) row + 1 of each class. */
 const oldests = new Int32Array(CLASSES);
@@ -64,6 +67,9 @@ export const remove = (f: Flow): void => {
   classes[f] = 0;
   sizes[cls] = (sizes[cls] as number) - 1;
 };
+
+/** The class of a flow, 0: none. */
+export const classOf = (f: Flow): number => classes[f] as number;
 
 /** The flow was active just now. */
 export const touch = (f: Flow): void => {

@@ -30,6 +30,7 @@ export const DROPS = [
   'tcp-bad-ack',
   'flow-table-full',
   'flow-refused',
+  'flow-evicted',
   'flow-pending-full',
   'tap-full',
   'sock-full',

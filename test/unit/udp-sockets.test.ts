@@ -10,6 +10,7 @@ import * as wheel from '../../controller/flow/wheel.ts';
 import * as io from '../../controller/io/io.ts';
 import * as out from '../../controller/link/out.ts';
 import * as station from '../../controller/link/station.ts';
+import * as activity from '../../controller/proto/udp/activity.ts';
 import * as flow from '../../controller/proto/udp/flow.ts';
 import { endBatch, fromTap } from '../../controller/proto/udp/from-tap.ts';
 import * as udp from '../../controller/proto/udp/udp.ts';
@@ -51,12 +52,14 @@ beforeAll(() => {
   wheel.start(io.nowMs(), flow.onTimer);
 });
 afterAll(() => {
-  for (let f = 0; f < flows.highWater(); f++) if (flows.typeOf(f as Flow) === flows.FLOW_UDP) flow.close(f as Flow);
+  for (let f = 0; f < flows.highWater(); f++) if (flows.typeOf(f as Flow) === flows.FLOW_UDP) activity.close(f as Flow);
   for (const fd of opened) testkit.close(fd);
   // The epoll descriptor of the addon stays with the process.
   expect(openDescriptors()).toBeLessThanOrEqual(descriptorsBefore + 1);
 });
-beforeEach(() => udp.configure({ linkMtu: 65_520, uso: true, singleMs: 30_000, streamMs: 120_000 }));
+beforeEach(() =>
+  udp.configure({ linkMtu: 65_520, uso: true, singleMs: 30_000, streamMs: 120_000, descriptors: 20_000 }),
+);
 
 let port = 1000;
 /** A datagram of the guest to 198.51.100.7, vouched for by a virtio-net header, at `at` of the receive region. */

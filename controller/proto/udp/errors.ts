@@ -9,6 +9,11 @@ import * as checksum from '../../wire/checksum.ts';
 import { UDP } from '../../wire/protocols.ts';
 import * as udp from '../../wire/udp.ts';
 
+const ENFILE = 23;
+const EMFILE = 24;
+/** All source ports to that peer are in use. */
+const EADDRNOTAVAIL = 99;
+
 /** Errors taken in one go; the rest has its own event. */
 const ERRORS_PER_EVENT_MAX = 16;
 const OFFENDER_AT = io.SOCK_AT;
@@ -43,11 +48,17 @@ export const drain = (f: Flow): number => {
   return n;
 };
 
+/** A router without a place left in its table says so, as a soft error (RFC 1122 §4.1.3.3): the guest may try again. */
+const reasonOf = (errno: number): icmpError.Reason | -1 =>
+  errno === EMFILE || errno === ENFILE || errno === EADDRNOTAVAIL
+    ? icmpError.HOST_UNREACHABLE
+    : icmpError.reasonOf(errno);
+
 /**
  * Tells the guest that its datagram could not leave, if `errno` is something a router would tell: its UDP header lies
  * at `headerAt`, `bytes` with data.
  */
 export const refuse = (f: Flow, errno: number, headerAt: number, bytes: number): void => {
-  const reason = icmpError.reasonOf(errno);
-  if (reason >= 0) icmpError.unreachable(f, reason as icmpError.Reason, UDP, headerAt, bytes);
+  const reason = reasonOf(errno);
+  if (reason !== -1) icmpError.unreachable(f, reason, UDP, headerAt, bytes);
 };

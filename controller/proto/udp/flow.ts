@@ -9,12 +9,9 @@
  * exchange, longer for more. The timer is lazy: a datagram only notes the time, and the timer, when it fires, finds out
  * how much is left.
  *
- * Flows to port 53 have an LRU class of their own: a resolver opens one for each question, and they must not push out
- * flows that live.
+ * How many there may be, and who goes when there are too many: share.ts.
  */
-import { end } from '../../flow/end.ts';
 import * as hash from '../../flow/hash.ts';
-import * as lru from '../../flow/lru.ts';
 import * as pending from '../../flow/pending.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
@@ -23,19 +20,18 @@ import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import { request } from '../../rpc/connect.ts';
 import { HEADER_BYTES } from '../../wire/udp.ts';
+import * as activity from './activity.ts';
 import * as errors from './errors.ts';
 import * as fromSock from './from-sock.ts';
 import * as send from './send.ts';
+import * as share from './share.ts';
 import * as state from './state.ts';
 
 /** Defaults of the kernel's sysctls, for hosts without conntrack. */
 const TIMEOUT_MS = 30_000;
 const STREAM_TIMEOUT_MS = 120_000;
-const DNS_PORT = 53;
 /** How long a refusal is remembered before the helper is asked again. */
 const REFUSED_MS = 1000;
-/** Order of use is kept to that precision: a busy flow need not be moved for each datagram. */
-const LRU_PRECISION_MS = 1000;
 const EIO = 5;
 const ENFILE = 23;
 const EMFILE = 24;
@@ -50,8 +46,6 @@ export const setTimeouts = (singleMs: number, streamMs: number): void => {
 
 /** A flow for the packet whose IP header lies at `ipAt`; its socket is asked for. NO_FLOW when there is no room: counted. */
 export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number): Flow => {
-  const cls = dstPort === DNS_PORT ? lru.LRU_DNS : lru.LRU_UDP;
-  if (lru.isFull(cls)) close(lru.oldest(cls));
   const f = flows.alloc(flows.FLOW_UDP);
   if (f === flows.NO_FLOW) {
     drop(DROP['flow-table-full']);
@@ -59,30 +53,18 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   }
   flows.setTuple(f, v4, ipAt, srcPort, dstPort);
   flows.setLastActive(f, io.nowMs() | 0);
-  state.reset(f);
+  state.reset(f, io.nowMs() | 0);
   hash.insert(f);
-  lru.add(cls, f);
+  const cls = share.classOfNew(f);
+  activity.makeRoom(cls);
+  share.enter(cls, f);
   if (!request(f, 'udp', srcPort)) {
     drop(DROP['flow-pending-full']);
-    end(f);
+    activity.close(f);
     return flows.NO_FLOW;
   }
   wheel.arm(f, io.nowMs() + timeoutMs);
   return f;
-};
-
-/** Ends a flow, having sent what was gathered for it. */
-export const close = (f: Flow): void => {
-  if (send.gathering() === f) send.flush();
-  pending.clear(f);
-  end(f);
-};
-
-/** A datagram passed, in either direction. */
-export const touch = (f: Flow): void => {
-  const now = io.nowMs() | 0;
-  if (((now - flows.lastActive(f)) | 0) >= LRU_PRECISION_MS) lru.touch(f);
-  flows.setLastActive(f, now);
 };
 
 /** The helper handed over the socket. */
@@ -105,8 +87,8 @@ export const onConnected = (f: Flow, fd: number): void => {
 
 /** The helper could not, or would not, connect. */
 export const onFailed = (f: Flow, errno: number): void => {
-  // Descriptors are short: the flow that was idle longest pays, and the guest will try again.
-  if (errno === ENFILE || errno === EMFILE) closeOldest(f);
+  // Descriptors are short: an unanswered flow that was idle longest pays, and the guest will try again.
+  if (errno === ENFILE || errno === EMFILE) activity.giveUpDescriptor(f);
   state.setPhase(f, state.REFUSED);
   state.setErrno(f, errno);
   for (let e = pending.first(f); e >= 0; e = pending.next(e)) {
@@ -115,10 +97,6 @@ export const onFailed = (f: Flow, errno: number): void => {
   }
   pending.clear(f);
   wheel.arm(f, io.nowMs() + REFUSED_MS);
-};
-const closeOldest = (but: Flow): void => {
-  const oldest = lru.oldest(lru.LRU_UDP);
-  if (oldest !== flows.NO_FLOW && oldest !== but) close(oldest);
 };
 
 /** An event of the flow's socket. */
@@ -134,6 +112,6 @@ export const onEvent = (f: Flow, mask: number): void => {
 export const onTimer = (f: Flow): void => {
   const idle = ((io.nowMs() | 0) - flows.lastActive(f)) | 0;
   const timeout = state.isStream(f) ? streamTimeoutMs : timeoutMs;
-  if (state.phase(f) === state.REFUSED || idle >= timeout) close(f);
+  if (state.phase(f) === state.REFUSED || idle >= timeout) activity.close(f);
   else wheel.arm(f, io.nowMs() + timeout - idle);
 };

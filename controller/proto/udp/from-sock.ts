@@ -19,9 +19,8 @@ import * as ipv6 from '../../wire/ipv6.ts';
 import { UDP } from '../../wire/protocols.ts';
 import * as udp from '../../wire/udp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import * as activity from './activity.ts';
 import * as errors from './errors.ts';
-import * as life from './flow.ts';
-import * as state from './state.ts';
 
 /** Datagrams of one call; as many of the largest fit the region aside. */
 const SLOTS = 15;
@@ -84,9 +83,7 @@ const arrived = (f: Flow, i: number): number => {
     drop(DROP['sock-error']);
     return -1;
   }
-  life.touch(f);
-  state.countFromSock(f);
-  if ((io.col[io.COL.DGRAM_GSO + i] as number) !== 0) state.countFromSock(f);
+  activity.answered(f);
   return len;
 };
 

@@ -11,6 +11,7 @@ import * as ipv6 from '../../wire/ipv6.ts';
 import { UDP } from '../../wire/protocols.ts';
 import * as udp from '../../wire/udp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import * as activity from './activity.ts';
 import * as errors from './errors.ts';
 import * as life from './flow.ts';
 import * as send from './send.ts';
@@ -74,9 +75,7 @@ const flowOf = (ipAt: number, at: number, v4: boolean): Flow => {
 };
 
 const deliver = (f: Flow, at: number, bytes: number, segment: number, hopLimit: number, trafficClass: number): void => {
-  life.touch(f);
-  state.countFromTap(f);
-  if (segment < bytes - udp.HEADER_BYTES) state.countFromTap(f);
+  activity.touch(f);
   const phase = state.phase(f);
   if (phase === state.OPEN) {
     send.append(f, at + udp.HEADER_BYTES, bytes - udp.HEADER_BYTES, segment, hopLimit, trafficClass);

@@ -9,20 +9,25 @@ export const REFUSED = 2;
 
 const phases = new Uint8Array(FLOW_MAX);
 const errnos = new Uint8Array(FLOW_MAX);
-/** Datagrams from and to the guest, counted to 2: enough to tell an exchange from a stream. */
-const froms = new Uint8Array(FLOW_MAX);
-const tos = new Uint8Array(FLOW_MAX);
+/** When the flow began, int32 milliseconds modulo 2^32. */
+const begins = new Int32Array(FLOW_MAX);
+/** What has passed: {@link ANSWERED}, {@link STREAM}. */
+const passed = new Uint8Array(FLOW_MAX);
+const ANSWERED = 1;
+const STREAM = 2;
+/** As in nf_conntrack: traffic both ways, and still some after that time, makes a stream of an exchange. */
+const EXCHANGE_MS = 2000;
 const segments = new Uint16Array(FLOW_MAX);
 const segmentLimits = new Uint16Array(FLOW_MAX);
 const hopLimits = new Uint8Array(FLOW_MAX);
 const trafficClasses = new Uint8Array(FLOW_MAX);
-const COUNT_MAX = 2;
 
-export const reset = (f: Flow): void => {
+/** `now`: int32 milliseconds. */
+export const reset = (f: Flow, now: number): void => {
   phases[f] = OPENING;
   errnos[f] = 0;
-  froms[f] = 0;
-  tos[f] = 0;
+  begins[f] = now;
+  passed[f] = 0;
   segments[f] = 0;
   segmentLimits[f] = 0;
   hopLimits[f] = 0;
@@ -38,15 +43,16 @@ export const errno = (f: Flow): number => errnos[f] as number;
 export const setErrno = (f: Flow, n: number): void => {
   errnos[f] = n;
 };
-export const countFromTap = (f: Flow): void => {
-  if ((froms[f] as number) < COUNT_MAX) froms[f] = (froms[f] as number) + 1;
+/** The peer sent something. */
+export const setAnswered = (f: Flow): void => {
+  passed[f] = (passed[f] as number) | ANSWERED;
 };
-export const countFromSock = (f: Flow): void => {
-  if ((tos[f] as number) < COUNT_MAX) tos[f] = (tos[f] as number) + 1;
+/** A datagram passes at `now`, int32 milliseconds. */
+export const notePassing = (f: Flow, now: number): void => {
+  if (passed[f] === ANSWERED && ((now - (begins[f] as number)) | 0) >= EXCHANGE_MS) passed[f] = ANSWERED | STREAM;
 };
 /** More than one datagram one way or one exchange. */
-export const isStream = (f: Flow): boolean =>
-  froms[f] !== 0 && tos[f] !== 0 && (froms[f] === COUNT_MAX || tos[f] === COUNT_MAX);
+export const isStream = (f: Flow): boolean => ((passed[f] as number) & STREAM) !== 0;
 
 /** The socket's UDP_SEGMENT, 0: none. */
 export const segment = (f: Flow): number => segments[f] as number;

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+/** What a passing datagram does to its flow, and the end of flows: the part of their life that both directions share. */
+import { end } from '../../flow/end.ts';
+import * as lru from '../../flow/lru.ts';
+import * as pending from '../../flow/pending.ts';
+import { type Flow, lastActive, NO_FLOW, setLastActive } from '../../flow/table.ts';
+import * as io from '../../io/io.ts';
+import { DROP, drop } from '../../obs/drops.ts';
+import * as send from './send.ts';
+import * as share from './share.ts';
+import * as state from './state.ts';
+
+/** Order of use is kept to that precision: a busy flow need not be moved for each datagram. */
+const LRU_PRECISION_MS = 1000;
+
+/** Ends a flow, having sent what was gathered for it. */
+export const close = (f: Flow): void => {
+  if (send.gathering() === f) send.flush();
+  pending.clear(f);
+  share.leave(f);
+  end(f);
+};
+
+/** Ends the flow that was idle longest, where the class is full. */
+export const makeRoom = (cls: number): void => {
+  if (!lru.isFull(cls)) return;
+  drop(DROP['flow-evicted']);
+  close(lru.oldest(cls));
+};
+
+/** Gives up the descriptor of an unanswered flow other than `but`, if there is one. */
+export const giveUpDescriptor = (but: Flow): void => {
+  const f = share.expendable(but);
+  if (f === NO_FLOW) return;
+  drop(DROP['flow-evicted']);
+  close(f);
+};
+
+/** A datagram passed, in either direction. */
+export const touch = (f: Flow): void => {
+  const now = io.nowMs() | 0;
+  if (((now - lastActive(f)) | 0) >= LRU_PRECISION_MS) lru.touch(f);
+  setLastActive(f, now);
+  state.notePassing(f, now);
+};
+
+/** The peer sent a datagram: from now on the flow counts as answered. */
+export const answered = (f: Flow): void => {
+  state.setAnswered(f);
+  touch(f);
+  const cls = lru.classOf(f);
+  if (cls !== lru.LRU_UDP_NEW && cls !== lru.LRU_UDP_CROWD) return;
+  share.leave(f);
+  makeRoom(lru.LRU_UDP);
+  share.enter(lru.LRU_UDP, f);
+};

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+
+vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
+const fake = await import('../../../test/support/fake-io.ts');
+const udp = await import('../../../test/support/udp-bench.ts');
+const bench = await import('../../../test/support/flow-bench.ts');
+const out = await import('../../link/out.ts');
+const flow = await import('./flow.ts');
+
+beforeEach(udp.begin);
+afterEach(udp.closeAll);
+
+describe.each([
+  ['IPv4', true],
+  ['IPv6', false],
+])('%s', (_name, v4) => {
+  const guest = v4 ? bench.GUEST4 : bench.full6(bench.GUEST6);
+  const remote = v4 ? bench.REMOTE4 : bench.full6(bench.REMOTE6);
+
+  test('a datagram from the socket reaches the guest, with TTL and traffic class as they came', () => {
+    const socket = udp.opened({ v4 });
+    socket.incoming.push({ bytes: Buffer.from('answer'), ttl: 61, tos: 0x2e });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const [a, ...more] = bench.arrived();
+    expect(more).toEqual([]);
+    expect(a).toMatchObject({ v4, src: remote, dst: guest, protocol: udp.UDP, hopLimit: 61, trafficClass: 0x2e });
+    expect(a?.l4.subarray(8).toString()).toBe('answer');
+    expect([a?.l4.readUInt16BE(0), a?.l4.readUInt16BE(2), a?.l4.readUInt16BE(4)]).toEqual([
+      udp.REMOTE_PORT,
+      udp.GUEST_PORT,
+      14,
+    ]);
+  });
+
+  test('with a virtio-net header the checksum is left to the receiver: the field has the pseudo-header’s sum', () => {
+    const socket = udp.opened({ v4 });
+    socket.incoming.push({ bytes: udp.numbered(33) });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const a = bench.arrived()[0];
+    expect(a?.vnet[0]).toBe(udp.NEEDS_CSUM);
+    expect([a?.vnet.readUInt16LE(6), a?.vnet.readUInt16LE(8)]).toEqual([v4 ? 34 : 54, 6]);
+    const l4 = a?.l4 ?? Buffer.alloc(0);
+    // Complete it as the kernel does: the sum over everything from csum_start on, the field counting as it is.
+    const completed = ~fake.checksumOf(l4) & 0xffff;
+    l4.writeUInt16BE(completed, 6);
+    expect(bench.transportSum(v4, remote, guest, udp.UDP, l4)).toBe(0xffff);
+  });
+
+  test('without a virtio-net header the checksum is complete', () => {
+    udp.configure({ uso: false });
+    out.attach(9, 0);
+    fake.setVnetBytes(0);
+    const socket = udp.opened({ v4 });
+    socket.incoming.push({ bytes: udp.numbered(1001) }, { bytes: Buffer.alloc(0) });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const got = bench.arrived();
+    expect(got.map((a) => a.l4.length)).toEqual([1009, 8]);
+    for (const a of got) expect(bench.transportSum(v4, remote, guest, udp.UDP, a.l4)).toBe(0xffff);
+  });
+
+  test('what UDP_GRO joined becomes one superframe', () => {
+    const socket = udp.opened({ v4 });
+    socket.incoming.push({ bytes: udp.numbered(3500), gso: 1000 });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const got = bench.arrived();
+    expect(got.length).toBe(1);
+    const vnet = got[0]?.vnet ?? Buffer.alloc(12);
+    expect([vnet[0], vnet[1], vnet.readUInt16LE(2), vnet.readUInt16LE(4)]).toEqual([
+      udp.NEEDS_CSUM,
+      udp.GSO_UDP_L4,
+      v4 ? 42 : 62,
+      1000,
+    ]);
+    expect(got[0]?.l4.subarray(8).equals(udp.numbered(3500))).toBe(true);
+  });
+
+  test('where the tap takes no superframes it is cut again, each with its checksum', () => {
+    udp.configure({ uso: false });
+    const socket = udp.opened({ v4 });
+    socket.incoming.push({ bytes: udp.numbered(3500), gso: 1000 });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const got = bench.arrived();
+    expect(got.map((a) => a.l4.length - 8)).toEqual([1000, 1000, 1000, 500]);
+    expect(Buffer.concat(got.map((a) => a.l4.subarray(8))).equals(udp.numbered(3500))).toBe(true);
+    for (const a of got) expect(bench.transportSum(v4, remote, guest, udp.UDP, a.l4)).toBe(0xffff);
+  });
+
+  test('a datagram larger than the guest’s MTU becomes fragments that make it again, and those behind it keep their place', () => {
+    udp.configure({ linkMtu: 1500 });
+    const socket = udp.opened({ v4 });
+    socket.incoming.push({ bytes: Buffer.from('a') }, { bytes: udp.numbered(4000) }, { bytes: Buffer.from('b') });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const got = bench.arrived();
+    expect(got.length).toBe(5);
+    expect([got[0]?.l4.subarray(8).toString(), got[4]?.l4.subarray(8).toString()]).toEqual(['a', 'b']);
+    const parts = got.slice(1, 4).map((a) => {
+      expect(a.l4.length + (v4 ? 20 : 40)).toBeLessThanOrEqual(1500);
+      if (v4) {
+        return {
+          offset: (a.flagsAndFragment & 0x1fff) * 8,
+          more: (a.flagsAndFragment & 0x2000) !== 0,
+          id: a.id,
+          data: a.l4,
+        };
+      }
+      expect([a.protocol, a.l4[0]]).toEqual([44, udp.UDP]);
+      const word = a.l4.readUInt16BE(2);
+      return { offset: word & 0xfff8, more: (word & 1) !== 0, id: a.l4.readUInt32BE(4), data: a.l4.subarray(8) };
+    });
+    expect(parts.map((p) => p.more)).toEqual([true, true, false]);
+    expect(new Set(parts.map((p) => p.id)).size).toBe(1);
+    let expected = 0;
+    for (const p of parts) {
+      expect(p.offset).toBe(expected);
+      expected += p.data.length;
+    }
+    const whole = Buffer.concat(parts.map((p) => p.data));
+    expect(whole.subarray(8).equals(udp.numbered(4000))).toBe(true);
+    expect(bench.transportSum(v4, remote, guest, udp.UDP, whole)).toBe(0xffff);
+  });
+
+  test('the largest datagram that IP can carry arrives', () => {
+    const socket = udp.opened({ v4 });
+    const largest = v4 ? 65_507 : 65_527;
+    socket.incoming.push({ bytes: udp.numbered(largest) });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const got = bench.arrived();
+    // 65520 is the guest's MTU.
+    expect(got.length).toBe(2);
+    const total = got.reduce((n, a) => n + a.l4.length - (v4 ? 0 : 8), 0);
+    expect(total).toBe(largest + 8);
+  });
+});

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Which class (flow/lru.ts) a UDP flow is in, so that whoever opens flows without end pays with his own:
+ *
+ *   answered          LRU_UDP        half of the descriptors. Only another answered flow pushes one out.
+ *   not yet answered  LRU_UDP_NEW    while its guest port, its destination port and its destination have few such flows
+ *   "                 LRU_UDP_CROWD  beyond that share: a port scan, a storm from one or to one port, a peer discovery
+ *   to port 53        LRU_DNS        answered or not: one flow a question
+ *
+ * A flow of a class that is full costs that class its flow that was idle longest. The caps add up to 13/16 of the
+ * descriptors, so that even all of them full leave some for TCP.
+ */
+import * as lru from '../../flow/lru.ts';
+import { FLOW_MAX, type Flow, guestPort, remotePort, remoteWord } from '../../flow/table.ts';
+
+const DNS_PORT = 53;
+/** Unanswered flows that one guest port, one destination port or one destination may have outside the crowd. */
+const SHARE_MAX = 64;
+/** …and which part of the class that may be, where descriptors are few. */
+const SHARE_OF_CLASS = 4;
+const FLOWS_MAX = 16_384;
+const FLOWS_MIN = 1;
+
+let share = SHARE_MAX;
+const byGuestPort = new Uint16Array(65_536);
+const byRemotePort = new Uint16Array(65_536);
+/** By address folded to 16 bits; addresses that collide share. */
+const byRemote = new Uint16Array(65_536);
+/** 1: the row is counted above. */
+const counted = new Uint8Array(FLOW_MAX);
+
+/** Divides `descriptors`, those that a process may have, among the classes. */
+export const configure = (descriptors: number): void => {
+  const cap = (part: number, most = FLOWS_MAX): number =>
+    Math.max(Math.min(Math.floor(descriptors * part), most), FLOWS_MIN);
+  lru.setCap(lru.LRU_UDP, cap(1 / 2));
+  lru.setCap(lru.LRU_UDP_NEW, cap(1 / 8, FLOWS_MAX / 4));
+  lru.setCap(lru.LRU_UDP_CROWD, cap(1 / 16, FLOWS_MAX / 8));
+  lru.setCap(lru.LRU_DNS, cap(1 / 8, FLOWS_MAX / 4));
+  share = Math.max(Math.min(SHARE_MAX, Math.floor(cap(1 / 8) / SHARE_OF_CLASS)), 1);
+};
+
+const remoteKey = (f: Flow): number => {
+  const folded = remoteWord(f, 0) ^ remoteWord(f, 1) ^ remoteWord(f, 2) ^ remoteWord(f, 3);
+  return (folded ^ (folded >>> 16)) & 0xffff;
+};
+
+/** The class of a new flow, whose tuple is set. */
+export const classOfNew = (f: Flow): number => {
+  if (remotePort(f) === DNS_PORT) return lru.LRU_DNS;
+  const most = Math.max(
+    byGuestPort[guestPort(f)] as number,
+    byRemotePort[remotePort(f)] as number,
+    byRemote[remoteKey(f)] as number,
+  );
+  return most < share ? lru.LRU_UDP_NEW : lru.LRU_UDP_CROWD;
+};
+
+const add = (counts: Uint16Array, key: number, n: number): void => {
+  counts[key] = (counts[key] as number) + n;
+};
+const count = (f: Flow, n: 1 | -1): void => {
+  counted[f] = n === 1 ? 1 : 0;
+  add(byGuestPort, guestPort(f), n);
+  add(byRemotePort, remotePort(f), n);
+  add(byRemote, remoteKey(f), n);
+};
+
+/** The flow is in `cls` from now on; it is in none. */
+export const enter = (cls: number, f: Flow): void => {
+  lru.add(cls, f);
+  if (cls === lru.LRU_UDP_NEW) count(f, 1);
+};
+
+/** The flow leaves its class: it was answered, or ends. */
+export const leave = (f: Flow): void => {
+  if (counted[f] !== 0) count(f, -1);
+  lru.remove(f);
+};
+
+/** The flow whose descriptor is given up when there are none: unanswered, idle longest, of the class that needs it least. NO_FLOW: none. */
+export const expendable = (but: Flow): Flow => {
+  let f = lru.oldest(lru.LRU_UDP_CROWD);
+  if (f < 0 || f === but) f = lru.oldest(lru.LRU_UDP_NEW);
+  if (f < 0 || f === but) f = lru.oldest(lru.LRU_DNS);
+  return f === but ? (-1 as Flow) : f;
+};
