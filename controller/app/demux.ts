@@ -7,10 +7,11 @@
  */
 import type { Network } from '../host/network.ts';
 import * as io from '../io/io.ts';
+import * as icmpAbout from '../link/icmp-about.ts';
 import * as out from '../link/out.ts';
+import * as reassembly from '../link/reassembly.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
-import * as log from '../obs/log.ts';
 import * as arp from '../proto/arp.ts';
 import * as dhcpv4 from '../proto/dhcpv4.ts';
 import * as dhcpv6 from '../proto/dhcpv6.ts';
@@ -21,6 +22,7 @@ import * as udp from '../proto/udp/from-tap.ts';
 import * as checksum from '../wire/checksum.ts';
 import * as ethernet from '../wire/ethernet.ts';
 import * as ext from '../wire/ext-header.ts';
+import * as icmpv4 from '../wire/icmpv4.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
@@ -28,7 +30,6 @@ import { ICMP, ICMPV6, TCP, UDP } from '../wire/protocols.ts';
 import * as udpWire from '../wire/udp.ts';
 import * as vnet from '../wire/vnet.ts';
 
-const FRAGMENTS = log.site('IP fragments from the guest');
 const DHCP_SERVER_PORT = 67;
 const DHCPV6_SERVER_PORT = 547;
 
@@ -77,10 +78,11 @@ const vnetSane = (eth: number, end: number, etherType: number, protocol: number,
 const martianSource4 = (a: number): boolean => a >>> 24 === 0 || a >>> 24 === 127 || a >>> 28 >= 14;
 const martianDestination4 = (a: number): boolean => a >>> 24 === 0 || a >>> 24 === 127;
 
-/** Fragments are not reassembled yet: said once in a while, because the sender sees only silence. */
-const fragment = (reason: number): void => {
-  drop(reason);
-  log.warnAt(FRAGMENTS, io.nowMs(), 'IP fragments from the guest are dropped: send datagrams that fit the MTU');
+/** What is left to us of a checksum or of segments cannot be done to a fragment. */
+const fragmentSane = (eth: number): boolean => {
+  if (!out.hasVnet() || vnet.isComplete(io.view, eth - vnet.HEADER_BYTES)) return true;
+  drop(DROP['vnet-header']);
+  return false;
 };
 
 const packet4 = (eth: number, frameEnd: number): void => {
@@ -91,7 +93,7 @@ const packet4 = (eth: number, frameEnd: number): void => {
   if (checksum.sum(v, at, headerBytes, 0) !== 0xffff) return drop(DROP['ip4-checksum']);
   // Ethernet padding is not part of the packet.
   const end = at + ipv4.totalLength(v, at);
-  if (ipv4.isFragment(v, at)) return fragment(DROP['ip4-fragment']);
+  if (ipv4.isFragment(v, at)) return fragment4(eth, at, end);
   const transport = at + headerBytes;
   const protocol = ipv4.protocol(v, at);
   if (!vnetSane(eth, end, ethernet.IPV4, protocol, transport)) return;
@@ -114,8 +116,17 @@ const packet4 = (eth: number, frameEnd: number): void => {
     case ICMP:
       return enable.icmp ? icmp.fromTap(eth, at, transport, end, true) : drop(DROP.disabled);
     default:
-      return drop(DROP['ip-protocol']);
+      drop(DROP['ip-protocol']);
+      return icmpAbout.tell4(at, end, icmpv4.UNREACHABLE, icmpv4.PROTOCOL_UNREACHABLE, 0);
   }
+};
+
+const fragment4 = (eth: number, at: number, end: number): void => {
+  const v = io.view;
+  if (!fragmentSane(eth)) return;
+  if (martianSource4(ipv4.src(v, at)) || martianDestination4(ipv4.dst(v, at))) return drop(DROP['ip-martian']);
+  const whole = reassembly.take4(at, end);
+  if (whole !== reassembly.NONE) packet4(whole, reassembly.wholeEnd());
 };
 
 /** ::/128 and ::1, and the forms that carry an IPv4 address past the rules for IPv4 (::/96, ::ffff:0:0/96: RFC 4291 §2.5.5). */
@@ -130,8 +141,8 @@ const packet6 = (eth: number, frameEnd: number): void => {
   if (!ipv6.fits(v, at, frameEnd)) return drop(DROP['ip6-malformed']);
   const end = at + ipv6.HEADER_BYTES + ipv6.payloadLength(v, at);
   const verdict = ext.walk(v, at, end);
-  if (verdict === ext.FRAGMENT) return fragment(DROP['ip6-fragment']);
-  if (verdict !== ext.OK) return drop(DROP['ip6-extension']);
+  if (verdict === ext.FRAGMENT) return fragment6(eth, at, end);
+  if (verdict !== ext.OK) return refuseExtension(at, end);
   const transport = ext.payloadAt();
   const protocol = ext.protocol();
   if (!vnetSane(eth, end, ethernet.IPV6, protocol, transport)) return;
@@ -139,6 +150,8 @@ const packet6 = (eth: number, frameEnd: number): void => {
   if (ipv6.isMulticast(src0)) return drop(DROP['ip-martian']);
   if (protocol === ICMPV6 && icmpv6.fits(v, transport, end)) {
     if (icmpv6.isNdp(icmpv6.type(v, transport))) {
+      // RFC 6980 §5: nothing of it may come in fragments, not even in one.
+      if (ext.isFragmented() || reassembly.isMade(eth)) return drop(DROP['ndp-malformed']);
       // A host without an address solicits from :: (RFC 4861 §4.1, §4.3).
       return enable.ndp ? ndp.handle(eth, at, transport, end) : drop(DROP.disabled);
     }
@@ -159,6 +172,33 @@ const packet6 = (eth: number, frameEnd: number): void => {
     case ICMPV6:
       return enable.icmp ? icmp.fromTap(eth, at, transport, end, false) : drop(DROP.disabled);
     default:
-      return drop(DROP['ip-protocol']);
+      return refuseProtocol6(at, end, transport);
   }
+};
+
+const fragment6 = (eth: number, at: number, end: number): void => {
+  if (!fragmentSane(eth)) return;
+  if (ipv6.isMulticast(ipv6.srcWord(io.view, at, 0)) || martian6(at + ipv6.SRC) || martian6(at + ipv6.DST)) {
+    return drop(DROP['ip-martian']);
+  }
+  // Fragments within fragments are nothing that a sender makes.
+  if (reassembly.isMade(eth)) return drop(DROP['ip6-extension']);
+  const whole = reassembly.take6(at, ext.payloadAt(), end);
+  if (whole !== reassembly.NONE) packet6(whole, reassembly.wholeEnd());
+};
+
+/** RFC 8200 §4.2, §4.4: an option or routing header that must not be stepped over is told to the sender, if it wants that. */
+const refuseExtension = (at: number, end: number): void => {
+  drop(DROP['ip6-extension']);
+  const problem = ext.problemAt();
+  if (problem < 0) return;
+  const toGroup = ext.problemCode() === ext.UNRECOGNISED_OPTION && (io.view.getUint8(problem) & 0xc0) === 0x80;
+  icmpAbout.tell6(at, end, icmpv6.PARAMETER_PROBLEM, ext.problemCode(), problem - at, -1, end, toGroup);
+};
+
+/** RFC 8200 §4: the place of the next-header field that has a value nobody here takes. */
+const refuseProtocol6 = (at: number, end: number, transport: number): void => {
+  drop(DROP['ip-protocol']);
+  const code = icmpv6.UNRECOGNISED_NEXT_HEADER;
+  icmpAbout.tell6(at, end, icmpv6.PARAMETER_PROBLEM, code, ext.protocolAt() - at, ext.protocol(), transport);
 };

@@ -12,6 +12,7 @@ import * as flows from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
+import * as reassembly from '../link/reassembly.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
@@ -130,18 +131,22 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 
 const turn = (): void => {
   const now = io.nowMs();
-  const delay = hasReady() ? 0 : shortest(wheel.nextDelay(now), ndp.nextDelay(now));
+  const delay = hasReady()
+    ? 0
+    : shortest(wheel.nextDelay(now), shortest(ndp.nextDelay(now), reassembly.nextDelay(now)));
   const n = io.native.wait(delay);
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
   }
   wheel.expire(io.nowMs());
   ndp.tick(io.nowMs());
+  reassembly.tick(io.nowMs());
   tcpFinish.serveReady();
   udpFromTap.endBatch();
   tcpFinish.endBatch();
   connect.flushRequests();
   out.flush();
+  reassembly.endTurn();
   flows.endTurn();
   if (edges.endTurn !== null) edges.endTurn();
 };

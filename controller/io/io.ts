@@ -40,7 +40,10 @@ export const PENDING_AT = SCRATCH_END;
 export const PENDING_END = ARENA_HOT_BYTES;
 /** Stream data that a socket would not take yet (proto/tcp/stash). */
 export const STASH_AT = ARENA_HOT_BYTES;
-export const STASH_END = ARENA_BYTES;
+export const STASH_END = 48 * 1024 * 1024;
+/** Datagrams that the guest sent in fragments (link/reassembly). */
+export const REASSEMBLY_AT = STASH_END;
+export const REASSEMBLY_END = ARENA_BYTES;
 
 export const EPOLLIN = 1;
 export const EPOLLOUT = 4;

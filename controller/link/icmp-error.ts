@@ -6,21 +6,18 @@
  * What the host quotes is its own packet, from its own address; the guest must see the packet that it sent. So the
  * quoted IP header is written anew from the flow's tuple; the caller brings the transport header and what follows.
  *
- * Sizes: a v4 error stays within 576 bytes (RFC 1812 §4.3.2.3), a v6 error within 1280 (RFC 4443 §2.4(c)). No error is
- * sent about a datagram to a multicast or broadcast address (RFC 1122 §3.2.2, RFC 4443 §2.4(e)).
+ * No error is sent about a datagram to a multicast or broadcast address (RFC 1122 §3.2.2, RFC 4443 §2.4(e)).
  */
 import { type Flow, guestPort, guestWord, isV4, remotePort, remoteWord } from '../flow/table.ts';
 import * as io from '../io/io.ts';
 import { DROP, drop } from '../obs/drops.ts';
-import * as checksum from '../wire/checksum.ts';
-import * as eth from '../wire/ethernet.ts';
 import * as icmpv4 from '../wire/icmpv4.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
-import { ICMP, ICMPV6, TCP } from '../wire/protocols.ts';
+import { TCP } from '../wire/protocols.ts';
 import * as tcp from '../wire/tcp.ts';
-import * as out from './out.ts';
+import * as icmpSend from './icmp-send.ts';
 import * as station from './station.ts';
 
 /** What can be said about a destination, in both families. */
@@ -71,37 +68,18 @@ const ORIGIN_ICMP = 2;
 const ORIGIN_ICMP6 = 3;
 const EMSGSIZE = 90;
 
-const TTL = 255;
 /** Of the quoted header: what the packet had when it was discarded, at a router that found it expired. */
 const QUOTED_TTL = 1;
-const BYTES_MAX_4 = 576;
-const BYTES_MAX_6 = 1280;
 /** Bytes of transport header and data that fit behind the quoted IP header. */
-export const QUOTE_BYTES_MAX_4 = BYTES_MAX_4 - ipv4.HEADER_BYTES - icmpv4.HEADER_BYTES - ipv4.HEADER_BYTES;
-export const QUOTE_BYTES_MAX_6 = BYTES_MAX_6 - ipv6.HEADER_BYTES - icmpv6.HEADER_BYTES - ipv6.HEADER_BYTES;
+export const QUOTE_BYTES_MAX_4 = icmpSend.QUOTE_BYTES_MAX_4 - ipv4.HEADER_BYTES;
+export const QUOTE_BYTES_MAX_6 = icmpSend.QUOTE_BYTES_MAX_6 - ipv6.HEADER_BYTES;
+/** Where the quoted packet is put together: the end of the scratch region, which is empty between two calls. */
+const QUOTED_AT = io.SCRATCH_END - 2048;
 
-/** Who says it: an address in four words. */
-const from = new Int32Array(4);
 const fromRemote = (f: Flow): void => {
-  for (let i = 0; i < 4; i++) from[i] = remoteWord(f, i);
+  for (let i = 0; i < 4; i++) icmpSend.from[i] = remoteWord(f, i);
 };
-const fromUs = (f: Flow): void => {
-  if (isV4(f)) from[3] = station.our4Word();
-  else for (let i = 0; i < 4; i++) from[i] = station.ourLinkLocal6Word(i);
-};
-
-/** Whether `from` can be the source of a packet to the guest: a router of the host's that answered from its loopback cannot. */
-const credible = (v4: boolean): boolean => {
-  const w3 = from[3] as number;
-  if (v4) {
-    const first = w3 >>> 24;
-    return first !== 0 && first !== 127 && first < 224;
-  }
-  const w0 = from[0] as number;
-  const w1 = from[1] as number;
-  const w2 = from[2] as number;
-  return !ipv6.isMulticast(w0) && !ipv6.isUnspecified(w0, w1, w2, w3) && !ipv6.isLoopback(w0, w1, w2, w3);
-};
+const fromUs = (f: Flow): void => icmpSend.fromUs(isV4(f));
 
 const toGroup = (f: Flow): boolean => (isV4(f) ? remoteWord(f, 3) >>> 24 >= 224 : ipv6.isMulticast(remoteWord(f, 0)));
 
@@ -136,7 +114,7 @@ export const relay = (f: Flow, offenderAt: number, protocol: number, quoteAt: nu
   if (origin !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return false;
   const type = io.col[io.COL.ERR_TYPE] as number;
   if (!(v4 ? relayed4(type) : relayed6(type))) return false;
-  for (let i = 0; i < 4; i++) from[i] = io.view.getInt32(offenderAt + i * 4);
+  for (let i = 0; i < 4; i++) icmpSend.from[i] = io.view.getInt32(offenderAt + i * 4);
   const code = io.col[io.COL.ERR_CODE] as number;
   send(f, type, code, restOf(v4, type, code, info), protocol, quoteAt, quoteBytes);
   return true;
@@ -178,78 +156,38 @@ const send = (
     return;
   }
   const v4 = isV4(f);
-  if (!credible(v4)) fromRemote(f);
-  if (v4) send4(f, type, code, rest, protocol, quoteAt, Math.min(quoteBytes, QUOTE_BYTES_MAX_4));
-  else send6(f, type, code, rest, protocol, quoteAt, Math.min(quoteBytes, QUOTE_BYTES_MAX_6));
+  if (!icmpSend.credible(v4)) fromRemote(f);
+  const bytes = Math.min(quoteBytes, v4 ? QUOTE_BYTES_MAX_4 : QUOTE_BYTES_MAX_6);
+  const l4 = QUOTED_AT + (v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES);
+  writeQuotedHeader(f, v4, protocol, bytes);
+  io.mem.copyWithin(l4, quoteAt, quoteAt + bytes);
+  icmpSend.send(v4, type, code, rest, QUOTED_AT, l4 + bytes - QUOTED_AT);
 };
 
-const send4 = (
-  f: Flow,
-  type: number,
-  code: number,
-  rest: number,
-  protocol: number,
-  quoteAt: number,
-  quoteBytes: number,
-): void => {
+/** The IP header of the packet that the guest sent. */
+const writeQuotedHeader = (f: Flow, v4: boolean, protocol: number, bytes: number): void => {
   const v = io.view;
-  const guest = guestWord(f, 3);
-  const icmpBytes = icmpv4.HEADER_BYTES + ipv4.HEADER_BYTES + quoteBytes;
-  const frame = out.reserve(eth.HEADER_BYTES + ipv4.HEADER_BYTES + icmpBytes);
-  const ip = frame + eth.HEADER_BYTES;
-  const icmp = ip + ipv4.HEADER_BYTES;
-  const quoted = icmp + icmpv4.HEADER_BYTES;
-  station.ethernet(v, frame, eth.IPV4);
-  station.ipv4Header(v, ip, ipv4.HEADER_BYTES + icmpBytes, ICMP, from[3] as number, guest, TTL, 0);
-  icmpv4.setType(v, icmp, type);
-  icmpv4.setCode(v, icmp, code);
-  icmpv4.setChecksum(v, icmp, 0);
-  icmpv4.setRest(v, icmp, rest);
-  const total = ipv4.HEADER_BYTES + quoteBytes;
-  station.ipv4Header(v, quoted, total, protocol, guest, remoteWord(f, 3), QUOTED_TTL, 0);
-  const l4 = quoted + ipv4.HEADER_BYTES;
-  io.mem.copyWithin(l4, quoteAt, quoteAt + quoteBytes);
-  icmpv4.setChecksum(v, icmp, checksum.finish(checksum.sum(v, icmp, icmpBytes, 0)));
-  out.commit(eth.HEADER_BYTES + ipv4.HEADER_BYTES + icmpBytes);
-};
-
-const send6 = (
-  f: Flow,
-  type: number,
-  code: number,
-  rest: number,
-  protocol: number,
-  quoteAt: number,
-  quoteBytes: number,
-): void => {
-  const v = io.view;
-  const g0 = guestWord(f, 0);
-  const g1 = guestWord(f, 1);
-  const g2 = guestWord(f, 2);
   const g3 = guestWord(f, 3);
-  const icmpBytes = icmpv6.HEADER_BYTES + ipv6.HEADER_BYTES + quoteBytes;
-  const frame = out.reserve(eth.HEADER_BYTES + ipv6.HEADER_BYTES + icmpBytes);
-  const ip = frame + eth.HEADER_BYTES;
-  const icmp = ip + ipv6.HEADER_BYTES;
-  const quoted = icmp + icmpv6.HEADER_BYTES;
-  const s0 = from[0] as number;
-  const s1 = from[1] as number;
-  const s2 = from[2] as number;
-  const s3 = from[3] as number;
-  const r0 = remoteWord(f, 0);
-  const r1 = remoteWord(f, 1);
-  const r2 = remoteWord(f, 2);
   const r3 = remoteWord(f, 3);
-  station.ethernet(v, frame, eth.IPV6);
-  station.ipv6Header(v, ip, icmpBytes, ICMPV6, s0, s1, s2, s3, g0, g1, g2, g3, TTL, 0, 0);
-  icmpv6.setType(v, icmp, type);
-  icmpv6.setCode(v, icmp, code);
-  icmpv6.setChecksum(v, icmp, 0);
-  icmpv6.setRest(v, icmp, rest);
-  station.ipv6Header(v, quoted, quoteBytes, protocol, g0, g1, g2, g3, r0, r1, r2, r3, QUOTED_TTL, 0, 0);
-  const l4 = quoted + ipv6.HEADER_BYTES;
-  io.mem.copyWithin(l4, quoteAt, quoteAt + quoteBytes);
-  const pseudo = checksum.pseudo6(v, ip + ipv6.SRC, ICMPV6, icmpBytes);
-  icmpv6.setChecksum(v, icmp, checksum.finish(checksum.sum(v, icmp, icmpBytes, pseudo)));
-  out.commit(eth.HEADER_BYTES + ipv6.HEADER_BYTES + icmpBytes);
+  if (v4) {
+    station.ipv4Header(v, QUOTED_AT, ipv4.HEADER_BYTES + bytes, protocol, g3, r3, QUOTED_TTL, 0);
+    return;
+  }
+  station.ipv6Header(
+    v,
+    QUOTED_AT,
+    bytes,
+    protocol,
+    guestWord(f, 0),
+    guestWord(f, 1),
+    guestWord(f, 2),
+    g3,
+    remoteWord(f, 0),
+    remoteWord(f, 1),
+    remoteWord(f, 2),
+    r3,
+    QUOTED_TTL,
+    0,
+    0,
+  );
 };

@@ -20,7 +20,7 @@ import {
 export const OK = 0;
 /** Truncated, or hop-by-hop options not in first place. */
 export const MALFORMED = 1;
-/** A real fragment (RFC 8200 §4.5): offset or M is not 0. Atomic fragments (RFC 6946) are walked through. */
+/** A real fragment (RFC 8200 §4.5): offset or M is not 0. Atomic fragments (RFC 6946) are walked through; see {@link isFragmented}. */
 export const FRAGMENT = 2;
 /** Too many headers, an option or routing header that must not be ignored, or no next header. */
 export const UNSUPPORTED = 3;
@@ -28,29 +28,61 @@ export const UNSUPPORTED = 3;
 /** No sender has reason for more: each kind once, destination options twice (RFC 8200 §4.1). */
 export const HEADERS_MAX = 8;
 
+/** Where the IPv6 header has its next-header field. */
+const NEXT_HEADER = 6;
 const FRAGMENT_HEADER_BYTES = 8;
 /** Offset and M, without the two reserved bits. */
 const FRAGMENT_OFFSET_AND_MORE = 0xfff9;
+const ROUTING_TYPE = 2;
 const SEGMENTS_LEFT = 3;
 const PAD1 = 0;
 /** Top two bits of an option type: what to do when it is not known; 00 is "skip over" (RFC 8200 §4.2). */
 const OPTION_ACTION = 0xc0;
+const DISCARD_SILENTLY = 0x40;
+
+/** Codes of the parameter problem that a walk may end with (RFC 4443 §3.4). */
+export const ERRONEOUS_FIELD = 0;
+export const UNRECOGNISED_OPTION = 2;
 
 let foundProtocol = 0;
 let foundAt = 0;
+let foundFieldAt = 0;
+let fragmented = false;
+let problemPosition = -1;
+let problem = 0;
 /** IP protocol of the transport header. */
 export const protocol = (): number => foundProtocol;
-/** Where the transport header begins. */
+/** Where the transport header begins; after FRAGMENT, where the fragment header does. */
 export const payloadAt = (): number => foundAt;
+/** Where the next-header field lies that names the transport protocol; of no use after {@link walkFirstFragment}. */
+export const protocolAt = (): number => foundFieldAt;
+/** Whether there was a fragment header, an atomic one too. */
+export const isFragmented = (): boolean => fragmented;
+/** After UNSUPPORTED: where the byte lies that the sender is to be told of; -1: it is told nothing. */
+export const problemAt = (): number => problemPosition;
+/** What to tell: {@link ERRONEOUS_FIELD} or {@link UNRECOGNISED_OPTION}. */
+export const problemCode = (): number => problem;
 
 /** Walks from the IPv6 header at `at` (which fits) to its transport header. `end` is the end of the packet by its payload length. */
 export const walk = (v: DataView, at: number, end: number): number => {
-  let next = ipv6.nextHeader(v, at);
-  let p = at + ipv6.HEADER_BYTES;
-  for (let headers = 0; headers <= HEADERS_MAX; headers++) {
+  fragmented = false;
+  return walkFrom(v, ipv6.nextHeader(v, at), at + ipv6.HEADER_BYTES, end, 0);
+};
+
+/** The same from behind a fragment header: `next` is what it says comes first, at `p`. */
+export const walkFirstFragment = (v: DataView, next: number, p: number, end: number): number =>
+  walkFrom(v, next, p, end, 1);
+
+const walkFrom = (v: DataView, first: number, from: number, end: number, before: number): number => {
+  let next = first;
+  let p = from;
+  let fieldAt = from - ipv6.HEADER_BYTES + NEXT_HEADER;
+  problemPosition = -1;
+  for (let headers = before; headers <= HEADERS_MAX; headers++) {
     if (!isExtension(next)) {
       foundProtocol = next;
       foundAt = p;
+      foundFieldAt = fieldAt;
       return next === NO_NEXT_HEADER ? UNSUPPORTED : OK;
     }
     if (end - p < 8) return MALFORMED;
@@ -58,8 +90,12 @@ export const walk = (v: DataView, at: number, end: number): number => {
     const bytes = headerBytes(v, p, next);
     if (bytes > end - p) return MALFORMED;
     const verdict = inspect(v, p, bytes, next);
-    if (verdict !== OK) return verdict;
+    if (verdict !== OK) {
+      foundAt = p;
+      return verdict;
+    }
     next = v.getUint8(p);
+    fieldAt = p;
     p += bytes;
   }
   return UNSUPPORTED;
@@ -82,9 +118,11 @@ const headerBytes = (v: DataView, p: number, kind: number): number => {
 const inspect = (v: DataView, p: number, bytes: number, kind: number): number => {
   switch (kind) {
     case FRAGMENT_HEADER:
+      fragmented = true;
       return (v.getUint16(p + 2) & FRAGMENT_OFFSET_AND_MORE) === 0 ? OK : FRAGMENT;
     case ROUTING:
-      return v.getUint8(p + SEGMENTS_LEFT) === 0 ? OK : UNSUPPORTED;
+      // RFC 8200 §4.4: a type that is not known, and has segments left, is told.
+      return v.getUint8(p + SEGMENTS_LEFT) === 0 ? OK : unsupported(ERRONEOUS_FIELD, p + ROUTING_TYPE);
     case AUTHENTICATION:
       return OK;
     default:
@@ -104,8 +142,16 @@ const inspectOptions = (v: DataView, from: number, end: number): number => {
     const next = p + 2 + v.getUint8(p + 1);
     if (next > end) return MALFORMED;
     // Of the options with an action, none is known here; jumbo payload (RFC 2675) is one.
-    if ((type & OPTION_ACTION) !== 0) return UNSUPPORTED;
+    const action = type & OPTION_ACTION;
+    if (action === DISCARD_SILENTLY) return UNSUPPORTED;
+    if (action !== 0) return unsupported(UNRECOGNISED_OPTION, p);
     p = next;
   }
   return OK;
+};
+
+const unsupported = (code: number, at: number): number => {
+  problem = code;
+  problemPosition = at;
+  return UNSUPPORTED;
 };

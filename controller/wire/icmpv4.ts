@@ -17,6 +17,8 @@ export const CHECKSUM_OFFSET = CHECKSUM;
 /** Message types, IANA "ICMP Type Numbers". */
 export const ECHO_REPLY = 0;
 export const UNREACHABLE = 3;
+export const SOURCE_QUENCH = 4;
+export const REDIRECT = 5;
 export const ECHO_REQUEST = 8;
 export const TIME_EXCEEDED = 11;
 export const PARAMETER_PROBLEM = 12;
@@ -27,6 +29,15 @@ export const PROTOCOL_UNREACHABLE = 2;
 export const PORT_UNREACHABLE = 3;
 export const FRAGMENTATION_NEEDED = 4;
 export const ADMINISTRATIVELY_PROHIBITED = 13;
+/** Code of TIME_EXCEEDED: fragments that did not all come. */
+export const REASSEMBLY_TIME = 1;
+/** Messages that report an error; RFC 1122 §3.2.2: none is sent about one of these. */
+export const isError = (type: number): boolean =>
+  type === UNREACHABLE ||
+  type === SOURCE_QUENCH ||
+  type === REDIRECT ||
+  type === TIME_EXCEEDED ||
+  type === PARAMETER_PROBLEM;
 
 /** True when the 8 bytes lie within [at, end). */
 export const fits = (_v: DataView, at: number, end: number): boolean => end - at >= HEADER_BYTES;

@@ -30,6 +30,15 @@ export const NO_ROUTE = 0;
 export const ADMINISTRATIVELY_PROHIBITED = 1;
 export const ADDRESS_UNREACHABLE = 3;
 export const PORT_UNREACHABLE = 4;
+/** Code of TIME_EXCEEDED: fragments that did not all come. */
+export const REASSEMBLY_TIME = 1;
+/** Codes of PARAMETER_PROBLEM (RFC 4443 §3.4, RFC 7112 §5). */
+export const ERRONEOUS_FIELD = 0;
+export const UNRECOGNISED_NEXT_HEADER = 1;
+export const UNRECOGNISED_OPTION = 2;
+export const INCOMPLETE_HEADER_CHAIN = 3;
+/** RFC 4443 §2.1: errors have the high bit clear. Redirects count as such where errors about errors are concerned (§2.4(e)). */
+export const isError = (type: number): boolean => type < ECHO_REQUEST || type === REDIRECT;
 
 /** True when the 8 bytes lie within [at, end): no message that we look at is shorter. */
 export const fits = (_v: DataView, at: number, end: number): boolean => end - at >= HEADER_BYTES;

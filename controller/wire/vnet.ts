@@ -78,6 +78,10 @@ export const segment = (v: DataView, at: number, type: number, segmentBytes: num
 /** Whether the sender vouches for the transport checksum: partial or checked. Only after sane(). */
 export const vouched = (v: DataView, at: number): boolean => (flags(v, at) & (NEEDS_CSUM | DATA_VALID)) !== 0;
 
+/** Whether nothing is left to the receiver: what must be true of a fragment, of which no checksum and no segment can be made. */
+export const isComplete = (v: DataView, at: number): boolean =>
+  (flags(v, at) & NEEDS_CSUM) === 0 && gsoType(v, at) === GSO_NONE;
+
 /**
  * Whether the header at `at` fits the frame that follows it (up to `end`): an `etherType` packet whose transport header,
  * of IP protocol `protocol`, lies at `transportAt`. Only a superframe of that very protocol passes, and only a partial checksum
