@@ -88,8 +88,9 @@ export const start = async (personality: string, args: readonly string[]): Promi
 
   const { fd: nothing } = await host.call('file.open', { name: 'null' });
   const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
-  await netns.call('seal', { deny: [], outbound: plan.outbound });
-  await host.call('seal', { deny: [], outbound: plan.outbound });
+  const frozen = { deny: [], grant: [...plan.grant], outbound: plan.outbound };
+  await netns.call('seal', frozen);
+  await host.call('seal', frozen);
   sealOurselves(filter, nothing, plan);
   if (plan.spawn) await netns.call('command.start', {});
   await host.call('ready', {});

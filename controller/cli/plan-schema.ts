@@ -84,6 +84,8 @@ export const planSchema = frozen({
     interface4: outboundInterface,
     interface6: outboundInterface,
   }),
+  /** Addresses of the host that the guest may reach; port 0: every port. */
+  grant: z.readonly(z.array(frozen({ address, port: z.int().check(z.gte(0), z.lte(65_535)) })).check(z.maxLength(16))),
   /** The command is ours: `command.start` is to be called. */
   spawn: flag,
   foreground: flag,

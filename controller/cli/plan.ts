@@ -116,6 +116,15 @@ const planOutbound = (settings: Settings): Plan['outbound'] => ({
   interface6: settings.outboundInterface6 ?? '',
 });
 
+const DNS_PORT = 53;
+/** The user's own, and the resolvers: one that listens on an address of the host is to be asked all the same. */
+const planGrants = (settings: Settings, names: Names): Plan['grant'] => [
+  ...settings.hostAccess,
+  ...[...serversOf(names, 4), ...serversOf(names, 6)]
+    .filter((server) => addressKind(server) !== 'loopback')
+    .map((address) => ({ address, port: DNS_PORT })),
+];
+
 const planConfigNet = (settings: Settings, versions: readonly (FamilyPlan | null)[]): Plan['configNet'] => {
   if (!settings.configNet) return null;
   const present = versions.filter((version) => version !== null);
@@ -177,6 +186,7 @@ export const makePlan = (
     log: planLog(settings, hello.spawn, hello.foreground),
     pcap: settings.pcap,
     outbound: planOutbound(settings),
+    grant: planGrants(settings, names),
     spawn: hello.spawn,
     foreground: hello.foreground,
     templates: { v4: v4?.template?.link.name ?? null, v6: v6?.template?.link.name ?? null },

@@ -32,6 +32,8 @@ export interface RawSettings {
   outbound6: string | null;
   outboundInterface4: string | null;
   outboundInterface6: string | null;
+  /** Addresses of the host that the guest may reach; port 0: every port. */
+  hostAccess: { readonly address: string; readonly port: number }[];
   /** 'host': from resolv.conf. */
   dns: 'host' | 'none' | string[];
   search: 'host' | 'none' | string[];
@@ -93,6 +95,7 @@ export const defaultSettings = (): RawSettings => ({
   outbound6: null,
   outboundInterface4: null,
   outboundInterface6: null,
+  hostAccess: [],
   dns: 'host',
   search: 'host',
   hostname: null,

@@ -152,6 +152,18 @@ export const readOutbound = (value: string, option: string): ParsedAddress => {
   return parsed;
 };
 
+/** With the resolvers of both IP versions, what the helper takes. */
+export const HOST_ACCESS_MAX = 10;
+export const PORT_MAX = 65_535;
+
+export const readHostAccess = (value: string, option: string): { address: string; port: number } => {
+  const slash = value.indexOf('/');
+  const parsed = unicast(slash < 0 ? value : value.slice(0, slash));
+  const port = slash < 0 ? 0 : decimal(value.slice(slash + 1));
+  if (parsed !== null && (slash < 0 || (port >= 1 && port <= PORT_MAX))) return { address: parsed.address, port };
+  throw invalid('Invalid host address:', value, option, 'ADDRESS[/PORT], a unicast address that is not loopback');
+};
+
 /** For options whose feature is not there yet: "none" is what we do anyway, everything else is refused. */
 export const readNone = (value: string, option: string): void => {
   if (value !== 'none') throw new UsageError('not-supported', `${option} ${value} is not supported yet (only "none")`);

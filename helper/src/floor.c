@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The deny floor: destinations that no socket is ever connected to, whatever the controller asks for. The built-in
- * part keeps a compromised controller from the host's own loopback services in every spelling; `seal` adds to it, and
- * then nothing can be taken away (the memory becomes read-only).
+ * part keeps a compromised controller from the host's own services, on its loopback and its other addresses (own.c), in
+ * every spelling; `seal` adds to it, and then nothing can be taken away (the memory becomes read-only).
  */
 #include "helper.h"
 
@@ -28,6 +28,7 @@ static const struct { uint8_t bytes[16]; int prefix; } DENY6[] = {
 /* An IPv6 address that a translator turns into the IPv4 address inside it. */
 static const struct { uint8_t bytes[16]; int prefix, at; } EMBEDDING[] = {
     {{0x00, 0x64, 0xff, 0x9b}, 96, 12}, /* NAT64. RFC 6052 2.1 */
+    {{[8] = 0xff, 0xff}, 96, 12},       /* IPv4-translated, ::ffff:0:a.b.c.d. RFC 2765 2.1 */
     {{0x20, 0x02}, 16, 2},              /* 6to4. RFC 3056 2 */
 };
 
@@ -61,10 +62,20 @@ static bool denies6(const uint8_t *address)
     for (size_t i = 0; i < ARRAY_SIZE(DENY6); i++)
         if (matches(address, DENY6[i].bytes, DENY6[i].prefix))
             return true;
-    for (size_t i = 0; i < ARRAY_SIZE(EMBEDDING); i++)
-        if (matches(address, EMBEDDING[i].bytes, EMBEDDING[i].prefix) && denies4(address + EMBEDDING[i].at))
-            return true;
     return added_denies(AF_INET6, address);
+}
+
+/* false: there is none inside. */
+static bool embedded4(const struct ip *ip, struct ip *inside)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(EMBEDDING); i++) {
+        if (ip->family == AF_INET6 && matches(ip->bytes, EMBEDDING[i].bytes, EMBEDDING[i].prefix)) {
+            *inside = (struct ip){.family = AF_INET};
+            memcpy(inside->bytes, ip->bytes + EMBEDDING[i].at, 4);
+            return true;
+        }
+    }
+    return false;
 }
 
 void floor_add(const struct net *net)
@@ -74,9 +85,14 @@ void floor_add(const struct net *net)
     frozen.added[frozen.count++] = *net;
 }
 
-bool floor_denies(const struct ip *ip)
+int floor_denies(const struct ip *ip, int port)
 {
-    return ip->family == AF_INET ? denies4(ip->bytes) : denies6(ip->bytes);
+    struct ip inside;
+
+    if (ip->family == AF_INET ? denies4(ip->bytes) : denies6(ip->bytes))
+        return EACCES;
+    int errnum = own_denies(ip, port, outbound_interface(ip));
+    return errnum == 0 && embedded4(ip, &inside) ? floor_denies(&inside, port) : errnum;
 }
 
 void floor_freeze(void)

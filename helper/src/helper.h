@@ -155,17 +155,29 @@ void tap_make(struct tap *tap, const char *name);
 struct net { struct ip ip; int prefix; };
 #define DENY_MAX 64
 void floor_add(const struct net *net);
-bool floor_denies(const struct ip *ip);
 void floor_freeze(void);
+/* 0, or why no socket may be connected there: EACCES, or what the look-up in the kernel's routes ended with. */
+int floor_denies(const struct ip *ip, int port);
+
+/* own.c: the host's own addresses, which are denied, too, but for what was granted. */
+struct grant { struct ip ip; int port; /* 0: every port */ };
+#define GRANT_MAX 16
+void own_grant(const struct grant *grant);
+void own_freeze(void);
+/* interface: the one that the socket will be bound to, 0: any. Result as of floor_denies(). */
+int own_denies(const struct ip *ip, int port, unsigned interface);
+void own_forget(void); /* with each datagram of requests: what was looked up for the last one may have changed */
 
 /* sock.c: new flows. Errors: *errnum set and -1 returned. */
 enum flow_protocol { FLOW_TCP, FLOW_UDP, FLOW_ICMP };
 struct outbound {
     struct ip address4, address6; /* family 0: the kernel chooses */
     char interface4[IFNAMSIZ], interface6[IFNAMSIZ];
-    unsigned scope6; /* interface index for link-local destinations */
+    unsigned index4, scope6; /* of interface4, 0: none; of interface6, or of link-local destinations */
 };
 void outbound_freeze(const struct outbound *o);
+/* The index of the interface that a socket for this address is bound to; 0: none. */
+unsigned outbound_interface(const struct ip *ip);
 void flow_warm_up(void);
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
 

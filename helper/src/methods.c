@@ -166,16 +166,19 @@ static void run_socket_connect(const union params *p, struct outcome *o)
     enum flow_protocol protocol = (enum flow_protocol)p->connect.protocol;
     const char *what;
     struct ip ip;
-    int errnum = EINVAL;
+    int errnum;
 
     if (!ip_parse(p->connect.address, &ip)) {
         fail(o, EINVAL, "connect %s", p->connect.address);
         return;
     }
-    if (floor_denies(&ip)) {
-        refuse(o, EACCES, p->connect.address);
+    errnum = floor_denies(&ip, p->connect.port);
+    if (errnum == EACCES)
+        refuse(o, errnum, p->connect.address);
+    else if (errnum != 0)
+        fail(o, errnum, "look up a route to %s", p->connect.address);
+    if (errnum != 0)
         return;
-    }
     o->fd = flow_connect(protocol, &ip, p->connect.port, p->connect.source_port, &errnum, &what);
     if (o->fd < 0)
         fail(o, errnum, "%s %s port %d", what, p->connect.address, p->connect.port);
@@ -191,6 +194,7 @@ static bool read_outbound(const union params *p, struct outbound *outbound)
 {
     snprintf(outbound->interface4, sizeof(outbound->interface4), "%s", p->seal.interface4);
     snprintf(outbound->interface6, sizeof(outbound->interface6), "%s", p->seal.interface6);
+    outbound->index4 = *outbound->interface4 ? interface_index(outbound->interface4) : 0;
     outbound->scope6 = session.start->scope6;
     if (*outbound->interface6)
         outbound->scope6 = interface_index(outbound->interface6);
@@ -203,16 +207,24 @@ static bool freeze(const union params *p)
 {
     struct outbound outbound;
     struct net deny[DENY_MAX];
+    struct grant grant[GRANT_MAX];
 
     for (int i = 0; i < p->seal.deny_count; i++) {
         deny[i].prefix = p->seal.deny[i].prefix;
         if (!ip_parse(p->seal.deny[i].address, &deny[i].ip) || (deny[i].ip.family == AF_INET && deny[i].prefix > 32))
             return false;
     }
+    for (int i = 0; i < p->seal.grant_count; i++) {
+        grant[i].port = p->seal.grant[i].port;
+        if (!ip_parse(p->seal.grant[i].address, &grant[i].ip))
+            return false;
+    }
     if (!read_outbound(p, &outbound))
         return false;
     for (int i = 0; i < p->seal.deny_count; i++)
         floor_add(&deny[i]);
+    for (int i = 0; i < p->seal.grant_count; i++)
+        own_grant(&grant[i]);
     floor_freeze();
     outbound_freeze(&outbound);
     return true;
@@ -229,6 +241,7 @@ static void run_seal(const union params *p, struct outcome *o)
         if (session.tap.fd >= 0)
             close(session.tap.fd);
     } else {
+        own_freeze();
         flow_warm_up();
     }
     enter_empty_root();
@@ -318,6 +331,11 @@ static const struct field DENY_FIELDS[] = { /* relative to one entry */
     {"prefix", PREFIX, .at = offsetof(struct deny_entry, prefix)},
     {.type = FIELD_END},
 };
+static const struct field GRANT_FIELDS[] = { /* relative to one entry */
+    {"address", ADDRESS, .at = offsetof(struct grant_entry, address)},
+    {"port", PORT, .at = offsetof(struct grant_entry, port)},
+    {.type = FIELD_END},
+};
 static const struct field OUTBOUND_FIELDS[] = {
     {"address4", ADDRESS, .flags = OR_EMPTY, AT(seal.address4)},
     {"address6", ADDRESS, .flags = OR_EMPTY, AT(seal.address6)},
@@ -328,6 +346,8 @@ static const struct field OUTBOUND_FIELDS[] = {
 static const struct field SEAL_FIELDS[] = {
     {"deny", .type = FIELD_LIST, .max = DENY_MAX, .fields = DENY_FIELDS, AT(seal.deny),
      .count_at = offsetof(union params, seal.deny_count), .stride = sizeof(struct deny_entry)},
+    {"grant", .type = FIELD_LIST, .max = GRANT_MAX, .fields = GRANT_FIELDS, AT(seal.grant),
+     .count_at = offsetof(union params, seal.grant_count), .stride = sizeof(struct grant_entry)},
     {"outbound", .type = FIELD_OBJECT, .fields = OUTBOUND_FIELDS},
     {.type = FIELD_END},
 };

@@ -136,6 +136,7 @@ size_t rpc_answer(const char *request, size_t length, const char **text, int *fd
         die("The controller sent malformed JSON: %s", printable(why));
     reply_used = 0;
     *fd_count = 0;
+    own_forget();
     if (json_is_array(root))
         answer_batch(root, fds, fd_count);
     else

@@ -10,6 +10,7 @@
 #define ERROR_REFUSED (-32001)
 
 struct deny_entry { const char *address; int prefix; };
+struct grant_entry { const char *address; int port; };
 /* What a method's parameters become; only the member of the method at hand is valid. All zero before they are read. */
 union params {
     int choice;
@@ -21,6 +22,8 @@ union params {
     struct {
         struct deny_entry deny[DENY_MAX];
         int deny_count;
+        struct grant_entry grant[GRANT_MAX];
+        int grant_count;
         const char *address4, *address6, *interface4, *interface6;
     } seal;
 };

@@ -34,6 +34,16 @@ void outbound_freeze(const struct outbound *o)
     seal_freeze(&frozen, sizeof(frozen));
 }
 
+unsigned outbound_interface(const struct ip *ip)
+{
+    struct in6_addr address;
+
+    if (ip->family == AF_INET)
+        return frozen.outbound.index4;
+    memcpy(&address, ip->bytes, sizeof(address));
+    return *frozen.outbound.interface6 || IN6_IS_ADDR_LINKLOCAL(&address) ? frozen.outbound.scope6 : 0;
+}
+
 static socklen_t fill(union address *to, const struct ip *ip, int family, int port)
 {
     memset(to, 0, sizeof(*to));

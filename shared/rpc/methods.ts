@@ -181,6 +181,8 @@ export const METHODS = {
     params: z.strictObject({
       /** Destinations no socket may be connected to, beside the built-in ones (see docs/SECURITY.md). */
       deny: z.array(z.strictObject({ address, prefix: prefix4or6 })).check(z.maxLength(64)),
+      /** Addresses of the host that may be connected to all the same; port 0: every port. Never its loopback. */
+      grant: z.array(z.strictObject({ address, port })).check(z.maxLength(16)),
       /** Where sockets leave: source address and interface per family, '' for the kernel's choice. */
       outbound: z.strictObject({
         address4: z.union([z.literal(''), address]),

@@ -63,9 +63,9 @@ export const batch = (side: Side, ...calls: readonly (readonly [string, unknown]
   text: JSON.stringify(calls.map(([method, params]) => request(method, params))),
 });
 export const NO_OUTBOUND = { address4: '', address6: '', interface4: '', interface6: '' };
-export const sealBoth = (deny: unknown[] = [], outbound: object = NO_OUTBOUND): Step[] => [
-  call('host', 'seal', { deny, outbound }),
-  call('netns', 'seal', { deny, outbound }),
+export const sealBoth = (deny: unknown[] = [], outbound: object = NO_OUTBOUND, grant: unknown[] = []): Step[] => [
+  call('host', 'seal', { deny, grant, outbound }),
+  call('netns', 'seal', { deny, grant, outbound }),
 ];
 /** What every start must do, from the first call to `ready`. */
 export const goReady = (spawn: boolean): Step[] => [

@@ -125,18 +125,20 @@ describe('the floor', () => {
           { address: '198.51.100.0', prefix: 24 },
           { address: 'zz', prefix: 1 },
         ],
+        grant: [],
         outbound: NO_OUTBOUND,
       }),
-      call('host', 'seal', { deny: [{ address: '10.0.0.0', prefix: 33 }], outbound: NO_OUTBOUND }),
-      call('host', 'seal', { deny: [], outbound: { ...NO_OUTBOUND, address4: '::1' } }),
-      call('host', 'seal', { deny: [], outbound: NO_OUTBOUND }),
+      call('host', 'seal', { deny: [{ address: '10.0.0.0', prefix: 33 }], grant: [], outbound: NO_OUTBOUND }),
+      call('host', 'seal', { deny: [], grant: [], outbound: { ...NO_OUTBOUND, address4: '::1' } }),
+      call('host', 'seal', { deny: [], grant: [{ address: 'zz', port: 1 }], outbound: NO_OUTBOUND }),
+      call('host', 'seal', { deny: [], grant: [], outbound: NO_OUTBOUND }),
       call('host', 'socket.connect', connect('198.51.100.1')[1]),
     ]);
     await install.scriptDone();
     helper.kill('SIGKILL');
-    for (const i of [0, 1, 2]) expect(install.reply(i).error).toMatchObject({ code: -32_000, data: { errno: 22 } });
-    expect(install.reply(3).result).toEqual({});
-    expect(install.reply(4).error?.code).not.toBe(-32_001);
+    for (const i of [0, 1, 2, 3]) expect(install.reply(i).error).toMatchObject({ code: -32_000, data: { errno: 22 } });
+    expect(install.reply(4).result).toEqual({});
+    expect(install.reply(5).error?.code).not.toBe(-32_001);
   });
 });
 
@@ -188,6 +190,35 @@ describe('connected sockets', () => {
     expect(readFileSync(`/proc/${helper.pid()}/net/icmp`, 'utf8')).toMatch(/ 020200C0:9C40 016433C6:0000 /);
     expect(readFileSync(`/proc/${helper.pid()}/net/tcp`, 'utf8')).toMatch(/ 020200C0:[0-9A-F]{4} 016433C6:0009 02 /);
     expect(controller).toBeGreaterThan(0);
+  });
+
+  it("the host's own addresses are refused, but for what was granted; with an interface, too", async () => {
+    const own = [
+      '192.0.2.2',
+      '192.0.2.255',
+      '2001:db8::2',
+      '64:ff9b::c000:202',
+      '::ffff:0:192.0.2.2',
+      '2002:c000:202::',
+    ];
+    const asked = own.flatMap((address) => [53, 54].map((port) => connect(address, { port })));
+    const codes = (step: number) => install.replies(step).map(({ error }) => error?.code ?? 0);
+    inNetwork([...sealBoth(), batch('host', ...asked, connect('192.0.2.3'))]);
+    await install.scriptDone();
+    expect(codes(2)).toEqual([...asked.map(() => -32_001), 0]);
+
+    const grant = [
+      { address: '192.0.2.2', port: 53 },
+      { address: '2001:db8::2', port: 0 },
+      { address: '127.0.0.1', port: 0 },
+      { address: '::1', port: 53 },
+    ];
+    const outbound = { ...NO_OUTBOUND, interface4: 'dum', interface6: 'dum' };
+    const loopback = [connect('127.0.0.1', { port: 53 }), connect('::1', { port: 53 })];
+    inNetwork([...sealBoth([], outbound, grant), batch('host', ...asked, ...loopback, connect('192.0.2.3'))]);
+    await install.scriptDone();
+    const no = -32_001;
+    expect(codes(2)).toEqual([0, no, no, no, 0, 0, 0, no, 0, no, 0, no, no, no, 0]);
   });
 
   it('one UDP source port serves several peers; a privileged one is given up', async () => {

@@ -50,9 +50,10 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
     { protocol: 'udp', address: 'zz', port: 1, sourcePort: 1 },
   ],
   seal: [
-    { deny: [{ address: 'zz', prefix: 0 }], outbound: NO_OUTBOUND },
+    { deny: [{ address: 'zz', prefix: 0 }], grant: [{ address: 'zz', port: 65_535 }], outbound: NO_OUTBOUND },
     {
       deny: Array.from({ length: 64 }, () => ({ address: 'zz', prefix: 128 })),
+      grant: Array.from({ length: 16 }, () => ({ address: 'zz', port: 0 })),
       outbound: { ...NO_OUTBOUND, interface4: 'a' },
     },
   ],

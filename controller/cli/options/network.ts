@@ -14,6 +14,12 @@ const addResolver = (raw: RawSettings, value: string, option: string): void => {
   else raw.dns = [address];
 };
 
+const addHostAccess = (raw: RawSettings, value: string, option: string): void => {
+  raw.hostAccess.push(values.readHostAccess(value, option));
+  if (raw.hostAccess.length > values.HOST_ACCESS_MAX)
+    throw new UsageError('invalid-value', `${option} can be given at most ${values.HOST_ACCESS_MAX} times`);
+};
+
 const addSearch = (raw: RawSettings, value: string, option: string): void => {
   const names = values.readSearch(value, option);
   if (names === null) {
@@ -114,6 +120,12 @@ export const NETWORK = {
     apply: (raw, value, option) => {
       raw.outboundInterface6 = values.readIfname(value, option);
     },
+  }),
+  'host-access': row({
+    argument: 'ADDR[/PORT]',
+    group,
+    help: 'lets the guest reach this address of the host; repeatable',
+    apply: addHostAccess,
   }),
   dns: row({
     short: 'D',

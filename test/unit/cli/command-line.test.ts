@@ -47,6 +47,15 @@ describe('accepted', () => {
     ['-S none', { search: 'none' }],
     ['-H box --fqdn box.example.org.', { hostname: 'box', fqdn: 'box.example.org' }],
     ['-o 192.0.2.7 -o 2001:db8::7', { outbound4: '192.0.2.7', outbound6: '2001:db8::7' }],
+    [
+      '--host-access 192.0.2.2 --host-access=2001:DB8::2/8080',
+      {
+        hostAccess: [
+          { address: '192.0.2.2', port: 0 },
+          { address: '2001:db8::2', port: 8080 },
+        ],
+      },
+    ],
     ['--outbound-if4 eth1 --outbound-if6=eth2', { outboundInterface4: 'eth1', outboundInterface6: 'eth2' }],
     ['-t none -u none -T none -U none --map-guest-addr none --map-host-loopback none --no-map-gw', { warnings: [] }],
     ['--repair-path none', { warnings: [] }],
@@ -125,6 +134,14 @@ describe('refused, with one clear sentence', () => {
     ['-g 224.0.0.1', 'Invalid gateway address: 224.0.0.1'],
     ['-I a/b', 'Invalid interface name: a/b'],
     ['-i 0123456789abcdef', 'Invalid interface name: 0123456789abcdef'],
+    ['--host-access 127.0.0.1', 'Invalid host address: 127.0.0.1'],
+    ['--host-access ::1/80', 'Invalid host address: ::1/80'],
+    ['--host-access 192.0.2.2/0', 'Invalid host address: 192.0.2.2/0'],
+    ['--host-access 192.0.2.2/65536', 'Invalid host address: 192.0.2.2/65536'],
+    [
+      Array.from({ length: 11 }, () => '--host-access 192.0.2.2').join(' '),
+      '--host-access can be given at most 10 times',
+    ],
     ['-o ::', 'Invalid or redundant outbound address: ::'],
     ['-D example.org', 'Cannot use DNS address example.org'],
     ['-D 0.0.0.0', 'Cannot use DNS address 0.0.0.0'],

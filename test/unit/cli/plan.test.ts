@@ -307,6 +307,7 @@ describe('names', () => {
       "Couldn't get any nameserver address: give one with --dns",
     ]);
     expect(plan('--dhcp-dns -D 127.0.0.1', facts).network.v4?.dns).toEqual(['127.0.0.1']);
+    expect(plan('--dhcp-dns -D 127.0.0.1', facts).grant).toEqual([]);
   });
 
   it('options without effect and surplus resolvers are said', () => {
@@ -380,5 +381,14 @@ describe('the rest', () => {
         }
       }),
     );
+  });
+});
+
+describe('what the guest may reach on the host', () => {
+  const dns = (address: string) => ({ address, port: 53 });
+  it('is its resolvers for their port, told or not, and what --host-access names', () => {
+    expect(plan('').grant).toEqual([dns('192.0.2.53'), dns('2001:db8::53')]);
+    expect(plan('-D none --host-access 192.0.2.5/80').grant).toEqual([{ address: '192.0.2.5', port: 80 }]);
+    expect(plan('-D 10.1.0.5 --host-access fd00::1').grant).toEqual([{ address: 'fd00::1', port: 0 }, dns('10.1.0.5')]);
   });
 });

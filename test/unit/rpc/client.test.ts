@@ -100,7 +100,7 @@ describe('callBatch', () => {
     const [, first, second] = await client.callBatch([
       {
         method: 'seal',
-        params: { deny: [], outbound: { address4: '', address6: '', interface4: '', interface6: '' } },
+        params: { deny: [], grant: [], outbound: { address4: '', address6: '', interface4: '', interface6: '' } },
       },
       { method: 'socket.connect', params: { protocol: 'tcp', address: '192.0.2.1', port: 80, sourcePort: 0 } },
       { method: 'socket.connect', params: { protocol: 'udp', address: '192.0.2.1', port: 53, sourcePort: 9 } },
