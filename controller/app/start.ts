@@ -206,7 +206,7 @@ const configureProtocols = (plan: Plan, tap: Tap): void => {
   dhcpv6.configure(network);
   icmp.configure({ linkMtu });
   udp.configure({ linkMtu, uso: tap.uso, descriptors: descriptorLimit(), ...udpTimeouts });
-  tcp.configure({ tso: tap.tso, linkMtu });
+  tcp.configure({ tso: tap.tso, linkMtu, descriptors: descriptorLimit() });
   demux.configure(network);
   const observe = observer(plan);
   out.setObserver(observe === null ? null : (at, len) => observe('to tap', at, len));

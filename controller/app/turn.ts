@@ -19,6 +19,7 @@ import { hasReady } from '../proto/tcp/close.ts';
 import * as tcpFinish from '../proto/tcp/finish.ts';
 import * as tcpFromSock from '../proto/tcp/from-sock.ts';
 import * as tcpFromTap from '../proto/tcp/from-tap.ts';
+import * as tcpKeepalive from '../proto/tcp/keepalive.ts';
 import * as tcpTimeout from '../proto/tcp/timeout.ts';
 import * as udp from '../proto/udp/flow.ts';
 import * as udpFromTap from '../proto/udp/from-tap.ts';
@@ -97,6 +98,7 @@ const readTap = (): void => {
     if (n !== -EIO && n !== -EAGAIN) ended = `the tap is gone (errno ${-n})`;
     return;
   }
+  if (n > 0) tcpKeepalive.guestSeen(io.nowMs());
   for (let i = 0; i < n; i++) {
     const at = io.col[io.COL.FRAME_AT + i] as number;
     const len = io.col[io.COL.FRAME_LEN + i] as number;
@@ -129,11 +131,16 @@ const dispatch = (ref: number, mask: number): void => {
 /** The shortest of the delays that are not −1. */
 const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math.min(a, b));
 
+/** Milliseconds until somebody wants to be called; −1: nobody does. */
+const timers = (now: number): number =>
+  shortest(
+    shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
+    shortest(reassembly.nextDelay(now), tcpKeepalive.nextDelay(now)),
+  );
+
 const turn = (): void => {
   const now = io.nowMs();
-  const delay = hasReady()
-    ? 0
-    : shortest(wheel.nextDelay(now), shortest(ndp.nextDelay(now), reassembly.nextDelay(now)));
+  const delay = hasReady() ? 0 : timers(now);
   const n = io.native.wait(delay);
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
@@ -141,6 +148,7 @@ const turn = (): void => {
   wheel.expire(io.nowMs());
   ndp.tick(io.nowMs());
   reassembly.tick(io.nowMs());
+  tcpKeepalive.tick(io.nowMs());
   tcpFinish.serveReady();
   udpFromTap.endBatch();
   tcpFinish.endBatch();

@@ -12,7 +12,11 @@ export const LRU_UDP_NEW = 2;
 export const LRU_UDP_CROWD = 3;
 export const LRU_DNS = 4;
 export const LRU_PING = 5;
-const CLASSES = 6;
+/** TCP: before the handshake with the guest is complete; after it; and closed, without a socket. */
+export const LRU_TCP_OPENING = 6;
+export const LRU_TCP = 7;
+export const LRU_TCP_TIME_WAIT = 8;
+const CLASSES = 9;
 
 /** First (oldest) and last (newest) row + 1 of each class. */
 const oldests = new Int32Array(CLASSES);
@@ -32,6 +36,8 @@ export const isFull = (cls: number): boolean => (sizes[cls] as number) >= (caps[
 /** The flow of the class that has been idle longest, or {@link NO_FLOW}. */
 export const oldest = (cls: number): Flow => (oldests[cls] === 0 ? NO_FLOW : (((oldests[cls] as number) - 1) as Flow));
 
+/** The flow of the same class that became active next, or {@link NO_FLOW}. */
+export const newer = (f: Flow): Flow => ((newers[f] as number) - 1) as Flow;
 const append = (cls: number, f: Flow): void => {
   const tail = newests[cls] as number;
   olders[f] = tail;
@@ -77,4 +83,10 @@ export const touch = (f: Flow): void => {
   if (cls === 0 || newests[cls] === f + 1) return;
   unlink(cls, f);
   append(cls, f);
+};
+
+/** Makes the flow the newest of another class. */
+export const move = (cls: number, f: Flow): void => {
+  remove(f);
+  add(cls, f);
 };

@@ -36,6 +36,7 @@ export const DROPS = [
   'tcp-no-flow',
   'tcp-out-of-window',
   'tcp-bad-ack',
+  'tcp-challenge-limit',
   'flow-table-full',
   'flow-refused',
   'flow-evicted',

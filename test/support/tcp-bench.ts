@@ -9,14 +9,17 @@
  */
 import { strict as assert } from 'node:assert';
 import { expect } from 'vitest';
+import * as lru from '../../controller/flow/lru.ts';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
 import * as out from '../../controller/link/out.ts';
 import { hasReady } from '../../controller/proto/tcp/close.ts';
 import * as conn from '../../controller/proto/tcp/conn.ts';
+import { TIME_WAIT_MS } from '../../controller/proto/tcp/constants.ts';
 import { endBatch, serveReady } from '../../controller/proto/tcp/finish.ts';
 import { onEvent } from '../../controller/proto/tcp/from-sock.ts';
 import { flushWrites, fromTap } from '../../controller/proto/tcp/from-tap.ts';
+import * as keepalive from '../../controller/proto/tcp/keepalive.ts';
 import * as stash from '../../controller/proto/tcp/stash.ts';
 import { configure } from '../../controller/proto/tcp/tcp.ts';
 import { onTimer } from '../../controller/proto/tcp/timeout.ts';
@@ -62,6 +65,8 @@ export const READING_WORLDS: readonly World[] = WORLDS.flatMap((w) => [
 
 export interface Options extends World {
   readonly mtu?: number;
+  /** RLIMIT_NOFILE. */
+  readonly descriptors?: number;
   /** Absolute initial sequence numbers of the guest, and of ours (then the clock is set to what makes it). */
   readonly guestIsn?: number;
   readonly ourIsn?: number;
@@ -147,7 +152,7 @@ export class Bench {
     bench.resetAnswers();
     fake.setVnetBytes(o.vnet ? 12 : 0);
     out.attach(9, o.vnet ? 12 : 0);
-    configure({ tso: o.vnet, linkMtu: o.mtu ?? 65_520 });
+    configure({ tso: o.vnet, linkMtu: o.mtu ?? 65_520, descriptors: o.descriptors ?? 20_000 });
   }
 
   /** One turn of the loop, and more while something has more to do. */
@@ -159,13 +164,17 @@ export class Bench {
       if (n > 1000) throw new Error('the loop does not come to rest');
       this.dispatch();
       wheel.expire(fake.nowMs());
+      keepalive.tick(fake.nowMs());
       serveReady();
       endBatch();
       connect.flushRequests();
       this.collect();
       flows.endTurn();
       this.check();
-      again = hasReady() || [...streams.values()].some((s) => s.raised && s.watched);
+      again =
+        hasReady() ||
+        keepalive.nextDelay(fake.nowMs()) === 0 ||
+        [...streams.values()].some((s) => s.raised && s.watched);
     }
   }
   private dispatch(): void {
@@ -260,6 +269,7 @@ export class Bench {
   /** One batch from the tap. */
   guestSends(...segments: readonly Segment[]): void {
     this.turn(() => {
+      keepalive.guestSeen(fake.nowMs());
       for (const s of segments) this.deliver(this.segmentBytes(s), s.vouched);
     });
   }
@@ -290,12 +300,17 @@ export class Bench {
     this.peer((s) => s.receives(toBuffer(data)));
   }
 
+  /** Milliseconds the loop would sleep; -1: until something happens. */
+  get nextDelay(): number {
+    const delays = [wheel.nextDelay(fake.nowMs()), keepalive.nextDelay(fake.nowMs())].filter((ms) => ms >= 0);
+    return delays.length === 0 ? -1 : Math.min(...delays);
+  }
   /** Time passes; the loop wakes whenever a deadline comes. */
   after(ms: number): void {
     const until = fake.nowMs() + ms;
     for (let n = 0; ; n++) {
       if (n > 100_000) throw new Error('the timers do not come to rest');
-      const delay = wheel.nextDelay(fake.nowMs());
+      const delay = this.nextDelay;
       if (delay < 0 || fake.nowMs() + delay > until) break;
       fake.setNow(fake.nowMs() + delay);
       this.turn();
@@ -363,10 +378,11 @@ export class Bench {
 
   /** Nothing is left of any flow: rows, sockets, kept bytes, timers, requests. */
   expectGivenBack(): void {
+    if (lru.size(lru.LRU_TCP_TIME_WAIT) > 0) this.after(TIME_WAIT_MS * 1.1);
     expect(flows.count(flows.FLOW_TCP)).toBe(0);
     expect([...streams.values()].filter((s) => !s.closed || s.watched)).toEqual([]);
     expect(stash.chunksInUse()).toBe(0);
-    expect(wheel.nextDelay(fake.nowMs())).toBe(-1);
+    expect(this.nextDelay).toBe(-1);
     expect(connect.outstanding()).toBe(0);
     expect(hasReady()).toBe(false);
   }

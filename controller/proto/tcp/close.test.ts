@@ -163,7 +163,7 @@ describe.each(t.WORLDS)('closing ($name)', (world) => {
         // Each edge reports end of file, too.
         b.peer((s) => s.gainsRoom(2));
         b.expectToGuest({ flags: 'A', ack: 4 + i * 3 });
-        b.after(60_000);
+        b.after(50_000);
         b.expectNothing();
       }
     });
@@ -178,7 +178,7 @@ describe.each(t.WORLDS)('closing ($name)', (world) => {
       b.after(250);
       b.expectToGuest({ flags: 'FA', seq: 2 });
       b.guestSends({ ack: 3 });
-      b.after(100_000);
+      b.after(50_000);
       b.expectNothing();
     });
     test('data and FIN that were lost come again together', () => {
@@ -197,7 +197,7 @@ describe.each(t.WORLDS)('closing ($name)', (world) => {
       b.expectData(1001, t.numbered(1500, 1000));
       b.expectToGuest({ flags: 'FA', seq: 2501 });
       b.guestSends({ ack: 2502 });
-      b.after(100_000);
+      b.after(50_000);
       b.expectNothing();
     });
     test('a FIN acknowledged while it is sent again counts', () => {
@@ -214,7 +214,7 @@ describe.each(t.WORLDS)('closing ($name)', (world) => {
       b.expectData(1, t.numbered(1024));
       b.expectNothing();
       b.guestSends({ ack: 2002 });
-      b.after(100_000);
+      b.after(50_000);
       b.expectNothing();
       b.guestSends({ flags: 'FA', ack: 2002 });
       b.expectToGuest({ flags: 'A', seq: 2002, ack: 2 });

@@ -70,9 +70,14 @@ export const abort = (f: Flow, tellGuest = true): void => {
   closeQuietly(f);
 };
 
-/** Gives back the socket and the row, without a word to anybody. */
-export const closeQuietly = (f: Flow): void => {
+/** Nothing more is to be done for the flow: what is kept for its socket is given up, and it is off the lists. */
+export const forget = (f: Flow): void => {
   stash.discardAll(f);
   conn.clear(f, conn.TOUCHED | conn.READY);
+};
+
+/** Gives back the socket and the row, without a word to anybody. */
+export const closeQuietly = (f: Flow): void => {
+  forget(f);
   end(f);
 };

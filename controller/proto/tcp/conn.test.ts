@@ -80,7 +80,7 @@ describe('the record (conn.ts)', () => {
     b.peer((s) => s.connected());
     const [s] = b.expectToGuest({ flags: 'SA' });
     b.guestSends({ srcPort: 5001, ack: (s?.seq ?? 0) + 1 });
-    b.after(100_000);
+    b.after(50_000);
     b.expectNothing();
     expect(flows.count(flows.FLOW_TCP)).toBe(1);
   });

@@ -36,8 +36,6 @@ export const TOUCHED = 1024;
 export const READY = 2048;
 /** The kernel keeps the peek offset (SO_PEEK_OFF for TCP, Linux 6.9). */
 export const PEEK_OFFSET = 4096;
-/** The armed timer is the idle one. */
-export const IDLE_TIMER = 8192;
 /** Data is being sent again; until the guest has more than was sent before that, its duplicate ACKs say nothing. */
 export const RECOVERING = 16384;
 
@@ -101,6 +99,7 @@ export const setAckFromTap = (f: Flow, s: number): void => {
 export const wndFromTap = (f: Flow): number => WND_FROM_TAP[f] as number;
 export const setWndFromTap = (f: Flow, bytes: number): void => {
   WND_FROM_TAP[f] = bytes;
+  if (bytes > (WND_MAX_FROM_TAP[f] as number)) WND_MAX_FROM_TAP[f] = bytes;
 };
 export const seqFromTap = (f: Flow): number => SEQ_FROM_TAP[f] as number;
 export const setSeqFromTap = (f: Flow, s: number): void => {
@@ -149,10 +148,15 @@ export const setProgressMs = (f: Flow, ms: number): void => {
 /** Bytes sent and not acknowledged, SYN and FIN counted. */
 export const inFlight = (f: Flow): number => ((SEQ_TO_TAP[f] as number) - (ACK_FROM_TAP[f] as number)) | 0;
 
+/** The largest window the guest ever offered, bytes (MAX.SND.WND of RFC 5961 §5.2). */
+const WND_MAX_FROM_TAP = new Int32Array(FLOW_MAX);
+export const wndMaxFromTap = (f: Flow): number => WND_MAX_FROM_TAP[f] as number;
+
 /** A fresh record for a row that may have been used before. */
 export const reset = (f: Flow): void => {
   EVENTS[f] = 0;
   DUP_ACKS[f] = 0;
   RETRIES[f] = 0;
   WND_FROM_TAP[f] = 0;
+  WND_MAX_FROM_TAP[f] = 0;
 };

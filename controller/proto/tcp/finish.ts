@@ -5,9 +5,10 @@ import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
-import { abort, closeQuietly, finishReady, finishTouched, makeReady } from './close.ts';
+import { abort, finishReady, finishTouched, makeReady } from './close.ts';
 import * as conn from './conn.ts';
 import * as stash from './stash.ts';
+import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
 
@@ -25,10 +26,9 @@ const finish = (f: Flow): void => {
   if (conn.has(f, conn.TAP_FIN_RCVD) && !conn.has(f, conn.SOCK_FIN_SENT) && stash.bytes(f) === 0) {
     io.native.shutdownWrite(flows.fd(f));
     conn.add(f, conn.SOCK_FIN_SENT);
-    timeout.closing(f);
   }
   if (conn.has(f, conn.ACK_DUE)) toTap.sendAck(f);
-  if (conn.hasAll(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED)) closeQuietly(f);
+  if (conn.hasAll(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED)) timeWait.closed(f);
 };
 
 /** Sends a burst; false when the flow ended over it. */
@@ -52,6 +52,7 @@ const pump = (f: Flow): boolean => {
 /** FIN|ACK behind the last byte; repeated by a rewind like data. */
 const sendFin = (f: Flow): void => {
   toTap.flagSegment(f, conn.seqToTap(f), tcp.FIN | tcp.ACK);
+  timeWait.finSent(f);
   conn.add(f, conn.TAP_FIN_SENT);
   const next = (conn.seqToTap(f) + 1) | 0;
   conn.setSeqToTap(f, next);

@@ -2,6 +2,7 @@
 /** Segments arriving from the guest (RFC 9293 §3.10.7). */
 import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
 import * as hash from '../../flow/hash.ts';
+import * as lru from '../../flow/lru.ts';
 import * as flows from '../../flow/table.ts';
 import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
@@ -13,11 +14,14 @@ import { TCP } from '../../wire/protocols.ts';
 import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import * as challenge from './challenge.ts';
 import { abort, touch } from './close.ts';
 import * as conn from './conn.ts';
-import { DUPLICATE_ACKS, RTO_INITIAL_MS } from './constants.ts';
-import { resetReply, synFromTap } from './open.ts';
+import { DUPLICATE_ACKS, RTO_INITIAL_MS, WINDOW_MAX } from './constants.ts';
+import * as keepalive from './keepalive.ts';
+import { reopen, resetReply, synFromTap, takeSyn } from './open.ts';
 import * as stash from './stash.ts';
+import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
 
@@ -101,9 +105,18 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   const dstPort = tcp.dstPort(v, at);
   if (srcPort === 0 || dstPort === 0) return drop(DROP['tcp-malformed']);
   const f = hash.findFromTap(flows.FLOW_TCP, v4, ipAt, srcPort, dstPort);
-  if (f >= 0) return segment(f, at, end);
+  if (f >= 0) {
+    if (!timeWait.is(f)) return segment(f, at, end);
+    if (timeWait.segment(f, at, end)) reopen(f, ipAt, at, v4);
+    return;
+  }
   const flags = tcp.flags(v, at);
-  if ((flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) === tcp.SYN) return synFromTap(ipAt, at, v4);
+  if ((flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) === tcp.SYN) {
+    synFromTap(ipAt, at, v4);
+    return;
+  }
+  // No program sends that, and a listening host does not answer it: a scan.
+  if ((flags & (tcp.SYN | tcp.FIN)) === (tcp.SYN | tcp.FIN)) return drop(DROP['tcp-malformed']);
   drop(DROP['tcp-no-flow']);
   resetReply(ipAt, at, end, v4);
 };
@@ -111,19 +124,27 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
 /** A segment of a known flow. */
 const segment = (f: Flow, at: number, end: number): void => {
   const v = io.view;
-  flows.setLastActive(f, io.nowMs() | 0);
+  keepalive.heard(f);
   const flags = tcp.flags(v, at);
+  const s = tcp.seq(v, at);
   if (!conn.has(f, conn.SOCK_CONNECTED)) {
-    // The socket is still connecting. The guest's SYN retries need no answer.
-    if ((flags & tcp.RST) !== 0) resetFromTap(f, tcp.seq(v, at));
+    // The socket is still connecting. The guest's SYN retries need no answer; the SYN of another attempt takes its place.
+    if ((flags & tcp.RST) !== 0) resetFromTap(f, s);
+    else if ((flags & (tcp.SYN | tcp.ACK | tcp.FIN)) === tcp.SYN && ((s + 1) | 0) !== conn.seqFromTap(f))
+      takeSyn(f, at);
     return;
   }
-  const s = tcp.seq(v, at);
   if ((flags & tcp.RST) !== 0) return resetFromTap(f, s);
   if ((flags & tcp.SYN) !== 0) {
     // A repeated SYN before our SYN|ACK arrived; later ones are challenged (RFC 5961 §4.2).
     if (!conn.has(f, conn.ESTABLISHED) && ((s + 1) | 0) === conn.seqFromTap(f)) toTap.sendSynAck(f);
-    else toTap.sendAck(f);
+    else challenge.send(f);
+    return;
+  }
+  if (seq.diff(s, conn.edgeToTap(f)) > 0 || seq.diff(s, conn.seqFromTap(f)) < -WINDOW_MAX) {
+    // Neither what we may be sent nor what we were sent: it says nothing, its ACK included (RFC 9293 §3.10.7.4).
+    drop(DROP['tcp-out-of-window']);
+    challenge.send(f);
     return;
   }
   if ((flags & tcp.ACK) === 0) return drop(DROP['tcp-malformed']);
@@ -144,7 +165,7 @@ const resetFromTap = (f: Flow, s: number): void => {
     // The write may have ended it already.
     if (flows.typeOf(f) !== flows.FLOW_FREE) abort(f, false);
   } else if (seq.diff(s, conn.seqFromTap(f)) >= 0 && seq.diff(s, conn.edgeToTap(f)) < 0) {
-    toTap.sendAck(f);
+    challenge.send(f);
   } else drop(DROP['tcp-out-of-window']);
 };
 
@@ -166,12 +187,19 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
     conn.setWndFromTap(f, tcp.window(v, at) << conn.scaleFromTap(f));
     conn.setRetries(f, 0);
     conn.setRtoMs(f, RTO_INITIAL_MS);
+    lru.move(lru.LRU_TCP, f);
     touch(f);
     return true;
   }
   if (seq.diff(ack, conn.seqMaxToTap(f)) > 0) {
     drop(DROP['tcp-bad-ack']);
-    toTap.sendAck(f);
+    challenge.send(f);
+    return false;
+  }
+  if (progress < -conn.wndMaxFromTap(f)) {
+    // Older than anything that can still be on its way (RFC 5961 §5.2).
+    drop(DROP['tcp-bad-ack']);
+    challenge.send(f);
     return false;
   }
   // An old ACK says nothing new, but the segment's data may still be wanted.

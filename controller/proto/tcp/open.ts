@@ -2,6 +2,7 @@
 /** Opening: the guest's SYN, the helper's socket, our SYN|ACK; and segments that belong to no connection. */
 import { debugFlow } from '../../flow/describe.ts';
 import * as hash from '../../flow/hash.ts';
+import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
@@ -13,8 +14,11 @@ import * as log from '../../obs/log.ts';
 import * as connect from '../../rpc/connect.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ethernet from '../../wire/ethernet.ts';
+import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import * as caps from './caps.ts';
+import * as challenge from './challenge.ts';
 import { abort, closeQuietly } from './close.ts';
 import * as conn from './conn.ts';
 import {
@@ -26,24 +30,48 @@ import {
   RTO_INITIAL_MS,
   WINDOW_SCALE_MAX,
 } from './constants.ts';
+import * as keepalive from './keepalive.ts';
+import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
+
+/** More than an unscaled window, as in Linux: no old segment falls into the new connection's. */
+const REOPEN_DISTANCE = 65_537;
 
 const SOL_TCP = 6;
 const TCP_NODELAY = 1;
 
-/** A SYN of the guest for which there is no flow. The addresses lie at `ipAt`, the segment at [at, end). */
-export const synFromTap = (ipAt: number, at: number, v4: boolean): void => {
-  const f = flows.alloc(flows.FLOW_TCP);
+/** A SYN of the guest for which there is no flow. The addresses lie at `ipAt`, the segment at `at`. NO_FLOW: refused. */
+export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
+  const admitted = caps.admit();
+  const f = admitted ? flows.alloc(flows.FLOW_TCP) : flows.NO_FLOW;
   if (f < 0) {
-    drop(DROP['flow-table-full']);
+    if (admitted) drop(DROP['flow-table-full']);
     resetReply(ipAt, at, at + tcp.headerBytes(io.view, at), v4);
-    return;
+    return f;
   }
   flows.setTuple(f, v4, ipAt, tcp.srcPort(io.view, at), tcp.dstPort(io.view, at));
   hash.insert(f);
   conn.reset(f);
+  keepalive.reset(f);
+  challenge.reset(f);
+  timeWait.reset(f);
+  lru.add(lru.LRU_TCP_OPENING, f);
+  setIsn(f, initialSequence(f));
+  conn.setRtoMs(f, RTO_INITIAL_MS);
+  conn.setPseudo(f, pseudoHeader(f));
+  takeSyn(f, at);
+  if (connect.request(f, 'tcp')) return f;
+  // The helper is far behind. Silence, as from any overloaded network: the guest asks again in a second.
+  drop(DROP['flow-pending-full']);
+  closeQuietly(f);
+  return flows.NO_FLOW;
+};
+
+/** What the guest's SYN at `at` says about its end of the connection. */
+export const takeSyn = (f: Flow, at: number): void => {
   tcp.parseOptions(io.view, at, at + tcp.headerBytes(io.view, at));
+  const v4 = flows.isV4(f);
   const offered = tcp.mss() || (v4 ? MSS_DEFAULT_4 : MSS_DEFAULT_6);
   const most = PACKET_BYTES_MAX - (v4 ? 40 : 60);
   conn.setMss(f, Math.min(Math.max(offered, MSS_MIN), toTap.ourMss(f), most));
@@ -54,13 +82,20 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): void => {
   conn.setWndFromTap(f, tcp.window(io.view, at));
   conn.setSeqFromTap(f, (tcp.seq(io.view, at) + 1) | 0);
   conn.setEdgeToTap(f, conn.seqFromTap(f));
-  const isn = initialSequence(f);
+};
+
+const setIsn = (f: Flow, isn: number): void => {
   conn.setAckFromTap(f, isn);
   conn.setSeqToTap(f, (isn + 1) | 0);
   conn.setSeqMaxToTap(f, (isn + 1) | 0);
-  conn.setRtoMs(f, RTO_INITIAL_MS);
-  conn.setPseudo(f, pseudoHeader(f));
-  if (!connect.request(f, 'tcp')) refuse(f, ECONNREFUSED);
+};
+
+/** A SYN for a connection in TIME-WAIT, `old`: a new one, whose sequence numbers lie behind all of the old one's (RFC 6191 §2). */
+export const reopen = (old: Flow, ipAt: number, at: number, v4: boolean): void => {
+  const floor = (conn.seqMaxToTap(old) + REOPEN_DISTANCE) | 0;
+  closeQuietly(old);
+  const f = synFromTap(ipAt, at, v4);
+  if (f >= 0 && seq.before(conn.ackFromTap(f), floor)) setIsn(f, floor);
 };
 
 /** RFC 6528 §3: a keyed hash of the addresses and ports plus a clock of 4 µs ticks. */
@@ -89,21 +124,23 @@ export const onConnected = (f: Flow, fd: number): void => {
 /** The helper could not make the socket, or its connect(2) failed at once. */
 export const onFailed = (f: Flow, errno: number): void => refuse(f, errno);
 
-const ECONNREFUSED = 111;
 const EHOSTUNREACH = 113;
 const ENETUNREACH = 101;
 const EACCES = 13;
+const ENFILE = 23;
+const EMFILE = 24;
 const EPERM = 1;
-const ECONNRESET = 104;
+const ETIMEDOUT = 110;
 
 /** The connection could not be made: tell the guest what a router or the peer would have told it. */
 export const refuse = (f: Flow, errno: number): void => {
+  if (errno === EMFILE || errno === ENFILE) caps.descriptorsShort(f);
   if (log.debugEnabled) debugFlow(f, 'from sock', `refused, errno ${errno}`);
   if (errno === EHOSTUNREACH) icmpError.forSyn(f, icmpError.HOST_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
   else if (errno === ENETUNREACH) icmpError.forSyn(f, icmpError.NET_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
   else if (errno === EACCES || errno === EPERM) icmpError.forSyn(f, icmpError.PROHIBITED, (conn.seqFromTap(f) - 1) | 0);
   // A timed-out connect stays silent: the guest has been retrying and gives up in its own time.
-  else if (errno === ECONNREFUSED || errno === ECONNRESET || errno !== 110) {
+  else if (errno !== ETIMEDOUT) {
     // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN.
     toTap.flagSegment(f, 0, tcp.RST | tcp.ACK);
   }

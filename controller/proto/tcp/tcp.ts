@@ -15,16 +15,22 @@
  *   guest's SYN → row, request to the helper → SOCK_CONNECTED (SYN|ACK sent) → ESTABLISHED (its ACK came)
  *   guest's FIN → TAP_FIN_RCVD → SOCK_FIN_SENT (stash empty, shutdown)
  *   end of file → SOCK_FIN_RCVD → TAP_FIN_SENT → TAP_FIN_ACKED
- *   both lines done → socket closed, row released. RST or a socket error ends it at any point, on both sides.
+ *   both lines done → socket closed, row released, or kept in TIME-WAIT (time-wait.ts). RST or a socket error ends it at
+ *   any point, on both sides.
  *
  * Timers: one per flow, armed lazily (an expiry looks at progressMs and re-arms for what is left): SYN|ACK and data
- * retransmission with back-off (RFC 6298), window probes, and idle expiry (RFC 5382).
+ * retransmission with back-off (RFC 6298), and window probes. Idle flows have none: see keepalive.ts.
+ *
+ * Path MTU: the guest needs to know nothing of the path beyond the host. Its segments end here, so that the MSS we announce
+ * is the link's; the host's TCP makes its own segments and does its own discovery (RFC 1191, RFC 8201, RFC 4821).
  *
  * A turn: fromTap for each segment of a batch and flushWrites after it, onEvent for each socket event, then endBatch,
  * which does per touched flow what is worth doing once: send, acknowledge, close.
  */
 import * as flows from '../../flow/table.ts';
 import * as connect from '../../rpc/connect.ts';
+import * as caps from './caps.ts';
+import * as keepalive from './keepalive.ts';
 import * as open from './open.ts';
 import * as toTap from './to-tap.ts';
 
@@ -33,10 +39,14 @@ export interface TcpOptions {
   readonly tso: boolean;
   /** MTU of the namespace's interface, for the MSS we announce. */
   readonly linkMtu: number;
+  /** How many descriptors the process may have (RLIMIT_NOFILE). */
+  readonly descriptors: number;
 }
 
 /** Once, before the first frame. */
 export const configure = (options: TcpOptions): void => {
   toTap.configure(options.tso, options.linkMtu);
+  caps.configure(options.descriptors);
+  keepalive.start();
   connect.register(flows.FLOW_TCP, open.onConnected, open.onFailed);
 };

@@ -10,14 +10,7 @@ import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, touch } from './close.ts';
 import * as conn from './conn.ts';
-import {
-  DATA_RETRIES_MAX,
-  IDLE_CLOSING_MS,
-  IDLE_ESTABLISHED_MS,
-  RTO_MAX_MS,
-  RTO_MIN_MS,
-  SYN_ACK_RETRIES_MAX,
-} from './constants.ts';
+import { DATA_RETRIES_MAX, RTO_MAX_MS, RTO_MIN_MS, SYN_ACK_RETRIES_MAX } from './constants.ts';
 import * as toTap from './to-tap.ts';
 
 const now = (): number => io.nowMs() | 0;
@@ -32,12 +25,11 @@ export const armRetransmission = (f: Flow): void => {
 export const sent = (f: Flow, quiet: boolean): void => {
   const inFlight = conn.inFlight(f);
   if (inFlight === 0 && !conn.has(f, conn.READABLE)) return;
-  if (wheel.isArmed(f) && !conn.has(f, conn.IDLE_TIMER)) {
+  if (wheel.isArmed(f)) {
     // The timer of what went before still runs; the time is counted from this sending (RFC 6298 §5.1).
     if (quiet && inFlight > 0) conn.setProgressMs(f, now());
     return;
   }
-  conn.clear(f, conn.IDLE_TIMER);
   conn.setRtoMs(f, RTO_MIN_MS);
   armRetransmission(f);
 };
@@ -60,11 +52,13 @@ export const onTimer = (f: Flow): void => {
     retry(f, waited, SYN_ACK_RETRIES_MAX);
     return;
   }
-  // Behind our FIN there is nothing left to send, though every edge of the socket says that end of file can be read.
-  const unsent = conn.has(f, conn.READABLE) && !conn.has(f, conn.READY | conn.TAP_FIN_SENT);
-  if (conn.inFlight(f) > 0 || unsent) retry(f, waited, DATA_RETRIES_MAX);
-  else idle(f, (now() - flows.lastActive(f)) | 0);
+  if (waiting(f)) retry(f, waited, DATA_RETRIES_MAX);
 };
+
+/** Whether the guest owes an answer: to what was sent, or by opening its window. */
+export const waiting = (f: Flow): boolean =>
+  // Behind our FIN there is nothing left to send, though every edge of the socket says that end of file can be read.
+  conn.inFlight(f) > 0 || (conn.has(f, conn.READABLE) && !conn.has(f, conn.READY | conn.TAP_FIN_SENT));
 
 const retry = (f: Flow, waited: number, retriesMax: number): void => {
   const rto = conn.rtoMs(f);
@@ -94,19 +88,4 @@ const retry = (f: Flow, waited: number, retriesMax: number): void => {
     // answer counts as life (see acknowledgement()), so that a guest may stay closed as long as it answers.
     toTap.flagSegment(f, (conn.ackFromTap(f) - 1) | 0, tcp.ACK);
   }
-};
-
-/** The guest closed its half: an idle timer that runs has been armed for longer than that is worth. */
-export const closing = (f: Flow): void => {
-  if (conn.has(f, conn.IDLE_TIMER)) wheel.arm(f, io.nowMs() + IDLE_CLOSING_MS);
-};
-
-const idle = (f: Flow, waited: number): void => {
-  const limit = conn.has(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED) ? IDLE_CLOSING_MS : IDLE_ESTABLISHED_MS;
-  if (waited >= limit) {
-    abort(f);
-    return;
-  }
-  conn.add(f, conn.IDLE_TIMER);
-  wheel.arm(f, io.nowMs() + limit - waited);
 };

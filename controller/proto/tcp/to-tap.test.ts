@@ -65,7 +65,7 @@ describe.each(t.READING_WORLDS)('to the guest ($name)', (world) => {
       b.peerSends(t.numbered(3000));
       b.expectData(1, t.numbered(3000));
       for (const ack of [1001, 1501, 3001]) b.guestSends({ ack });
-      b.after(60_000);
+      b.after(50_000);
       b.expectNothing();
     });
   });
