@@ -23,6 +23,8 @@ const PACKAGES = {
   python3: ['python3'],
   iproute2: ['ip', 'ss'],
   'iputils-ping': ['ping'],
+  'iputils-tracepath': ['tracepath'],
+  traceroute: ['traceroute'],
   iperf3: ['iperf3'],
   'isc-dhcp-client': ['dhclient'],
   tcpdump: ['tcpdump'],

@@ -17,10 +17,11 @@ const ALIGN = 64;
 
 const ats = new Int32Array(ENTRIES);
 const lens = new Int32Array(ENTRIES);
-/** What the protocol notes with a datagram: segment size, hop limit, traffic class. */
+/** What the protocol notes with a datagram: segment size, hop limit, traffic class, don't fragment. */
 const segments = new Int32Array(ENTRIES);
 const hopLimits = new Uint8Array(ENTRIES);
 const classes = new Uint8Array(ENTRIES);
+const dontFragments = new Uint8Array(ENTRIES);
 const dead = new Uint8Array(ENTRIES);
 /** Next entry + 1 of the same flow. */
 const nexts = new Int32Array(ENTRIES);
@@ -54,6 +55,7 @@ export const add = (
   segment: number,
   hopLimit: number,
   trafficClass: number,
+  dontFragment = true,
 ): boolean => {
   if (tail - head === ENTRIES || (flowEntries[f] as number) === ENTRIES_PER_FLOW_MAX) return false;
   if ((flowBytes[f] as number) + len > BYTES_PER_FLOW_MAX) return false;
@@ -67,6 +69,7 @@ export const add = (
   segments[e] = segment;
   hopLimits[e] = hopLimit;
   classes[e] = trafficClass;
+  dontFragments[e] = dontFragment ? 1 : 0;
   dead[e] = 0;
   nexts[e] = 0;
   const last = lasts[f] as number;
@@ -86,6 +89,7 @@ export const lenOf = (entry: number): number => lens[entry] as number;
 export const segmentOf = (entry: number): number => segments[entry] as number;
 export const hopLimitOf = (entry: number): number => hopLimits[entry] as number;
 export const trafficClassOf = (entry: number): number => classes[entry] as number;
+export const dontFragmentOf = (entry: number): boolean => dontFragments[entry] !== 0;
 
 /** Gives up what is kept for the flow, after it was sent or because it never will be. */
 export const clear = (f: Flow): void => {

@@ -95,6 +95,9 @@ export const unreachable = (f: Flow, reason: Reason, protocol: number, quoteAt: 
   else send(f, icmpv6.UNREACHABLE, CODES6[reason], 0, protocol, quoteAt, quoteBytes);
 };
 
+/** Whether the error that io.native.recvError() has just described is the host's own: then it quotes nothing. */
+export const isLocal = (): boolean => io.col[io.COL.ERR_ORIGIN] === ORIGIN_LOCAL;
+
 /**
  * Passes on the error that io.native.recvError() has just described in COL.ERR_*, with the offender's address in the 16
  * bytes at `offenderAt`. Quoted bytes as for {@link unreachable}. False when it is none that a guest could use.

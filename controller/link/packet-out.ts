@@ -19,6 +19,9 @@ const MTU_MIN = 68;
 const FRAGMENT_HEADER_BYTES = 8;
 const MORE_6 = 1;
 
+/** Where the IP header of the packet to send is put together: the end of the scratch region, empty between two calls. */
+const HEADER_AT = io.SCRATCH_END - 64;
+
 let mtu = PACKET_BYTES_MAX;
 /** Makes identifications of different starts of the program differ; they need be unique only for a packet's lifetime. */
 let identification = 0;
@@ -86,64 +89,67 @@ export const send = (
   hopLimit: number,
   trafficClass: number,
 ): void => {
-  const v4 = isV4(f);
+  ipHeader(f, HEADER_AT, bytes, protocol, hopLimit, trafficClass);
+  sendBehind(HEADER_AT, isV4(f), l4At, bytes);
+};
+
+/** The same behind the IP header that lies at `headerAt` and is right for one packet. Neither is in the region of frames to send. */
+export const sendBehind = (headerAt: number, v4: boolean, l4At: number, bytes: number): void => {
   if (!fitsMtu(v4, bytes)) {
-    if (v4) fragments4(f, protocol, l4At, bytes, hopLimit, trafficClass);
-    else fragments6(f, protocol, l4At, bytes, hopLimit, trafficClass);
+    if (v4) fragments4(headerAt, l4At, bytes);
+    else fragments6(headerAt, l4At, bytes);
     return;
   }
   const ipBytes = v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
-  const frame = out.reserve(eth.HEADER_BYTES + ipBytes + bytes);
-  const ip = frame + eth.HEADER_BYTES;
-  station.ethernet(io.view, frame, v4 ? eth.IPV4 : eth.IPV6);
-  ipHeader(f, ip, bytes, protocol, hopLimit, trafficClass);
-  io.mem.copyWithin(ip + ipBytes, l4At, l4At + bytes);
-  out.commit(eth.HEADER_BYTES + ipBytes + bytes);
+  begin(headerAt, ipBytes, 0, bytes, v4);
+  finish(ipBytes, l4At, bytes);
 };
 
-const fragments4 = (f: Flow, protocol: number, l4At: number, bytes: number, ttl: number, tos: number): void => {
+/** Where the frame at hand has its IP header. */
+let ip = 0;
+/** Reserves a frame of `ipBytes`, `extraBytes` and `bytes`, with a copy of the IP header. */
+const begin = (headerAt: number, ipBytes: number, extraBytes: number, bytes: number, v4: boolean): void => {
+  const frame = out.reserve(eth.HEADER_BYTES + ipBytes + extraBytes + bytes);
+  ip = frame + eth.HEADER_BYTES;
+  station.ethernet(io.view, frame, v4 ? eth.IPV4 : eth.IPV6);
+  io.mem.copyWithin(ip, headerAt, headerAt + ipBytes);
+};
+const finish = (headersBytes: number, from: number, bytes: number): void => {
+  io.mem.copyWithin(ip + headersBytes, from, from + bytes);
+  out.commit(eth.HEADER_BYTES + headersBytes + bytes);
+};
+
+const fragments4 = (headerAt: number, l4At: number, bytes: number): void => {
   const v = io.view;
   identification = (identification + 1) | 0;
   // Offsets count in units of 8 bytes.
   const most = (mtu - ipv4.HEADER_BYTES) & -8;
   for (let offset = 0; offset < bytes; offset += most) {
     const part = Math.min(most, bytes - offset);
-    const frame = out.reserve(eth.HEADER_BYTES + ipv4.HEADER_BYTES + part);
-    const ip = frame + eth.HEADER_BYTES;
-    station.ethernet(v, frame, eth.IPV4);
-    ipHeader(f, ip, part, protocol, ttl, tos);
+    begin(headerAt, ipv4.HEADER_BYTES, 0, part, true);
+    ipv4.setTotalLength(v, ip, ipv4.HEADER_BYTES + part);
     ipv4.setId(v, ip, identification & 0xffff);
     ipv4.setFlagsAndFragment(v, ip, (offset >> 3) | (offset + part < bytes ? ipv4.MF : 0));
     ipv4.setChecksum(v, ip, checksum.ipv4HeaderChecksum(v, ip, ipv4.HEADER_BYTES));
-    io.mem.copyWithin(ip + ipv4.HEADER_BYTES, l4At + offset, l4At + offset + part);
-    out.commit(eth.HEADER_BYTES + ipv4.HEADER_BYTES + part);
+    finish(ipv4.HEADER_BYTES, l4At + offset, part);
   }
 };
 
-const fragments6 = (
-  f: Flow,
-  protocol: number,
-  l4At: number,
-  bytes: number,
-  hopLimit: number,
-  trafficClass: number,
-): void => {
+const fragments6 = (headerAt: number, l4At: number, bytes: number): void => {
   const v = io.view;
   identification = (identification + 1) | 0;
   const headersBytes = ipv6.HEADER_BYTES + FRAGMENT_HEADER_BYTES;
   const most = (mtu - headersBytes) & -8;
   for (let offset = 0; offset < bytes; offset += most) {
     const part = Math.min(most, bytes - offset);
-    const frame = out.reserve(eth.HEADER_BYTES + headersBytes + part);
-    const ip = frame + eth.HEADER_BYTES;
+    begin(headerAt, ipv6.HEADER_BYTES, FRAGMENT_HEADER_BYTES, part, false);
     const extension = ip + ipv6.HEADER_BYTES;
-    station.ethernet(v, frame, eth.IPV6);
-    ipHeader(f, ip, FRAGMENT_HEADER_BYTES + part, FRAGMENT, hopLimit, trafficClass);
-    v.setUint8(extension, protocol);
+    v.setUint8(extension, ipv6.nextHeader(v, ip));
     v.setUint8(extension + 1, 0);
     v.setUint16(extension + 2, offset | (offset + part < bytes ? MORE_6 : 0));
     v.setInt32(extension + 4, identification);
-    io.mem.copyWithin(ip + headersBytes, l4At + offset, l4At + offset + part);
-    out.commit(eth.HEADER_BYTES + headersBytes + part);
+    ipv6.setNextHeader(v, ip, FRAGMENT);
+    ipv6.setPayloadLength(v, ip, FRAGMENT_HEADER_BYTES + part);
+    finish(headersBytes, l4At + offset, part);
   }
 };

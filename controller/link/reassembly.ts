@@ -80,8 +80,11 @@ let nextMs = 0;
 let end = 0;
 /** After a datagram was completed: where it ends. */
 export const wholeEnd = (): number => end;
-/** Whether the frame at `frameAt` was made here: its sender has agreed that it be fragmented. */
+/** Whether the frame at `frameAt` was made here. */
 export const isMade = (frameAt: number): boolean => frameAt >= io.REASSEMBLY_AT;
+/** Whether the packet whose IP header lies at `ipAt` must leave in one piece: DF, or IPv6 that its sender did not cut. */
+export const isUncuttable = (frameAt: number, ipAt: number, v4: boolean): boolean =>
+  v4 ? (ipv4.flagsAndFragment(io.view, ipAt) & ipv4.DF) !== 0 : !isMade(frameAt);
 
 const dataOf = (slot: number): number => io.REASSEMBLY_AT + slot * SLOT_BYTES + HEADROOM;
 const timeoutOf = (slot: number): number => (families[slot] === 4 ? TIMEOUT_4_MS : TIMEOUT_6_MS);

@@ -127,6 +127,40 @@ describe.each([
     expect(holds(whole)).toBe(true);
   });
 
+  test('a request larger than the host’s link is told, with what it was, but not lost', () => {
+    const socket = opened(v4);
+    const data = Buffer.from(Array.from({ length: 4000 }, (_, i) => i & 0xff));
+    socket.writeResults.push(-90);
+    socket.errors.push({ payload: new Uint8Array(0), origin: 1, type: 0, code: 0, info: 1500, errno: 90 });
+    ping({ v4, seq: 9, data });
+    const [told, ...others] = bench.arrived().map(bench.icmpError);
+    expect(others).toEqual([]);
+    expect([told?.type, told?.code, told?.rest]).toEqual(v4 ? [3, 4, 1500] : [2, 0, 1500]);
+    expect(told?.from).toBe(v4 ? '192.0.2.1' : bench.full6('fe80::1'));
+    expect([told?.quote[0], told?.quote.readUInt16BE(4), told?.quote.readUInt16BE(6)]).toEqual([v4 ? 8 : 128, ID, 9]);
+    expect(socket.sent.at(-1)?.length).toBe(4008);
+    const option = v4 ? bench.SO.IP_MTU_DISCOVER : bench.SO.IPV6_MTU_DISCOVER;
+    const [PROBE, WANT] = [3, 1];
+    expect(socket.options.filter(([level, name]) => level === option[0] && name === option[1])).toEqual([
+      [...option, PROBE],
+      [...option, WANT],
+      [...option, PROBE],
+    ]);
+  });
+
+  test('the gateway’s own reply is cut for the guest’s MTU, too', () => {
+    const data = Buffer.from(Array.from({ length: 3000 }, (_, i) => i & 0xff));
+    ping({ v4, seq: 3, data, dst: v4 ? '192.0.2.1' : 'fe80::1' });
+    const got = bench.arrived();
+    expect(got.length).toBe(3);
+    expect(new Set(got.map((a) => a.src))).toEqual(new Set([v4 ? '192.0.2.1' : bench.full6('fe80::1')]));
+    const whole = Buffer.concat(got.map((a) => (v4 ? a.l4 : a.l4.subarray(8))));
+    expect([whole[0], whole.readUInt16BE(4), whole.readUInt16BE(6)]).toEqual([v4 ? 0 : 129, ID, 3]);
+    expect(whole.subarray(8).equals(data)).toBe(true);
+    const from = v4 ? '192.0.2.1' : 'fe80::1';
+    expect(v4 ? fake.checksumOf(whole) : bench.transportSum(false, from, bench.GUEST6, 58, whole)).toBe(0xffff);
+  });
+
   test('the guest’s hop limit is the socket’s, so that traceroute works', () => {
     const socket = opened(v4);
     ping({ v4, seq: 2, hopLimit: 1 });

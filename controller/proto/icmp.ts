@@ -10,6 +10,7 @@
  */
 import { SOCKOPT } from '../../shared/abi.ts';
 import { end } from '../flow/end.ts';
+import * as fragmentation from '../flow/fragmentation.ts';
 import * as hash from '../flow/hash.ts';
 import * as lru from '../flow/lru.ts';
 import * as pending from '../flow/pending.ts';
@@ -17,14 +18,13 @@ import * as flows from '../flow/table.ts';
 import { FLOW_MAX, FLOW_PING, type Flow, fd, isV4, NO_FLOW } from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
 import * as io from '../io/io.ts';
+import * as echo from '../link/echo.ts';
 import * as icmpError from '../link/icmp-error.ts';
-import * as out from '../link/out.ts';
 import * as packetOut from '../link/packet-out.ts';
-import * as station from '../link/station.ts';
+import * as reassembly from '../link/reassembly.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import { register, request } from '../rpc/connect.ts';
 import * as checksum from '../wire/checksum.ts';
-import * as eth from '../wire/ethernet.ts';
 import * as icmpv4 from '../wire/icmpv4.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import * as ipv4 from '../wire/ipv4.ts';
@@ -51,6 +51,7 @@ const OFFENDER_AT = io.SOCK_AT;
 const QUOTE_AT = OFFENDER_AT + 64;
 const EIO = 5;
 const EAGAIN = 11;
+const EMSGSIZE = 90;
 const ENOBUFS = 105;
 
 const OPENING = 0;
@@ -84,22 +85,11 @@ const fault = (frameAt: number, ipAt: number, at: number, end: number, v4: boole
   if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumHolds(ipAt, at, end - at, v4)) {
     return DROP['icmp-checksum'];
   }
-  const echo = v4 ? icmpv4.ECHO_REQUEST : icmpv6.ECHO_REQUEST;
-  if (icmpv4.type(v, at) !== echo || icmpv4.code(v, at) !== 0) return DROP['icmp-type'];
+  const request = v4 ? icmpv4.ECHO_REQUEST : icmpv6.ECHO_REQUEST;
+  if (icmpv4.type(v, at) !== request || icmpv4.code(v, at) !== 0) return DROP['icmp-type'];
   if ((v4 ? ipv4.ttl(v, ipAt) : ipv6.hopLimit(v, ipAt)) === 0) return DROP['ip-martian'];
   const group = v4 ? ipv4.dst(v, ipAt) >>> 28 >= 14 : ipv6.isMulticast(ipv6.dstWord(v, ipAt, 0));
   return group ? DROP['flow-refused'] : -1;
-};
-
-const toUs = (ipAt: number, v4: boolean): boolean => {
-  const v = io.view;
-  if (v4) return ipv4.dst(v, ipAt) === station.our4Word();
-  return station.isOurs6(
-    ipv6.dstWord(v, ipAt, 0),
-    ipv6.dstWord(v, ipAt, 1),
-    ipv6.dstWord(v, ipAt, 2),
-    ipv6.dstWord(v, ipAt, 3),
-  );
 };
 
 /**
@@ -112,8 +102,8 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
     drop(reason);
     return;
   }
-  if (toUs(ipAt, v4)) {
-    answer(ipAt, at, end - at, v4);
+  if (echo.isToUs(ipAt, v4)) {
+    echo.answer(ipAt, at, end - at, v4);
     return;
   }
   const id = icmpv4.id(io.view, at);
@@ -122,34 +112,8 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   if (f === NO_FLOW) return;
   const v = io.view;
   const hopLimit = v4 ? ipv4.ttl(v, ipAt) : ipv6.hopLimit(v, ipAt);
-  deliver(f, at, end - at, hopLimit, v4 ? ipv4.tos(v, ipAt) : ipv6.trafficClass(v, ipAt));
-};
-
-/** The reply to a request for us, straight back. */
-const answer = (ipAt: number, at: number, bytes: number, v4: boolean): void => {
-  const v = io.view;
-  const ipBytes = v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
-  const frame = out.reserve(eth.HEADER_BYTES + ipBytes + bytes);
-  const ip = frame + eth.HEADER_BYTES;
-  const reply = ip + ipBytes;
-  station.ethernet(v, frame, v4 ? eth.IPV4 : eth.IPV6);
-  if (v4) {
-    const tos = ipv4.tos(v, ipAt);
-    station.ipv4Header(v, ip, ipBytes + bytes, ICMP, ipv4.dst(v, ipAt), ipv4.src(v, ipAt), HOP_LIMIT_UNKNOWN, tos);
-  } else {
-    ipv6.setClassAndLabel(v, ip, ipv6.trafficClass(v, ipAt), 0);
-    ipv6.setPayloadLength(v, ip, bytes);
-    ipv6.setNextHeader(v, ip, ICMPV6);
-    ipv6.setHopLimit(v, ip, HOP_LIMIT_UNKNOWN);
-    io.mem.copyWithin(ip + ipv6.SRC, ipAt + ipv6.DST, ipAt + ipv6.DST + ipv6.ADDRESS_BYTES);
-    io.mem.copyWithin(ip + ipv6.DST, ipAt + ipv6.SRC, ipAt + ipv6.SRC + ipv6.ADDRESS_BYTES);
-  }
-  io.mem.copyWithin(reply, at, at + bytes);
-  icmpv4.setType(v, reply, v4 ? icmpv4.ECHO_REPLY : icmpv6.ECHO_REPLY);
-  icmpv4.setChecksum(v, reply, 0);
-  const pseudo = v4 ? 0 : checksum.pseudo6(v, ip + ipv6.SRC, ICMPV6, bytes);
-  icmpv4.setChecksum(v, reply, checksum.finish(io.native.checksum(reply, bytes, pseudo)));
-  out.commit(eth.HEADER_BYTES + ipBytes + bytes);
+  const trafficClass = v4 ? ipv4.tos(v, ipAt) : ipv6.trafficClass(v, ipAt);
+  deliver(f, at, end - at, hopLimit, trafficClass, reassembly.isUncuttable(frameAt, ipAt, v4));
 };
 
 const open = (v4: boolean, ipAt: number, id: number): Flow => {
@@ -164,6 +128,7 @@ const open = (v4: boolean, ipAt: number, id: number): Flow => {
   errnos[f] = 0;
   hopLimits[f] = 0;
   trafficClasses[f] = 0;
+  fragmentation.reset(f);
   hash.insert(f);
   lru.add(lru.LRU_PING, f);
   if (!request(f, 'icmp', id)) {
@@ -180,15 +145,22 @@ const close = (f: Flow): void => {
   end(f);
 };
 
-const deliver = (f: Flow, at: number, bytes: number, hopLimit: number, trafficClass: number): void => {
+const deliver = (
+  f: Flow,
+  at: number,
+  bytes: number,
+  hopLimit: number,
+  trafficClass: number,
+  dontFragment: boolean,
+): void => {
   flows.setLastActive(f, io.nowMs() | 0);
   lru.touch(f);
   if (phases[f] === OPEN) {
-    send(f, at, bytes, hopLimit, trafficClass);
+    send(f, at, bytes, hopLimit, trafficClass, dontFragment);
   } else if (phases[f] === REFUSED) {
     drop(DROP['flow-refused']);
     refuse(f, errnos[f] as number, at, bytes);
-  } else if (!pending.add(f, at, bytes, 0, hopLimit, trafficClass)) {
+  } else if (!pending.add(f, at, bytes, 0, hopLimit, trafficClass, dontFragment)) {
     drop(DROP['flow-pending-full']);
   }
 };
@@ -213,13 +185,25 @@ const setHeaderOptions = (f: Flow, hopLimit: number, trafficClass: number): void
 };
 
 /** The kernel puts its own identifier and checksum into the message. */
-const send = (f: Flow, at: number, bytes: number, hopLimit: number, trafficClass: number): void => {
+const send = (
+  f: Flow,
+  at: number,
+  bytes: number,
+  hopLimit: number,
+  trafficClass: number,
+  dontFragment: boolean,
+): void => {
   setHeaderOptions(f, hopLimit, trafficClass);
+  const ipBytes = isV4(f) ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
+  fragmentation.set(f, fragmentation.wanted(f, dontFragment, ipBytes + bytes));
   let r = io.native.write(fd(f), at, bytes);
   if (r < 0 && r !== -EAGAIN && r !== -ENOBUFS) {
-    // The error of an earlier request fails the next call once.
-    drainErrors(f);
+    // The error of an earlier request fails the next call once. One larger than the host's link is told, but not lost (see udp/send.ts).
+    drainErrors(f, at, bytes);
+    const cut = r === -EMSGSIZE && fragmentation.mode(f) === fragmentation.MUST_NOT;
+    if (cut) fragmentation.set(f, fragmentation.HOST);
     r = io.native.write(fd(f), at, bytes);
+    if (cut) fragmentation.set(f, fragmentation.MUST_NOT);
   }
   if (r >= 0) return;
   if (r === -EAGAIN || r === -ENOBUFS) {
@@ -238,7 +222,8 @@ const onConnected = (f: Flow, socket: number): void => {
   }
   phases[f] = OPEN;
   for (let e = pending.first(f); e >= 0; e = pending.next(e)) {
-    send(f, pending.atOf(e), pending.lenOf(e), pending.hopLimitOf(e), pending.trafficClassOf(e));
+    const hopLimit = pending.hopLimitOf(e);
+    send(f, pending.atOf(e), pending.lenOf(e), hopLimit, pending.trafficClassOf(e), pending.dontFragmentOf(e));
   }
   pending.clear(f);
 };
@@ -307,15 +292,19 @@ const reply = (f: Flow, i: number): void => {
   );
 };
 
-/** Passes on what the error queue holds; each entry quotes our request from its ICMP header on. Returns how many there were. */
-const drainErrors = (f: Flow): number => {
+/**
+ * Passes on what the error queue holds; each entry quotes our request from its ICMP header on, but for the host's own, which
+ * are about the `len` bytes at `at` if a call has just failed. Returns how many there were.
+ */
+const drainErrors = (f: Flow, at = -1, len = 0): number => {
   const v4 = isV4(f);
   let n = 0;
   for (; n < ERRORS_PER_EVENT_MAX; n++) {
     const bytes = io.native.recvError(fd(f), QUOTE_AT, icmpError.QUOTE_BYTES_MAX_6, OFFENDER_AT);
     if (bytes < 0) break;
-    const quoted = asGuestSent(f, bytes, v4);
-    if (!icmpError.relay(f, OFFENDER_AT, protocolOf(v4), QUOTE_AT, quoted)) drop(DROP['sock-error']);
+    const own = at >= 0 && icmpError.isLocal();
+    const quoted = own ? len : asGuestSent(f, bytes, v4);
+    if (!icmpError.relay(f, OFFENDER_AT, protocolOf(v4), own ? at : QUOTE_AT, quoted)) drop(DROP['sock-error']);
   }
   return n;
 };

@@ -40,13 +40,38 @@ describe('extension headers (RFC 8200 §4)', () => {
     ['an unknown option that may be skipped', '3c', '06 00 1e04 00000000', [TCP, 48]],
     ['an unknown option that says discard', '3c', '06 00 4004 00000000', ext.UNSUPPORTED],
     ['a jumbo payload', HBH, '06 00 c204 00020000', ext.UNSUPPORTED],
-    ['hop-by-hop options that are not first', '3c', `00 00 ${PADDED} 06 00 ${PADDED}`, ext.MALFORMED],
+    ['hop-by-hop options that are not first', '3c', `00 00 ${PADDED} 06 00 ${PADDED}`, ext.UNSUPPORTED],
     ['an option that runs over its header', '3c', '06 00 0105 00000000 aabbcc', ext.MALFORMED],
     ['an option type in the last byte', '3c', '06 00 0103 000000 05', ext.MALFORMED],
     ['a header that runs over the packet', '3c', '06 01 0104 00000000', ext.MALFORMED],
     ['less than 8 bytes of header', '3c', '06 00 0102 0000', ext.MALFORMED],
   ])('%s', (_what, first, chain, expected) => {
     expect(walk(first, chain)).toEqual(expected);
+  });
+
+  test.each<[string, string, string, unknown]>([
+    ['an option that says discard and tell', '3c', '06 00 0100 8002 0000', [ext.UNRECOGNISED_OPTION, 44]],
+    ['a routing header with segments left', '2b', '06 00 04 01 00000000', [ext.ERRONEOUS_FIELD, 42]],
+    [
+      'hop-by-hop options that are not first',
+      '3c',
+      `00 00 ${PADDED} 06 00 ${PADDED}`,
+      [ext.UNRECOGNISED_NEXT_HEADER, 40],
+    ],
+    ['an option that says discard', '3c', '06 00 4004 00000000', -1],
+    ['no next header', '3b', '', -1],
+  ])('%s: what is told of it, and its place', (_what, first, chain, expected) => {
+    expect(walk(first, chain)).toBe(ext.UNSUPPORTED);
+    expect(ext.problemAt() < 0 ? -1 : [ext.problemCode(), ext.problemAt()]).toEqual(expected);
+  });
+
+  test('the field that names the transport protocol is found, and an atomic fragment noticed', () => {
+    walk('06', 'aabb');
+    expect([ext.protocolAt(), ext.isFragmented()]).toEqual([6, false]);
+    walk(HBH, `2c 00 ${PADDED} fd 00 0000 12345678`);
+    expect([ext.protocolAt(), ext.protocol(), ext.isFragmented()]).toEqual([48, 253, true]);
+    walk('06', 'aabb');
+    expect(ext.isFragmented()).toBe(false);
   });
 
   test('eight headers are walked, nine are not', () => {

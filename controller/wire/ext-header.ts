@@ -18,7 +18,7 @@ import {
 
 /** What walk() says. OK: transport header found. */
 export const OK = 0;
-/** Truncated, or hop-by-hop options not in first place. */
+/** Truncated. */
 export const MALFORMED = 1;
 /** A real fragment (RFC 8200 §4.5): offset or M is not 0. Atomic fragments (RFC 6946) are walked through; see {@link isFragmented}. */
 export const FRAGMENT = 2;
@@ -42,6 +42,7 @@ const DISCARD_SILENTLY = 0x40;
 
 /** Codes of the parameter problem that a walk may end with (RFC 4443 §3.4). */
 export const ERRONEOUS_FIELD = 0;
+export const UNRECOGNISED_NEXT_HEADER = 1;
 export const UNRECOGNISED_OPTION = 2;
 
 let foundProtocol = 0;
@@ -60,7 +61,7 @@ export const protocolAt = (): number => foundFieldAt;
 export const isFragmented = (): boolean => fragmented;
 /** After UNSUPPORTED: where the byte lies that the sender is to be told of; -1: it is told nothing. */
 export const problemAt = (): number => problemPosition;
-/** What to tell: {@link ERRONEOUS_FIELD} or {@link UNRECOGNISED_OPTION}. */
+/** What to tell: one of the three codes. */
 export const problemCode = (): number => problem;
 
 /** Walks from the IPv6 header at `at` (which fits) to its transport header. `end` is the end of the packet by its payload length. */
@@ -86,7 +87,8 @@ const walkFrom = (v: DataView, first: number, from: number, end: number, before:
       return next === NO_NEXT_HEADER ? UNSUPPORTED : OK;
     }
     if (end - p < 8) return MALFORMED;
-    if (next === HOP_BY_HOP && headers > 0) return MALFORMED;
+    // Anywhere else it is a next header that nobody knows (RFC 8200 §4.1).
+    if (next === HOP_BY_HOP && headers > 0) return unsupported(UNRECOGNISED_NEXT_HEADER, fieldAt);
     const bytes = headerBytes(v, p, next);
     if (bytes > end - p) return MALFORMED;
     const verdict = inspect(v, p, bytes, next);

@@ -20,7 +20,14 @@ export const GUEST4 = '192.0.2.10';
 export const REMOTE4 = '198.51.100.7';
 export const GUEST6 = '2001:db8:1:2:a::10';
 export const REMOTE6 = '2001:db8:2::7';
-export const SO = { IP_TOS: [0, 1], IP_TTL: [0, 2], IPV6_UNICAST_HOPS: [41, 16], IPV6_TCLASS: [41, 67] } as const;
+export const SO = {
+  IP_TOS: [0, 1],
+  IP_TTL: [0, 2],
+  IPV6_UNICAST_HOPS: [41, 16],
+  IPV6_TCLASS: [41, 67],
+  IP_MTU_DISCOVER: [0, 10],
+  IPV6_MTU_DISCOVER: [41, 23],
+} as const;
 
 type FromTap = (frameAt: number, ipAt: number, at: number, end: number, v4: boolean) => void;
 
@@ -44,6 +51,8 @@ export interface Packet {
   readonly dst?: string;
   readonly hopLimit?: number;
   readonly trafficClass?: number;
+  /** IPv4: false clears DF. */
+  readonly dontFragment?: boolean;
   /** virtio-net header: flags, gso_type, gso_size. */
   readonly vnet?: readonly [flags: number, type: number, size: number];
 }
@@ -59,7 +68,21 @@ export const deliver = (fromTap: FromTap, p: Packet): void => {
   const hops = p.hopLimit ?? 64;
   const tc = p.trafficClass ?? 0;
   const header = p.v4
-    ? [0x45, tc, ...u16(20 + p.l4.length), 0, 0, 0x40, 0, hops, p.protocol, 0, 0, ...ip4(src), ...ip4(dst)]
+    ? [
+        0x45,
+        tc,
+        ...u16(20 + p.l4.length),
+        0,
+        0,
+        p.dontFragment === false ? 0 : 0x40,
+        0,
+        hops,
+        p.protocol,
+        0,
+        0,
+        ...ip4(src),
+        ...ip4(dst),
+      ]
     : [0x60 | (tc >> 4), (tc & 15) << 4, 0, 0, ...u16(p.l4.length), p.protocol, hops, ...ip6(src), ...ip6(dst)];
   const frameAt = nextAt;
   const [flags, type, size] = p.vnet ?? [0, 0, 0];

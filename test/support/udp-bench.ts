@@ -34,6 +34,7 @@ export interface Options {
   dstPort?: number;
   hopLimit?: number;
   trafficClass?: number;
+  dontFragment?: boolean;
   dst?: string;
   vnet?: readonly [number, number, number];
   /** undefined: right. */

@@ -69,15 +69,6 @@ describe.each([
     expect(e.from).toBe(remote);
   });
 
-  test('the host’s own "too long" tells the guest the MTU, from us', () => {
-    const socket = udp.opened({ v4 });
-    socket.errors.push({ payload: new Uint8Array(0), origin: 1, type: 0, code: 0, info: 1280, errno: 90 });
-    flow.onEvent(udp.theFlow(), fake.EPOLLERR);
-    const e = bench.icmpError(bench.arrived()[0] as never);
-    expect([e.type, e.code, e.rest, e.quote.length]).toEqual(v4 ? [3, 4, 1280, 8] : [2, 0, 1280, 8]);
-    expect(e.from).toBe(v4 ? '192.0.2.1' : bench.full6('fe80::1'));
-  });
-
   test.each([
     ['port unreachable', ECONNREFUSED, 3, 4, false],
     ['net unreachable', 101, 0, 0, true],

@@ -36,12 +36,21 @@ const writeHeader = (f: Flow, bytes: number): number => {
   return total;
 };
 
+/** The same for `bytes` of data that lie at `at`; returns how much of the datagram can be quoted. */
+const writeDatagram = (f: Flow, at: number, bytes: number): number => {
+  const part = Math.min(bytes, DATA_BYTES_MAX);
+  io.mem.copyWithin(DATA_AT, at, at + part);
+  return writeHeader(f, part);
+};
+
 /** Empties the socket's error queue towards the guest. Returns how many errors there were. Overwrites io.SOCK_AT. */
 export const drain = (f: Flow): number => {
   let n = 0;
   for (; n < ERRORS_PER_EVENT_MAX; n++) {
     const bytes = io.native.recvError(fd(f), DATA_AT, DATA_BYTES_MAX, OFFENDER_AT);
     if (bytes < 0) break;
+    // The host's own objection, to a datagram larger than its link: send.ts has the host cut it.
+    if (icmpError.isLocal()) continue;
     const quoted = writeHeader(f, bytes);
     if (!icmpError.relay(f, OFFENDER_AT, UDP, HEADER_AT, quoted)) drop(DROP['sock-error']);
   }
@@ -62,3 +71,7 @@ export const refuse = (f: Flow, errno: number, headerAt: number, bytes: number):
   const reason = reasonOf(errno);
   if (reason !== -1) icmpError.unreachable(f, reason, UDP, headerAt, bytes);
 };
+
+/** The same for `len` bytes of data at `at`, whose header may not lie before it (of a superframe only the first has one). */
+export const refuseData = (f: Flow, errno: number, at: number, len: number): void =>
+  refuse(f, errno, HEADER_AT, writeDatagram(f, at, len));

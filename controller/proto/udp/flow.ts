@@ -11,6 +11,7 @@
  *
  * How many there may be, and who goes when there are too many: share.ts.
  */
+import * as fragmentation from '../../flow/fragmentation.ts';
 import * as hash from '../../flow/hash.ts';
 import * as pending from '../../flow/pending.ts';
 import type { Flow } from '../../flow/table.ts';
@@ -54,6 +55,7 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   flows.setTuple(f, v4, ipAt, srcPort, dstPort);
   flows.setLastActive(f, io.nowMs() | 0);
   state.reset(f, io.nowMs() | 0);
+  fragmentation.reset(f);
   hash.insert(f);
   const cls = share.classOfNew(f);
   activity.makeRoom(cls);
@@ -78,7 +80,8 @@ export const onConnected = (f: Flow, fd: number): void => {
   for (let e = pending.first(f); e >= 0; e = pending.next(e)) {
     const at = pending.atOf(e) + HEADER_BYTES;
     const len = pending.lenOf(e) - HEADER_BYTES;
-    send.append(f, at, len, pending.segmentOf(e), pending.hopLimitOf(e), pending.trafficClassOf(e));
+    const dontFragment = pending.dontFragmentOf(e);
+    send.append(f, at, len, pending.segmentOf(e), pending.hopLimitOf(e), pending.trafficClassOf(e), dontFragment);
   }
   // The copies are given up next, so nothing of them may stay gathered.
   send.flush();

@@ -4,6 +4,7 @@ import * as hash from '../../flow/hash.ts';
 import * as pending from '../../flow/pending.ts';
 import { FLOW_UDP, type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
+import * as reassembly from '../../link/reassembly.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
@@ -49,7 +50,8 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   const bytes = sizeOf(at, end, superframe);
   const payload = bytes - udp.HEADER_BYTES;
   const segment = superframe ? Math.min(vnet.gsoSize(v, vnetAt), payload) : payload;
-  deliver(f, at, bytes, segment, hopLimitOf(ipAt, v4), v4 ? ipv4.tos(v, ipAt) : ipv6.trafficClass(v, ipAt));
+  const trafficClass = v4 ? ipv4.tos(v, ipAt) : ipv6.trafficClass(v, ipAt);
+  deliver(f, at, bytes, segment, hopLimitOf(ipAt, v4), trafficClass, reassembly.isUncuttable(frameAt, ipAt, v4));
 };
 
 /** Header and data. The length field of a superframe says what its sender likes; the packet's end is what counts. */
@@ -74,15 +76,24 @@ const flowOf = (ipAt: number, at: number, v4: boolean): Flow => {
   return f !== NO_FLOW ? f : life.open(v4, ipAt, srcPort, dstPort);
 };
 
-const deliver = (f: Flow, at: number, bytes: number, segment: number, hopLimit: number, trafficClass: number): void => {
+const deliver = (
+  f: Flow,
+  at: number,
+  bytes: number,
+  segment: number,
+  hopLimit: number,
+  trafficClass: number,
+  dontFragment: boolean,
+): void => {
   activity.touch(f);
   const phase = state.phase(f);
   if (phase === state.OPEN) {
-    send.append(f, at + udp.HEADER_BYTES, bytes - udp.HEADER_BYTES, segment, hopLimit, trafficClass);
+    const data = bytes - udp.HEADER_BYTES;
+    send.append(f, at + udp.HEADER_BYTES, data, segment, hopLimit, trafficClass, dontFragment);
   } else if (phase === state.REFUSED) {
     drop(DROP['flow-refused']);
     errors.refuse(f, state.errno(f), at, bytes);
-  } else if (!pending.add(f, at, bytes, segment, hopLimit, trafficClass)) {
+  } else if (!pending.add(f, at, bytes, segment, hopLimit, trafficClass, dontFragment)) {
     drop(DROP['flow-pending-full']);
   }
 };

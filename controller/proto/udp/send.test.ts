@@ -35,6 +35,53 @@ describe.each([
   });
 });
 
+describe.each([
+  ['IPv4', true],
+  ['IPv6', false],
+])('don’t fragment over %s', (_name, v4) => {
+  const [DONT, WANT, PROBE] = [0, 1, 3];
+  const option = v4 ? bench.SO.IP_MTU_DISCOVER : bench.SO.IPV6_MTU_DISCOVER;
+  /** Values that the option was given. */
+  const modes = (socket: import('../../../test/support/fake-io.ts').FakeSocket): number[] =>
+    socket.options.filter(([level, name]) => level === option[0] && name === option[1]).map(([, , value]) => value);
+  const small = v4 ? 1252 : 1232;
+
+  test('is kept for what not every path takes, and needs no call for the rest', () => {
+    const socket = udp.opened({ v4 });
+    udp.batch(() => udp.datagram(udp.numbered(small), { v4 }));
+    expect(modes(socket)).toEqual([]);
+    udp.batch(() => {
+      udp.datagram(udp.numbered(small + 1), { v4 });
+      udp.datagram(udp.numbered(1400), { v4 });
+      udp.datagram(udp.numbered(10), { v4 });
+    });
+    expect(modes(socket)).toEqual([PROBE]);
+  });
+
+  if (v4) {
+    test('that is not asked for is not set: routers may cut (IPv4 only)', () => {
+      const socket = udp.opened({ v4, dontFragment: false });
+      udp.batch(() => udp.datagram(udp.numbered(10), { v4 }));
+      udp.batch(() => udp.datagram(udp.numbered(1400), { v4, dontFragment: false }));
+      expect(modes(socket)).toEqual([DONT, WANT, DONT]);
+    });
+  }
+
+  test('what exceeds the host’s link is left to the host to cut, at once the next time; nobody is told', () => {
+    const socket = udp.opened({ v4 });
+    socket.writeResults.push(-90);
+    socket.errors.push({ payload: new Uint8Array(0), origin: 1, type: 0, code: 0, info: 1500, errno: 90 });
+    udp.batch(() => udp.datagram(udp.numbered(4000, 1), { v4 }));
+    expect([modes(socket), socket.writes]).toEqual([[PROBE, WANT], 3]);
+    udp.batch(() => udp.datagram(udp.numbered(4001, 2), { v4 }));
+    expect([modes(socket), socket.writes]).toEqual([[PROBE, WANT], 4]);
+    udp.batch(() => udp.datagram(udp.numbered(3999, 3), { v4 }));
+    expect(modes(socket)).toEqual([PROBE, WANT, PROBE]);
+    expect(socket.sent.map((b) => b.length)).toEqual([5, 4000, 4001, 3999]);
+    expect(bench.arrived()).toEqual([]);
+  });
+});
+
 describe('many datagrams, few calls', () => {
   test('consecutive datagrams of one size leave in one write; the last may be shorter', () => {
     const socket = udp.opened();

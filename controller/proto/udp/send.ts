@@ -7,13 +7,17 @@
  * At most one gathering exists; it ends with another flow, another size, a full write, or the batch of frames. Until
  * then the payloads stay where the tap's read put them.
  *
- * "Don't fragment" is not copied to the socket: every datagram of a Linux guest has it, because the guest fragments for
- * the path MTU that it knows, which is that of its tap. So larger ones are fragmented by the host, as if routed there.
+ * "Don't fragment" is kept (flow/fragmentation) up to the MTU of the host's own link. Larger ones, which the guest sends because its
+ * tap takes them, are cut by the host without a word, as a program's on the host would be: Linux makes an error of that word for
+ * every connected socket. With a tap of the host's MTU (--mtu) there are none, and the guest cuts by itself.
  */
 import { IOV_MAX_BATCH, SOCKOPT } from '../../../shared/abi.ts';
+import * as fragmentation from '../../flow/fragmentation.ts';
 import { type Flow, fd, isV4, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
+import { HEADER_BYTES as IPV4_BYTES } from '../../wire/ipv4.ts';
+import { HEADER_BYTES as IPV6_BYTES } from '../../wire/ipv6.ts';
 import { HEADER_BYTES } from '../../wire/udp.ts';
 import * as errors from './errors.ts';
 import * as state from './state.ts';
@@ -85,10 +89,13 @@ export const append = (
   segment: number,
   hopLimit: number,
   trafficClass: number,
+  dontFragment: boolean,
 ): void => {
-  if (hopLimit !== state.hopLimit(f) || trafficClass !== state.trafficClass(f)) {
+  const mode = fragmentation.wanted(f, dontFragment, ipBytes(f) + HEADER_BYTES + segment);
+  if (hopLimit !== state.hopLimit(f) || trafficClass !== state.trafficClass(f) || mode !== fragmentation.mode(f)) {
     if (flow === f) flush();
     setHeaderOptions(f, hopLimit, trafficClass);
+    fragmentation.set(f, mode);
   }
   // More segments than a write may have: only a superframe of the guest's can be that large.
   const most = writeBytesMax(segment);
@@ -96,6 +103,8 @@ export const append = (
   for (; len - offset > most; offset += most) enqueue(f, at + offset, most, segment);
   enqueue(f, at + offset, len - offset, segment);
 };
+
+const ipBytes = (f: Flow): number => (isV4(f) ? IPV4_BYTES : IPV6_BYTES);
 
 /** The most bytes that one write may have as datagrams of that size; one datagram is always allowed. */
 const writeBytesMax = (segment: number): number =>
@@ -198,9 +207,12 @@ const single = (f: Flow, at: number, len: number): void => {
   if (segment !== 0 && (len > segment || !mayBeSegments(f, segment))) setSegment(f, 0);
   let r = io.native.write(fd(f), at, len);
   if (r < 0 && !isFull(r)) {
-    // The error of an earlier datagram fails the next call once; what it was is in the queue.
+    // The error of an earlier datagram fails the next call once; what it was is in the queue. So is what is wrong with this one.
     errors.drain(f);
-    r = io.native.write(fd(f), at, len);
+    r =
+      r === -EMSGSIZE && fragmentation.mode(f) === fragmentation.MUST_NOT
+        ? cut(f, at, len)
+        : io.native.write(fd(f), at, len);
   }
   if (r >= 0) return;
   if (isFull(r)) {
@@ -208,5 +220,12 @@ const single = (f: Flow, at: number, len: number): void => {
     return;
   }
   drop(DROP['sock-error']);
-  errors.refuse(f, -r, at - HEADER_BYTES, HEADER_BYTES + len);
+  errors.refuseData(f, -r, at, len);
+};
+
+/** One datagram that exceeds the host's link, in fragments; for such as this one, that is not tried again. */
+const cut = (f: Flow, at: number, len: number): number => {
+  fragmentation.leaveToHost(f, ipBytes(f) + HEADER_BYTES + len);
+  fragmentation.set(f, fragmentation.HOST);
+  return io.native.write(fd(f), at, len);
 };
