@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-const env = { PASTICHE_ADDON: here('dist/pastiche.node') };
+const env = { PASTICHE_ADDON: process.env['PASTICHE_ADDON'] ?? here('dist/pastiche.node') };
 const common = { env, environment: 'node', pool: 'forks' } as const;
 
 export default defineConfig({
@@ -32,7 +32,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'security',
-          include: ['test/security/**/*.test.ts'],
+          include: ['test/security/**/*.test.ts', 'test/fuzz/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 60_000,

@@ -37,6 +37,9 @@ const PACKAGES = {
   'util-linux': ['setpriv', 'unshare', 'nsenter'],
   procps: ['ps'],
   'busybox-static': ['busybox'],
+  // libFuzzer and its runtime, for `npm run fuzz`.
+  clang: ['clang'],
+  'libclang-rt-dev': ['/usr/share/doc/libclang-rt-dev'],
 };
 const BENCH_PACKAGES = { passt: ['pasta'], slirp4netns: ['slirp4netns'] };
 

@@ -195,7 +195,8 @@ const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void
   for (let from = 0; from < calls.length; from += BATCH_MAX) await netns.callBatch(calls.slice(from, from + BATCH_MAX));
 };
 
-const configureProtocols = (plan: Plan, tap: Tap): void => {
+/** The protocols as the plan wants them, ready for the first frame. */
+export const configureProtocols = (plan: Plan, tap: Tap): void => {
   const { network } = plan;
   const linkMtu = network.mtu === 0 ? MTU_UNTOLD : network.mtu;
   siphash.seed();

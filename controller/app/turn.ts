@@ -138,7 +138,8 @@ const timers = (now: number): number =>
     shortest(reassembly.nextDelay(now), tcpKeepalive.nextDelay(now)),
   );
 
-const turn = (): void => {
+/** One turn of the loop. {@link run} makes them. */
+export const turn = (): void => {
   const now = io.nowMs();
   const delay = hasReady() ? 0 : timers(now);
   const n = io.native.wait(delay);

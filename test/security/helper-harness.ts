@@ -22,6 +22,9 @@ import { finish, hasExited, type Started, start, waitFor } from '../support/proc
 
 const repository = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 
+/** Another build of it is tested with PASTICHE_HELPER (test/fuzz: one under sanitizers). */
+const HELPER = process.env['PASTICHE_HELPER'] ?? repository('dist/bin/pasta');
+
 export type Side = 'host' | 'netns';
 export type Step =
   | { side: Side; text: string; rounds?: number }
@@ -110,8 +113,8 @@ export class Installation {
     this.directory = mkdtempSync(join(tmpdir(), 'pastiche-helper-'));
     chmodSync(this.directory, 0o777);
     mkdirSync(join(this.directory, 'bin'));
-    copyFileSync(repository('dist/bin/pasta'), this.path('bin/pasta'));
-    copyFileSync(repository('dist/bin/pasta'), this.path('bin/pastiche'));
+    copyFileSync(HELPER, this.path('bin/pasta'));
+    copyFileSync(HELPER, this.path('bin/pastiche'));
     copyFileSync(repository('dist/pastiche.node'), this.path('pastiche.node'));
     copyFileSync(repository('dist/controller.bpf'), this.path('controller.bpf'));
     copyFileSync(repository('test/security/helper-stand-in.cjs'), this.path('controller.cjs'));
