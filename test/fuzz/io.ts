@@ -27,6 +27,8 @@ export const PENDING_AT = fake.PENDING_AT;
 export const PENDING_END = fake.PENDING_END;
 export const STASH_AT = fake.STASH_AT;
 export const STASH_END = fake.STASH_END;
+export const REASSEMBLY_AT = fake.REASSEMBLY_AT;
+export const REASSEMBLY_END = fake.REASSEMBLY_END;
 export const EPOLLIN = fake.EPOLLIN;
 export const EPOLLOUT = fake.EPOLLOUT;
 export const EPOLLERR = fake.EPOLLERR;
@@ -42,13 +44,15 @@ export class MemoryFault extends Error {}
 const marks = new Uint8Array(fake.mem.length);
 /** Highest marked byte + 1 of the regions that are forgotten. */
 const REGIONS = [
-  { name: 'received frames', from: RX_AT - 64, to: RX_END, high: 0 },
-  { name: 'frames to send', from: OUT_AT, to: OUT_END, high: 0 },
-  { name: 'socket data', from: SOCK_AT, to: SOCK_END, high: 0 },
-] as const satisfies readonly { name: string; from: number; to: number; high: number }[];
+  { name: 'received frames', from: RX_AT - 64, to: RX_END },
+  { name: 'frames to send', from: OUT_AT, to: OUT_END },
+  { name: 'socket data', from: SOCK_AT, to: SOCK_END },
+  { name: 'fragments', from: REASSEMBLY_AT, to: REASSEMBLY_END },
+] as const satisfies readonly { name: string; from: number; to: number }[];
 const highs = Int32Array.from(REGIONS, ({ from }) => from);
 
-const regionOf = (at: number): number => (at < RX_END ? 0 : at < OUT_END ? 1 : at < SOCK_END ? 2 : -1);
+const regionOf = (at: number): number =>
+  at < RX_END ? 0 : at < OUT_END ? 1 : at < SOCK_END ? 2 : at >= REASSEMBLY_AT ? 3 : -1;
 const describe = (at: number): string => {
   const i = regionOf(at);
   const region = REGIONS[i];
@@ -71,8 +75,12 @@ export const forgetReceived = (): void => {
   forget(0);
   forget(2);
 };
+/** Between inputs. */
+export const forgetAll = (): void => {
+  for (let i = 0; i < REGIONS.length; i++) forget(i);
+};
 /** Scratch and the stash of streams are not watched: nobody else's bytes come there. */
-const watched = (at: number): boolean => at < SOCK_END || (at >= PENDING_AT && at < PENDING_END);
+const watched = (at: number): boolean => at < SOCK_END || (at >= PENDING_AT && at < PENDING_END) || at >= REASSEMBLY_AT;
 
 const check = (at: number, len: number, what: string): void => {
   if (at < 0 || len < 0 || at + len > marks.length)

@@ -13,10 +13,12 @@
 import { configureProtocols } from '../../controller/app/start.ts';
 import * as turns from '../../controller/app/turn.ts';
 import type { Plan } from '../../controller/cli/plan-schema.ts';
+import * as lru from '../../controller/flow/lru.ts';
 import * as pending from '../../controller/flow/pending.ts';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
 import * as out from '../../controller/link/out.ts';
+import * as reassembly from '../../controller/link/reassembly.ts';
 import { DROPS, dropCount } from '../../controller/obs/drops.ts';
 import * as log from '../../controller/obs/log.ts';
 import { describeFrame } from '../../controller/obs/trace.ts';
@@ -47,10 +49,13 @@ const FOR_EVER_MS = 40 * 3600 * 1000;
 const TEARDOWN_TURNS_MAX = 20_000;
 
 /** Bits of the number of the step `world`. */
-export const WORLD = { NO_VNET: 1, SMALL_MTU: 2, NO_USO: 4, NO_PEEK_OFF: 8, SMALL_ROOM: 16 } as const;
+export const WORLD = { NO_VNET: 1, SMALL_MTU: 2, NO_USO: 4, NO_PEEK_OFF: 8, SMALL_ROOM: 16, SMALL_CAPS: 32 } as const;
 const MTU_LARGE = 65_520;
 const MTU_SMALL = 1280;
 const SMALL_ROOM_BYTES = 3000;
+
+const LRU_CLASSES = Object.entries(lru).flatMap(([name, cls]) => (/^LRU_/.test(name) ? [cls as number] : []));
+const SMALL_CAP = 3;
 
 type Socket = Stream | fake.FakeSocket;
 interface Request {
@@ -100,7 +105,7 @@ class World {
     fake.setNow(START_MS);
     fake.setVnetBytes(this.vnetBytes);
     streams.clear();
-    io.forgetReceived();
+    io.forgetAll();
     io.forgetDescriptors();
     for (const fd of [TAP_FD, HOST_CHANNEL_FD, NETNS_CHANNEL_FD, io.UV_FD]) {
       fake.addSocket(fd);
@@ -124,6 +129,7 @@ class World {
       observe: (at, len) => this.observe(at, len),
       endTurn: null,
     });
+    if (flags & WORLD.SMALL_CAPS) for (const cls of LRU_CLASSES) lru.setCap(cls, SMALL_CAP);
     out.setObserver((at, len) => {
       describeFrame('to tap', io.view, at, at + len);
     });
@@ -376,9 +382,11 @@ class World {
       ping: flows.count(flows.FLOW_PING),
       'kept datagrams': pending.size(),
       stash: stash.chunksInUse(),
+      'datagrams in fragments': reassembly.size(),
       requests: connect.outstanding(),
       timers: wheel.nextDelay(fake.nowMs()) + 1,
       descriptors: io.lent() - 4,
+      'flows in order of use': LRU_CLASSES.reduce((total, cls) => total + lru.size(cls), 0),
     };
     for (const [what, n] of Object.entries(left)) if (n !== 0) throw new Error(`${what} left behind: ${n}`);
   }
@@ -391,7 +399,8 @@ class World {
   }
 }
 
-const alive = (): number => flows.count(flows.FLOW_TCP) + flows.count(flows.FLOW_UDP) + flows.count(flows.FLOW_PING);
+const alive = (): number =>
+  flows.count(flows.FLOW_TCP) + flows.count(flows.FLOW_UDP) + flows.count(flows.FLOW_PING) + reassembly.size();
 /** Reasons that are about the frame itself: what waited for a socket may be given up together with others. */
 const OF_FRAMES = DROPS.filter((name) => !/^(sock|flow|tap)-/.test(name));
 const drops = (): number => {
