@@ -6,7 +6,7 @@
 #ifndef PASTICHE_ABI_H
 #define PASTICHE_ABI_H
 
-#define ARENA_BYTES (52 * 1024 * 1024)
+#define ARENA_BYTES (84 * 1024 * 1024)
 #define ARENA_HOT_BYTES (16 * 1024 * 1024)
 #define FRAME_BYTES_MAX 65600
 #define FRAMES_MAX 512

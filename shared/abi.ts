@@ -4,9 +4,9 @@
  * `test/style/abi.test.ts` compares the two.
  */
 
-/** Arena: received frames, frames to send, scratch (the hot first part), then data that sockets refused, then fragments. */
-export const ARENA_BYTES = 52 * 1024 * 1024;
-/** The part worth huge pages; the rest is touched only under back-pressure. */
+/** Arena: received frames, frames to send, scratch (the hot first part), then data that sockets refused, fragments, data out of order. */
+export const ARENA_BYTES = 84 * 1024 * 1024;
+/** The part worth huge pages; the rest is touched only under back-pressure or loss. */
 export const ARENA_HOT_BYTES = 16 * 1024 * 1024;
 /** A read must have this much room: 12 bytes of vnet header, 14 of Ethernet, 65535 of IP, rounded up. */
 export const FRAME_BYTES_MAX = 65_600;

@@ -43,7 +43,10 @@ export const STASH_AT = ARENA_HOT_BYTES;
 export const STASH_END = 48 * 1024 * 1024;
 /** Datagrams that the guest sent in fragments (link/reassembly). */
 export const REASSEMBLY_AT = STASH_END;
-export const REASSEMBLY_END = ARENA_BYTES;
+export const REASSEMBLY_END = 52 * 1024 * 1024;
+/** Stream data that came before what belongs in front of it (proto/tcp/out-of-order). */
+export const OUT_OF_ORDER_AT = REASSEMBLY_END;
+export const OUT_OF_ORDER_END = ARENA_BYTES;
 
 export const EPOLLIN = 1;
 export const EPOLLOUT = 4;

@@ -37,6 +37,7 @@ export const DROPS = [
   'tcp-out-of-window',
   'tcp-bad-ack',
   'tcp-challenge-limit',
+  'tcp-queue-full',
   'flow-table-full',
   'flow-refused',
   'flow-evicted',

@@ -72,9 +72,12 @@ const NO_OPERATION = 1;
 const KIND_MSS = 2;
 const KIND_WINDOW_SCALE = 3;
 const KIND_SACK_PERMITTED = 4;
+const KIND_SACK = 5;
 export const MSS_BYTES = 4;
 export const WINDOW_SCALE_BYTES = 3;
 export const SACK_PERMITTED_BYTES = 2;
+/** What fits a header without other options (RFC 2018 §3). */
+export const SACK_BLOCKS_MAX = 4;
 /** Larger shifts count as this one (RFC 7323 §2.3). */
 export const WINDOW_SCALE_MAX = 14;
 
@@ -129,3 +132,48 @@ export const putWindowScale = (v: DataView, p: number, shift: number): number =>
   v.setInt32(p, (NO_OPERATION << 24) | (KIND_WINDOW_SCALE << 16) | (WINDOW_SCALE_BYTES << 8) | shift);
   return p + 4;
 };
+/** Writes a SACK-permitted option and two NOPs (4 bytes together); returns where the next option goes. */
+export const putSackPermitted = (v: DataView, p: number): number => {
+  v.setInt32(p, (KIND_SACK_PERMITTED << 24) | (SACK_PERMITTED_BYTES << 16) | (NO_OPERATION << 8) | NO_OPERATION);
+  return p + 4;
+};
+/** Writes two NOPs and the head of a SACK option of `blocks` blocks, which putSackBlock() writes behind it. */
+export const putSackHead = (v: DataView, p: number, blocks: number): number => {
+  v.setInt32(p, (NO_OPERATION << 24) | (NO_OPERATION << 16) | (KIND_SACK << 8) | (2 + 8 * blocks));
+  return p + 4;
+};
+export const putSackBlock = (v: DataView, p: number, from: number, to: number): number => {
+  v.setInt32(p, from);
+  v.setInt32(p + 4, to);
+  return p + 8;
+};
+
+/** Where the blocks of the last findSack() lie. */
+let sackAt = 0;
+/**
+ * Number of whole blocks of the SACK option (RFC 2018 §3) of the header at `at`, which fits its segment; 0: there is none.
+ * They are read by sackStart() and sackEnd() until the next call.
+ */
+export const findSack = (v: DataView, at: number): number => {
+  const end = at + headerBytes(v, at);
+  let p = at + HEADER_BYTES;
+  while (p + 2 <= end) {
+    const kind = v.getUint8(p);
+    if (kind === END_OF_LIST) return 0;
+    if (kind === NO_OPERATION) {
+      p++;
+      continue;
+    }
+    const len = v.getUint8(p + 1);
+    if (len < 2 || p + len > end) return 0;
+    if (kind === KIND_SACK && len > 2 && (len & 7) === 2) {
+      sackAt = p + 2;
+      return len >> 3;
+    }
+    p += len;
+  }
+  return 0;
+};
+/** First sequence number of block `i`, and the one after its last. */
+export const sackStart = (v: DataView, i: number): number => v.getInt32(sackAt + 8 * i);
+export const sackEnd = (v: DataView, i: number): number => v.getInt32(sackAt + 8 * i + 4);

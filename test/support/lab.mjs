@@ -167,7 +167,7 @@ export const compile = async (source, output) => {
 };
 
 /** @param {ShimOptions} o */
-const shimArguments = (o) =>
+export const shimArguments = (o) =>
   [o.seed, o.loss ?? 0, o.duplicate ?? 0, o.reorder ?? 0, o.reorderMs ?? 5, o.delayMs ?? 0].join(' ');
 
 /**

@@ -8,6 +8,8 @@ import * as io from '../../io/io.ts';
 import * as log from '../../obs/log.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as conn from './conn.ts';
+import * as outOfOrder from './out-of-order.ts';
+import * as recovery from './recovery.ts';
 import * as stash from './stash.ts';
 import * as toTap from './to-tap.ts';
 
@@ -64,7 +66,7 @@ export const abort = (f: Flow, tellGuest = true): void => {
   if (log.debugEnabled) debugFlow(f, tellGuest ? 'from sock' : 'from tap', `reset (${conn.eventNames(f)})`);
   if (tellGuest) {
     // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN; its sequence number is free.
-    toTap.flagSegment(f, conn.has(f, conn.SOCK_CONNECTED) ? conn.seqMaxToTap(f) : 0, tcp.RST | tcp.ACK);
+    toTap.flagSegment(f, conn.has(f, conn.SOCK_CONNECTED) ? conn.seqToTap(f) : 0, tcp.RST | tcp.ACK);
   }
   if (flows.fd(f) >= 0) io.native.lingerZero(flows.fd(f));
   closeQuietly(f);
@@ -73,6 +75,8 @@ export const abort = (f: Flow, tellGuest = true): void => {
 /** Nothing more is to be done for the flow: what is kept for its socket is given up, and it is off the lists. */
 export const forget = (f: Flow): void => {
   stash.discardAll(f);
+  outOfOrder.discardAll(f);
+  recovery.reset(f);
   conn.clear(f, conn.TOUCHED | conn.READY);
 };
 

@@ -25,16 +25,19 @@ describe.each([
       // An old segment, a gap, a reset outside the window.
       b.guestSends({ seq: 1 + at, data: t.numbered(500, at) }, { flags: 'R', seq: at - 5000 });
       b.expectToGuest({ ack: 501 + at });
-      b.guestSends({ seq: 601 + at, data: 'gap' });
-      b.expectToGuest({ ack: 501 + at });
+      if (at < 3500) {
+        b.guestSends({ seq: 601 + at, data: t.numbered(3, 600 + at) });
+        b.expectToGuest({ ack: 501 + at });
+      }
     }
     b.expectToSocket(t.numbered(4000));
     b.peerSends(t.numbered(5000));
     b.expectData(1, t.numbered(5000));
     b.guestSends({ seq: 4001, ack: 1001 });
     for (let i = 0; i < 3; i++) b.guestSends({ seq: 4001, ack: 1001 });
-    b.expectData(1001, t.numbered(4000, 1000));
+    b.expectData(1001, t.numbered(1000, 1000));
     b.guestSends({ seq: 4001, ack: 3001 });
+    b.expectData(3001, t.numbered(1000, 3000));
     b.after(RTO_MIN_MS * 1.25);
     b.expectData(3001, t.numbered(2000, 3000));
     b.guestSends({ seq: 4001, ack: 5001 });

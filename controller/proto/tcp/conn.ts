@@ -3,13 +3,13 @@
  * The TCP part of a flow's record, in columns over the flow table's rows.
  *
  * Names as RFC 9293 §3.3.1 has them, seen from our end of the connection with the guest:
- *   seqToTap      SND.NXT   next sequence number to the guest
- *   seqMaxToTap   highest SND.NXT so far (ahead of seqToTap after a rewind for retransmission)
- *   ackFromTap    SND.UNA   acknowledged by the guest; the head of the socket's receive queue
+ *   seqToTap      SND.NXT   next sequence number to the guest; never moves back, see recovery.ts
+ *   ackFromTap    SND.UNA   acknowledged by the guest
+ *   seqInSock               head of the socket's receive queue: what is acknowledged leaves it in larger portions
  *   wndFromTap    SND.WND   in bytes, scaled
  *   seqFromTap    RCV.NXT   next sequence number from the guest, all before it is in the socket or the stash
  *   edgeToTap     RCV.NXT + RCV.WND as last announced: never moved back
- * Invariants: T1 ackFromTap ≤ seqToTap ≤ seqMaxToTap; T2 seqFromTap ≤ edgeToTap (but for a FIN).
+ * Invariants: T1 seqInSock ≤ ackFromTap ≤ seqToTap (once established); T2 seqFromTap ≤ edgeToTap (but for a FIN).
  */
 import { FLOW_MAX, type Flow } from '../../flow/table.ts';
 
@@ -38,6 +38,12 @@ export const READY = 2048;
 export const PEEK_OFFSET = 4096;
 /** Data is being sent again; until the guest has more than was sent before that, its duplicate ACKs say nothing. */
 export const RECOVERING = 16384;
+/** Both ends permit selective acknowledgements (RFC 2018). */
+export const SACK = 0x8000;
+/** A tail probe went out and nothing new was acknowledged since. */
+export const PROBED = 0x1_0000;
+/** The guest's FIN came, but something before it is missing. */
+export const TAP_FIN_WAITS = 0x2_0000;
 
 const EVENT_NAMES: readonly (readonly [number, string])[] = [
   [SOCK_CONNECTED, 'sock-connected'],
@@ -54,9 +60,10 @@ export const eventNames = (f: Flow): string =>
     .map(([, name]) => name)
     .join(',') || 'connecting';
 
-const EVENTS = new Uint16Array(FLOW_MAX);
+const EVENTS = new Int32Array(FLOW_MAX);
 const SEQ_TO_TAP = new Int32Array(FLOW_MAX);
-const SEQ_MAX_TO_TAP = new Int32Array(FLOW_MAX);
+const SEQ_IN_SOCK = new Int32Array(FLOW_MAX);
+const PEEK_SEQ = new Int32Array(FLOW_MAX);
 const ACK_FROM_TAP = new Int32Array(FLOW_MAX);
 const WND_FROM_TAP = new Int32Array(FLOW_MAX);
 const SEQ_FROM_TAP = new Int32Array(FLOW_MAX);
@@ -68,7 +75,9 @@ const SCALE_TO_TAP = new Uint8Array(FLOW_MAX);
 const RECOVER = new Int32Array(FLOW_MAX);
 const DUP_ACKS = new Uint8Array(FLOW_MAX);
 const RETRIES = new Uint8Array(FLOW_MAX);
-const RTO_MS = new Int32Array(FLOW_MAX);
+const PROBES = new Uint8Array(FLOW_MAX);
+const SEQ_OF_WINDOW = new Int32Array(FLOW_MAX);
+const FIN_FROM_TAP = new Int32Array(FLOW_MAX);
 /** Sum of the pseudo-header without the length, 16 bits folded. */
 const PSEUDO = new Uint16Array(FLOW_MAX);
 /** Milliseconds of the loop's clock, int32: last time the guest acknowledged something new (or we sent first). */
@@ -88,9 +97,24 @@ export const seqToTap = (f: Flow): number => SEQ_TO_TAP[f] as number;
 export const setSeqToTap = (f: Flow, s: number): void => {
   SEQ_TO_TAP[f] = s;
 };
-export const seqMaxToTap = (f: Flow): number => SEQ_MAX_TO_TAP[f] as number;
-export const setSeqMaxToTap = (f: Flow, s: number): void => {
-  SEQ_MAX_TO_TAP[f] = s;
+export const seqInSock = (f: Flow): number => SEQ_IN_SOCK[f] as number;
+export const setSeqInSock = (f: Flow, s: number): void => {
+  SEQ_IN_SOCK[f] = s;
+};
+/** Where the kernel's peek offset points, if it keeps one. */
+export const peekSeq = (f: Flow): number => PEEK_SEQ[f] as number;
+export const setPeekSeq = (f: Flow, s: number): void => {
+  PEEK_SEQ[f] = s;
+};
+/** RFC 9293 §3.3.1 SND.WL1: sequence number of the segment that the window was taken from. */
+export const seqOfWindow = (f: Flow): number => SEQ_OF_WINDOW[f] as number;
+export const setSeqOfWindow = (f: Flow, s: number): void => {
+  SEQ_OF_WINDOW[f] = s;
+};
+/** Sequence number of a FIN that waits for what is before it. */
+export const finFromTap = (f: Flow): number => FIN_FROM_TAP[f] as number;
+export const setFinFromTap = (f: Flow, s: number): void => {
+  FIN_FROM_TAP[f] = s;
 };
 export const ackFromTap = (f: Flow): number => ACK_FROM_TAP[f] as number;
 export const setAckFromTap = (f: Flow, s: number): void => {
@@ -132,9 +156,10 @@ export const retries = (f: Flow): number => RETRIES[f] as number;
 export const setRetries = (f: Flow, n: number): void => {
   RETRIES[f] = n;
 };
-export const rtoMs = (f: Flow): number => RTO_MS[f] as number;
-export const setRtoMs = (f: Flow, ms: number): void => {
-  RTO_MS[f] = ms;
+/** Tail probes since the guest last acknowledged something. */
+export const probes = (f: Flow): number => PROBES[f] as number;
+export const setProbes = (f: Flow, n: number): void => {
+  PROBES[f] = n;
 };
 export const pseudo = (f: Flow): number => PSEUDO[f] as number;
 export const setPseudo = (f: Flow, sum: number): void => {
@@ -157,6 +182,7 @@ export const reset = (f: Flow): void => {
   EVENTS[f] = 0;
   DUP_ACKS[f] = 0;
   RETRIES[f] = 0;
+  PROBES[f] = 0;
   WND_FROM_TAP[f] = 0;
   WND_MAX_FROM_TAP[f] = 0;
 };

@@ -4,9 +4,12 @@
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
+import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, finishReady, finishTouched, makeReady } from './close.ts';
+import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
+import * as recovery from './recovery.ts';
 import * as stash from './stash.ts';
 import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
@@ -21,7 +24,16 @@ export const serveReady = (): void => finishReady(finish);
 
 const finish = (f: Flow): void => {
   if (!conn.has(f, conn.ESTABLISHED)) return;
-  // Also after end of file: a rewind clears TAP_FIN_SENT, the data comes again and the FIN behind it.
+  if (toTap.discardAcknowledged(f) < 0) {
+    // They were there when they were sent. Whatever came of them, from here on the socket's queue is not the guest's.
+    drop(DROP['sock-error']);
+    abort(f);
+    return;
+  }
+  if (recovery.active(f)) {
+    recovery.examine(f);
+    timeout.sent(f, false);
+  }
   if (conn.has(f, conn.READABLE) && !conn.has(f, conn.TAP_FIN_SENT | conn.READY) && !pump(f)) return;
   if (conn.has(f, conn.TAP_FIN_RCVD) && !conn.has(f, conn.SOCK_FIN_SENT) && stash.bytes(f) === 0) {
     io.native.shutdownWrite(flows.fd(f));
@@ -34,10 +46,12 @@ const finish = (f: Flow): void => {
 /** Sends a burst; false when the flow ended over it. */
 const pump = (f: Flow): boolean => {
   const quiet = conn.inFlight(f) === 0;
-  const r = toTap.sendData(f);
+  const r = toTap.sendData(f, recovery.waiting(f) > 0 ? 0 : congestion.window(f) - recovery.pipe(f));
   if (r === toTap.MORE) makeReady(f);
-  else if (r === toTap.DRAINED) conn.clear(f, conn.READABLE);
-  else if (r === toTap.END) {
+  else if (r === toTap.DRAINED) {
+    conn.clear(f, conn.READABLE);
+    congestion.limited(f);
+  } else if (r === toTap.END) {
     conn.clear(f, conn.READABLE);
     conn.add(f, conn.SOCK_FIN_RCVD);
     sendFin(f);
@@ -49,12 +63,10 @@ const pump = (f: Flow): boolean => {
   return true;
 };
 
-/** FIN|ACK behind the last byte; repeated by a rewind like data. */
+/** FIN|ACK behind the last byte; when it is lost it is sent again like data. */
 const sendFin = (f: Flow): void => {
   toTap.flagSegment(f, conn.seqToTap(f), tcp.FIN | tcp.ACK);
   timeWait.finSent(f);
   conn.add(f, conn.TAP_FIN_SENT);
-  const next = (conn.seqToTap(f) + 1) | 0;
-  conn.setSeqToTap(f, next);
-  if (((next - conn.seqMaxToTap(f)) | 0) > 0) conn.setSeqMaxToTap(f, next);
+  conn.setSeqToTap(f, (conn.seqToTap(f) + 1) | 0);
 };

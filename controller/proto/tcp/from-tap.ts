@@ -16,10 +16,13 @@ import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
 import * as challenge from './challenge.ts';
 import { abort, touch } from './close.ts';
+import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
-import { DUPLICATE_ACKS, RTO_INITIAL_MS, WINDOW_MAX } from './constants.ts';
+import { WINDOW_MAX } from './constants.ts';
 import * as keepalive from './keepalive.ts';
 import { reopen, resetReply, synFromTap, takeSyn } from './open.ts';
+import * as outOfOrder from './out-of-order.ts';
+import * as recovery from './recovery.ts';
 import * as stash from './stash.ts';
 import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
@@ -33,6 +36,40 @@ let gathering: Flow = NO_FLOW;
 let ranges = 0;
 let gathered = 0;
 
+/**
+ * Writes `n` ranges of IOV_AT/IOV_LEN, `total` bytes, to the socket, the rest to the stash. Returns how many bytes either took;
+ * -1: the flow ended over it.
+ */
+const write = (f: Flow, n: number, total: number): number => {
+  let accepted = 0;
+  if (stash.bytes(f) === 0) {
+    const written = io.native.writev(flows.fd(f), n);
+    if (written < 0 && written !== -EAGAIN) {
+      // The peer is gone (EPIPE, ECONNRESET): the guest learns it as it would from the peer.
+      abort(f);
+      return -1;
+    }
+    if (written > 0) accepted = written;
+  }
+  if (accepted === total) return total;
+  let skip = accepted;
+  for (let i = 0; i < n; i++) {
+    const len = io.col[io.COL.IOV_LEN + i] as number;
+    if (skip >= len) {
+      skip -= len;
+      continue;
+    }
+    const taken = stash.append(f, (io.col[io.COL.IOV_AT + i] as number) + skip, len - skip);
+    accepted += taken;
+    if (taken < len - skip) {
+      drop(DROP['sock-full']);
+      break;
+    }
+    skip = 0;
+  }
+  return accepted;
+};
+
 /** Writes what was gathered; what the socket refuses goes to the stash, what that refuses was never received. */
 export const flushWrites = (): void => {
   if (ranges === 0) return;
@@ -43,35 +80,26 @@ export const flushWrites = (): void => {
   gathered = 0;
   gathering = NO_FLOW;
   if (flows.fd(f) < 0) return;
-  let accepted = 0;
-  if (stash.bytes(f) === 0) {
-    const written = io.native.writev(flows.fd(f), n);
-    if (written < 0 && written !== -EAGAIN) {
-      // The peer is gone (EPIPE, ECONNRESET): the guest learns it as it would from the peer.
-      abort(f);
-      return;
-    }
-    if (written > 0) accepted = written;
-  }
-  if (accepted < total) {
-    let skip = accepted;
-    for (let i = 0; i < n; i++) {
-      const len = io.col[io.COL.IOV_LEN + i] as number;
-      if (skip >= len) {
-        skip -= len;
-        continue;
-      }
-      const taken = stash.append(f, (io.col[io.COL.IOV_AT + i] as number) + skip, len - skip);
-      accepted += taken;
-      if (taken < len - skip) {
-        drop(DROP['sock-full']);
-        break;
-      }
-      skip = 0;
-    }
-  }
+  const accepted = write(f, n, total);
+  if (accepted < 0) return;
   conn.setSeqFromTap(f, (conn.seqFromTap(f) + accepted) | 0);
   conn.add(f, conn.ACK_DUE);
+  if (outOfOrder.bytes(f) > 0) takeQueued(f);
+};
+
+/** What was out of order and is not any more goes the way of all data. */
+const takeQueued = (f: Flow): void => {
+  for (;;) {
+    const next = conn.seqFromTap(f);
+    outOfOrder.release(f, next);
+    const total = outOfOrder.pick(f, next);
+    if (total === 0) return;
+    const taken = write(f, outOfOrder.pieces(), total);
+    if (taken < 0) return;
+    conn.setSeqFromTap(f, (next + taken) | 0);
+    // What is refused was told to be here, but never acknowledged: it comes again.
+    if (taken < total) outOfOrder.release(f, (next + total) | 0);
+  }
 };
 
 const gather = (f: Flow, at: number, len: number): void => {
@@ -185,13 +213,13 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
     conn.add(f, conn.ESTABLISHED);
     conn.setAckFromTap(f, ack);
     conn.setWndFromTap(f, tcp.window(v, at) << conn.scaleFromTap(f));
-    conn.setRetries(f, 0);
-    conn.setRtoMs(f, RTO_INITIAL_MS);
+    if (conn.retries(f) === 0) congestion.delivered(f, 0, ack);
     lru.move(lru.LRU_TCP, f);
+    timeout.opened(f);
     touch(f);
     return true;
   }
-  if (seq.diff(ack, conn.seqMaxToTap(f)) > 0) {
+  if (seq.diff(ack, conn.seqToTap(f)) > 0) {
     drop(DROP['tcp-bad-ack']);
     challenge.send(f);
     return false;
@@ -205,66 +233,61 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
   // An old ACK says nothing new, but the segment's data may still be wanted.
   if (progress < 0) return true;
   const window = tcp.window(v, at) << conn.scaleFromTap(f);
+  const s = tcp.seq(v, at);
+  const sack = conn.has(f, conn.SACK) && tcp.headerBytes(v, at) > tcp.HEADER_BYTES;
   if (progress > 0) {
-    if (!newlyAcknowledged(f, ack, progress)) return false;
+    newlyAcknowledged(f, ack, progress);
+    if (sack) recovery.sackFromTap(f, at);
     conn.setWndFromTap(f, window);
+    conn.setSeqOfWindow(f, s);
     touch(f);
     return true;
   }
-  if (conn.wndFromTap(f) === 0) {
+  if (sack && recovery.sackFromTap(f, at) > 0) {
+    conn.setDupAcks(f, Math.min(conn.dupAcks(f) + 1, 255));
+    touch(f);
+  }
+  const before = conn.wndFromTap(f);
+  if (before === 0) {
     // The answer to a probe: a guest that keeps its window closed is alive all the same (RFC 9293 §3.8.6.1).
     conn.setRetries(f, 0);
     if (window > 0) {
       conn.setWndFromTap(f, window);
-      timeout.progress(f);
+      conn.setSeqOfWindow(f, s);
+      timeout.opened(f);
       touch(f);
     }
     return true;
   }
-  const bare = at + tcp.headerBytes(v, at) === end && (flags & tcp.FIN) === 0;
-  if (bare && window === conn.wndFromTap(f) && conn.inFlight(f) > 0) duplicate(f);
-  else if (window !== conn.wndFromTap(f)) {
+  if (window === before) {
+    const bare = at + tcp.headerBytes(v, at) === end && (flags & tcp.FIN) === 0;
+    if (bare && conn.inFlight(f) > 0) {
+      recovery.duplicate(f);
+      if (recovery.active(f)) touch(f);
+    }
+  } else if (window > before || window === 0 || seq.after(s, conn.seqOfWindow(f))) {
+    // RFC 9293 §3.10.7.4, SND.WL1 and WL2. Of two that acknowledge the same from the same place, which order tells nothing
+    // about, the larger window is the later one: a window shrinks by nothing but data.
     conn.setWndFromTap(f, window);
+    conn.setSeqOfWindow(f, s);
     touch(f);
   }
   return true;
 };
 
-/** The guest has `progress` more bytes, up to `ack`: they leave the socket's queue. False: the flow ended over it. */
-const newlyAcknowledged = (f: Flow, ack: number, progress: number): boolean => {
-  let bytes = progress;
-  // Once end of file was read the highest number sent is the FIN's, also while a rewind sends data again.
-  if (conn.has(f, conn.SOCK_FIN_RCVD) && ack === conn.seqMaxToTap(f)) {
-    conn.add(f, conn.TAP_FIN_SENT | conn.TAP_FIN_ACKED);
-    bytes--;
-  }
-  if (bytes > 0 && io.native.discard(flows.fd(f), bytes) !== bytes) {
-    // They were there when they were sent. Whatever came of them, from here on the socket's queue is not the guest's.
-    drop(DROP['sock-error']);
-    abort(f);
-    return false;
-  }
+/** The guest has `progress` more bytes, up to `ack`. */
+const newlyAcknowledged = (f: Flow, ack: number, progress: number): void => {
+  recovery.acknowledged(f, ack, progress);
+  if (conn.has(f, conn.TAP_FIN_SENT) && ack === conn.seqToTap(f)) conn.add(f, conn.TAP_FIN_ACKED);
   conn.setAckFromTap(f, ack);
-  // After a rewind the guest may acknowledge more than was sent again.
-  if (seq.diff(ack, conn.seqToTap(f)) > 0) conn.setSeqToTap(f, ack);
-  if (conn.has(f, conn.RECOVERING) && seq.diff(ack, conn.recover(f)) > 0) conn.clear(f, conn.RECOVERING);
+  conn.clear(f, conn.PROBED);
   conn.setDupAcks(f, 0);
-  conn.setRetries(f, 0);
-  timeout.progress(f);
-  return true;
-};
-
-/** RFC 5681 §3.2: the third duplicate means loss; sent again from what is missing. */
-const duplicate = (f: Flow): void => {
-  // What is sent again and was there already is answered by duplicates, too: they would start it all over (RFC 6582 §3.2).
-  if (conn.has(f, conn.RECOVERING)) return;
-  const n = conn.dupAcks(f) + 1;
-  if (n > 255) return;
-  conn.setDupAcks(f, n);
-  if (n === DUPLICATE_ACKS) {
-    toTap.rewind(f);
-    touch(f);
+  if (conn.has(f, conn.RECOVERING)) {
+    const beyond = seq.diff(ack, conn.recover(f));
+    if (beyond > 0 || (beyond === 0 && conn.has(f, conn.SACK))) conn.clear(f, conn.RECOVERING);
+    else if (beyond < 0 && !recovery.active(f)) recovery.firstIsLost(f);
   }
+  timeout.progress(f);
 };
 
 /** Data and FIN at sequence number `s`. */
@@ -274,14 +297,9 @@ const payload = (f: Flow, s: number, dataAt: number, end: number, fin: boolean):
   let len = end - dataAt;
   const next = nextFromTap(f);
   const known = seq.diff(next, s);
-  if (known < 0) {
-    // A hole before it: the duplicate ACK goes out now, one for each (RFC 5681 §4.2).
-    flushWrites();
-    drop(DROP['tcp-out-of-window']);
-    if (flows.fd(f) >= 0) toTap.sendAck(f);
-    return;
-  }
+  if (known < 0) return aheadOfTime(f, s, dataAt, len, fin);
   conn.add(f, conn.ACK_DUE);
+  if (known > 0 && len > 0) outOfOrder.repeated(f, s, Math.min(known, len));
   // All of it is old, or the FIN was counted already.
   if (known > len || (known === len && len > 0 && !fin) || conn.has(f, conn.TAP_FIN_RCVD)) return;
   at += known;
@@ -294,12 +312,37 @@ const payload = (f: Flow, s: number, dataAt: number, end: number, fin: boolean):
     drop(DROP['tcp-out-of-window']);
   }
   if (len > 0) gather(f, at, len);
-  if (!fin || cut) return;
   const all = nextFromTap(f);
-  flushWrites();
-  // The FIN counts only when everything before it was taken.
-  if (flows.fd(f) < 0 || conn.seqFromTap(f) !== all) return;
-  conn.setSeqFromTap(f, (all + 1) | 0);
-  conn.setEdgeToTap(f, seq.max(conn.edgeToTap(f), (all + 1) | 0));
+  if (fin && !cut) {
+    conn.setFinFromTap(f, all);
+    conn.add(f, conn.TAP_FIN_WAITS);
+  }
+  if (conn.has(f, conn.TAP_FIN_WAITS) || (outOfOrder.bytes(f) > 0 && outOfOrder.reaches(f, all))) flushWrites();
+  if (conn.has(f, conn.TAP_FIN_WAITS)) finReached(f);
+};
+
+/** The guest's FIN counts when everything before it was taken. */
+const finReached = (f: Flow): void => {
+  if (flows.fd(f) < 0 || conn.seqFromTap(f) !== conn.finFromTap(f)) return;
+  const after = (conn.finFromTap(f) + 1) | 0;
+  conn.clear(f, conn.TAP_FIN_WAITS);
+  conn.setSeqFromTap(f, after);
+  conn.setEdgeToTap(f, seq.max(conn.edgeToTap(f), after));
   conn.add(f, conn.TAP_FIN_RCVD | conn.ACK_DUE);
+};
+
+/** Something is missing before it: kept as far as it lies in the window, and the duplicate ACK goes out now (RFC 5681 §4.2). */
+const aheadOfTime = (f: Flow, s: number, at: number, len: number, fin: boolean): void => {
+  flushWrites();
+  if (flows.fd(f) < 0) return;
+  const room = seq.diff(conn.edgeToTap(f), s);
+  if (conn.has(f, conn.TAP_FIN_RCVD) || room < len || room <= 0) drop(DROP['tcp-out-of-window']);
+  if (!conn.has(f, conn.TAP_FIN_RCVD) && room > 0) {
+    if (len > 0) outOfOrder.insert(f, s, at, Math.min(len, room));
+    if (fin && len <= room) {
+      conn.setFinFromTap(f, (s + len) | 0);
+      conn.add(f, conn.TAP_FIN_WAITS);
+    }
+  }
+  toTap.sendAck(f);
 };

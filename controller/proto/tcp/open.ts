@@ -20,6 +20,7 @@ import * as vnet from '../../wire/vnet.ts';
 import * as caps from './caps.ts';
 import * as challenge from './challenge.ts';
 import { abort, closeQuietly } from './close.ts';
+import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import {
   MSS_DEFAULT_4,
@@ -27,7 +28,6 @@ import {
   MSS_MIN,
   OUR_WINDOW_SCALE,
   PACKET_BYTES_MAX,
-  RTO_INITIAL_MS,
   WINDOW_SCALE_MAX,
 } from './constants.ts';
 import * as keepalive from './keepalive.ts';
@@ -58,7 +58,7 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   timeWait.reset(f);
   lru.add(lru.LRU_TCP_OPENING, f);
   setIsn(f, initialSequence(f));
-  conn.setRtoMs(f, RTO_INITIAL_MS);
+  congestion.reset(f);
   conn.setPseudo(f, pseudoHeader(f));
   takeSyn(f, at);
   if (connect.request(f, 'tcp')) return f;
@@ -75,11 +75,14 @@ export const takeSyn = (f: Flow, at: number): void => {
   const offered = tcp.mss() || (v4 ? MSS_DEFAULT_4 : MSS_DEFAULT_6);
   const most = PACKET_BYTES_MAX - (v4 ? 40 : 60);
   conn.setMss(f, Math.min(Math.max(offered, MSS_MIN), toTap.ourMss(f), most));
+  conn.clear(f, conn.SACK);
+  if (tcp.sackPermitted()) conn.add(f, conn.SACK);
   const scale = tcp.windowScale();
   if (scale >= 0) conn.setScales(f, Math.min(scale, WINDOW_SCALE_MAX), OUR_WINDOW_SCALE);
   else conn.setScales(f, 0, 0);
   // The window of a SYN is not scaled (RFC 7323 §2.2).
   conn.setWndFromTap(f, tcp.window(io.view, at));
+  conn.setSeqOfWindow(f, tcp.seq(io.view, at));
   conn.setSeqFromTap(f, (tcp.seq(io.view, at) + 1) | 0);
   conn.setEdgeToTap(f, conn.seqFromTap(f));
 };
@@ -87,12 +90,13 @@ export const takeSyn = (f: Flow, at: number): void => {
 const setIsn = (f: Flow, isn: number): void => {
   conn.setAckFromTap(f, isn);
   conn.setSeqToTap(f, (isn + 1) | 0);
-  conn.setSeqMaxToTap(f, (isn + 1) | 0);
+  conn.setSeqInSock(f, (isn + 1) | 0);
+  conn.setPeekSeq(f, (isn + 1) | 0);
 };
 
 /** A SYN for a connection in TIME-WAIT, `old`: a new one, whose sequence numbers lie behind all of the old one's (RFC 6191 §2). */
 export const reopen = (old: Flow, ipAt: number, at: number, v4: boolean): void => {
-  const floor = (conn.seqMaxToTap(old) + REOPEN_DISTANCE) | 0;
+  const floor = (conn.seqToTap(old) + REOPEN_DISTANCE) | 0;
   closeQuietly(old);
   const f = synFromTap(ipAt, at, v4);
   if (f >= 0 && seq.before(conn.ackFromTap(f), floor)) setIsn(f, floor);
@@ -153,6 +157,7 @@ export const connected = (f: Flow): void => {
   conn.add(f, conn.SOCK_CONNECTED);
   conn.setProgressMs(f, io.nowMs() | 0);
   toTap.sendSynAck(f);
+  congestion.sent(f, conn.seqToTap(f));
   timeout.armRetransmission(f);
 };
 

@@ -2,14 +2,15 @@
 /**
  * TCP between the guest and sockets: theory of operation.
  *
- * Goals: the guest talks to the host's own TCP as if it were the peer's; nothing is copied that need not be; no second
- * stack (no congestion control, no reassembly, no receive queue of ours). Each guest connection is one socket, made and
- * connected by the helper.
+ * Goals: the guest talks to the host's own TCP as if it were the peer's; nothing is copied that need not be; as long as
+ * nothing is lost between the guest and us, no second stack: no copy in a send or receive queue of ours. Each guest connection is one socket, made
+ * and connected by the helper.
  *
  * From tap: segments of one batch that are in order are gathered and written by one writev; what the socket took (or
- * the stash, see stash.ts) is acknowledged once at the end of the batch. Segments that leave a gap are dropped and
- * answered by a duplicate ACK at once, so that the guest retransmits (RFC 5681 §4.2).
- * To tap: see to-tap.ts. The guest's acknowledgements discard bytes from the socket's queue.
+ * the stash, see stash.ts) is acknowledged once at the end of the batch. Segments that leave a gap are kept (out-of-order.ts)
+ * and answered by a duplicate ACK at once, with what is there (RFC 2018, RFC 5681 §4.2).
+ * To tap: see to-tap.ts; what was lost is found and sent again by recovery.ts, within what congestion.ts allows. What the
+ * guest acknowledged leaves the socket's queue.
  *
  * Life of a flow (bits of conn.ts; every bit is set once and in this order per line):
  *   guest's SYN → row, request to the helper → SOCK_CONNECTED (SYN|ACK sent) → ESTABLISHED (its ACK came)

@@ -9,8 +9,10 @@ import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, touch } from './close.ts';
+import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
-import { DATA_RETRIES_MAX, RTO_MAX_MS, RTO_MIN_MS, SYN_ACK_RETRIES_MAX } from './constants.ts';
+import { DATA_RETRIES_MAX, SYN_ACK_RETRIES_MAX } from './constants.ts';
+import * as recovery from './recovery.ts';
 import * as toTap from './to-tap.ts';
 
 const now = (): number => io.nowMs() | 0;
@@ -18,8 +20,29 @@ const now = (): number => io.nowMs() | 0;
 /** Begins to wait for the guest's acknowledgement of a SYN|ACK. */
 export const armRetransmission = (f: Flow): void => {
   conn.setProgressMs(f, now());
-  wheel.arm(f, io.nowMs() + conn.rtoMs(f));
+  wheel.arm(f, io.nowMs() + waitMs(f));
 };
+
+/** Tail probes before a time-out is believed; the second is for when the first is lost, too. */
+const PROBES_MAX = 2;
+/** RFC 8985 §7.2, with a margin for a guest that is busy. */
+const PROBE_MARGIN_MS = 30;
+
+/** How long from the last progress until something is to be done. */
+const waitMs = (f: Flow): number => {
+  const rto = congestion.rtoMs(f, conn.retries(f));
+  if (!mayProbe(f)) return rto;
+  const srtt = congestion.srttUs(f);
+  return Math.min(rto, (2 * srtt) / 1000 + PROBE_MARGIN_MS * (1 + conn.probes(f)));
+};
+/** More than a segment is under way (one alone the guest may acknowledge late), and probes were not tried enough. */
+const mayProbe = (f: Flow): boolean =>
+  conn.has(f, conn.SACK) &&
+  conn.retries(f) === 0 &&
+  conn.probes(f) < PROBES_MAX &&
+  congestion.srttUs(f) > 0 &&
+  conn.wndFromTap(f) > 0 &&
+  conn.inFlight(f) > conn.mss(f);
 
 /** Data or a FIN went out, or waits for the guest's window; `quiet`: nothing was in flight before. */
 export const sent = (f: Flow, quiet: boolean): void => {
@@ -30,17 +53,25 @@ export const sent = (f: Flow, quiet: boolean): void => {
     if (quiet && inFlight > 0) conn.setProgressMs(f, now());
     return;
   }
-  conn.setRtoMs(f, RTO_MIN_MS);
   armRetransmission(f);
 };
 
 /** The guest acknowledged something new (RFC 6298 §5.3), or opened its window. */
 export const progress = (f: Flow): void => {
+  const far = conn.retries(f) > 0 || conn.probes(f) > 0;
+  conn.setRetries(f, 0);
+  conn.setProbes(f, 0);
   conn.setProgressMs(f, now());
-  if (conn.rtoMs(f) === RTO_MIN_MS) return;
-  // After a back-off (or the first second) the timer stands far away, and what goes out next could be lost, too.
-  conn.setRtoMs(f, RTO_MIN_MS);
-  wheel.arm(f, io.nowMs() + RTO_MIN_MS);
+  // After a back-off the timer stands far away, and what goes out next could be lost, too.
+  if (far) wheel.arm(f, io.nowMs() + waitMs(f));
+};
+
+/** The connection is established, or the guest's window open again: the timer that runs has nothing to do with what comes. */
+export const opened = (f: Flow): void => {
+  conn.setRetries(f, 0);
+  conn.setProbes(f, 0);
+  conn.setProgressMs(f, now());
+  wheel.arm(f, io.nowMs() + waitMs(f));
 };
 
 /** The flow's timer went off. */
@@ -61,9 +92,15 @@ export const waiting = (f: Flow): boolean =>
   conn.inFlight(f) > 0 || (conn.has(f, conn.READABLE) && !conn.has(f, conn.READY | conn.TAP_FIN_SENT));
 
 const retry = (f: Flow, waited: number, retriesMax: number): void => {
-  const rto = conn.rtoMs(f);
-  if (waited < rto) {
-    wheel.arm(f, io.nowMs() + rto - waited);
+  const limit = waitMs(f);
+  if (waited < limit) {
+    wheel.arm(f, io.nowMs() + limit - waited);
+    return;
+  }
+  if (mayProbe(f)) {
+    conn.setProbes(f, conn.probes(f) + 1);
+    wheel.arm(f, io.nowMs() + waitMs(f));
+    recovery.probe(f);
     return;
   }
   const n = conn.retries(f);
@@ -74,14 +111,13 @@ const retry = (f: Flow, waited: number, retriesMax: number): void => {
   }
   conn.setRetries(f, n + 1);
   // RFC 6298 §5.5. The wait begins anew with what is sent now.
-  const next = Math.min(rto * 2, RTO_MAX_MS);
-  conn.setRtoMs(f, next);
   conn.setProgressMs(f, now());
-  wheel.arm(f, io.nowMs() + next);
+  wheel.arm(f, io.nowMs() + waitMs(f));
   if (!conn.has(f, conn.ESTABLISHED)) {
     toTap.sendSynAck(f);
+    congestion.sentAgain(f, conn.ackFromTap(f), conn.seqToTap(f));
   } else if (conn.inFlight(f) > 0 && conn.wndFromTap(f) > 0) {
-    toTap.rewind(f);
+    recovery.timedOut(f);
     touch(f);
   } else {
     // The guest's window is closed: a segment before the window makes it say what it is now (RFC 9293 §3.8.6.1). An

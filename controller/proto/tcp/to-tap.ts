@@ -3,9 +3,9 @@
  * Segments for the guest: headers, flag segments, and bursts of data read straight from the socket's queue into the
  * payload of frames.
  *
- * Data stays in the socket until the guest acknowledges it: it is read with MSG_PEEK from the offset seqToTap −
- * ackFromTap. Kernels from 6.9 keep that offset (SO_PEEK_OFF); for older ones the part already sent is read again into
- * a scrap area in front.
+ * Data stays in the socket until the guest acknowledges it: it is read with MSG_PEEK, from behind what was sent already, or
+ * from wherever something was lost. Kernels from 6.9 keep that offset (SO_PEEK_OFF); for older ones the part in front is
+ * read again into a scrap area.
  */
 import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
 import type { Flow } from '../../flow/table.ts';
@@ -17,13 +17,17 @@ import * as checksum from '../../wire/checksum.ts';
 import * as ethernet from '../../wire/ethernet.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { BURST_BYTES, PACKET_BYTES_MAX } from './constants.ts';
+import * as outOfOrder from './out-of-order.ts';
 import { announceWindow } from './window.ts';
 
 const ALIGN = 64;
 const EAGAIN = 11;
 const TTL = 64;
+/** Round trips above this are those of a link behind the guest, not of the tap. */
+const LINK_RTT_US = 2000;
 export const SOL_SOCKET = 1;
 export const SO_PEEK_OFF = 42;
 /** Scrap for bytes already sent, on kernels without SO_PEEK_OFF. */
@@ -130,23 +134,25 @@ const finish = (
   if ((flags & tcp.ACK) !== 0) conn.clear(f, conn.ACK_DUE);
 };
 
-/** A segment without data: ACK, FIN|ACK, RST… with sequence number `seq`. */
+/** A segment without data: ACK, FIN|ACK, RST… with sequence number `seq`. An ACK tells what waits out of order (RFC 2018). */
 export const flagSegment = (f: Flow, seq: number, flags: number): void => {
-  finish(f, out.reserve(l4Offset(f) + tcp.HEADER_BYTES), seq, flags, 0, 0, announceWindow(f, false));
+  const options = (flags & tcp.RST) === 0 && conn.has(f, conn.SACK) ? outOfOrder.chooseBlocks(f) : 0;
+  const headers = l4Offset(f) + tcp.HEADER_BYTES;
+  const at = out.reserve(headers + options);
+  if (options > 0) outOfOrder.writeBlocks(at + headers);
+  finish(f, at, seq, flags, options, 0, announceWindow(f, false));
 };
-/**
- * A bare ACK, at the highest number sent: in a rewind seqToTap lies before what the guest may have long had, and a
- * segment from there is not acceptable (RFC 9293 §3.10.7.4), its acknowledgement lost.
- */
-export const sendAck = (f: Flow): void => flagSegment(f, conn.seqMaxToTap(f), tcp.ACK);
+export const sendAck = (f: Flow): void => flagSegment(f, conn.seqToTap(f), tcp.ACK);
 
-/** SYN|ACK with MSS and window scale, the latter only if the guest offered it (RFC 7323 §2.2). */
+/** SYN|ACK with MSS, and window scale (RFC 7323 §2.2) and SACK-permitted (RFC 2018 §2) only if the guest offered them. */
 export const sendSynAck = (f: Flow): void => {
   const scale = conn.scaleToTap(f);
-  const optionBytes = scale > 0 ? 8 : 4;
+  const sack = conn.has(f, conn.SACK);
+  const optionBytes = tcp.MSS_BYTES + (scale > 0 ? 4 : 0) + (sack ? 4 : 0);
   const at = out.reserve(l4Offset(f) + tcp.HEADER_BYTES + optionBytes);
-  const next = tcp.putMss(io.view, at + l4Offset(f) + tcp.HEADER_BYTES, ourMss(f));
-  if (scale > 0) tcp.putWindowScale(io.view, next, scale);
+  let next = tcp.putMss(io.view, at + l4Offset(f) + tcp.HEADER_BYTES, ourMss(f));
+  if (scale > 0) next = tcp.putWindowScale(io.view, next, scale);
+  if (sack) tcp.putSackPermitted(io.view, next);
   finish(f, at, conn.ackFromTap(f), tcp.SYN | tcp.ACK, optionBytes, 0, announceWindow(f, true));
 };
 
@@ -158,6 +164,64 @@ const frameBytes = (f: Flow): number => {
   return most > mss ? most - (most % mss) : mss;
 };
 
+/** Bytes the last burst asked for, and whether its answer of 0 bytes is the end of file. */
+let asked = 0;
+let ended = false;
+
+/**
+ * Up to `want` bytes of the socket's queue from `seq` on, as frames to the guest. Returns how many there were, or -errno.
+ * Without SO_PEEK_OFF nothing can be read far behind the queue's head: then -EAGAIN.
+ */
+const burst = (f: Flow, seq: number, want: number): number => {
+  const offset = (seq - conn.seqInSock(f)) | 0;
+  const per = frameBytes(f);
+  // Without segmentation a burst is bounded by ranges rather than bytes.
+  let first = 0;
+  ended = false;
+  if (conn.has(f, conn.PEEK_OFFSET)) {
+    if (conn.peekSeq(f) !== seq) {
+      const r = io.native.setsockopt(flows.fd(f), SOL_SOCKET, SO_PEEK_OFF, offset);
+      if (r < 0) return r;
+    }
+  } else {
+    for (let left = offset; left > 0; left -= SCRAP_BYTES) {
+      if (first === IOV_MAX_BATCH / 2) return -EAGAIN;
+      io.col[io.COL.IOV_AT + first] = SCRAP_AT;
+      io.col[io.COL.IOV_LEN + first] = Math.min(left, SCRAP_BYTES);
+      first++;
+    }
+  }
+  const framesMax = IOV_MAX_BATCH - first;
+  asked = Math.min(want, framesMax * per);
+  const frames = Math.ceil(asked / per);
+  const headers = l4Offset(f) + tcp.HEADER_BYTES;
+  const stride = (out.VNET_ROOM + headers + per + ALIGN - 1) & -ALIGN;
+  const block = out.reserveBlock(frames, stride);
+  for (let i = 0, left = asked; i < frames; i++, left -= per) {
+    io.col[io.COL.IOV_AT + first + i] = block + i * stride + out.VNET_ROOM + headers;
+    io.col[io.COL.IOV_LEN + first + i] = Math.min(left, per);
+  }
+  let n = io.native.recvv(flows.fd(f), first + frames, true);
+  conn.setPeekSeq(f, n < 0 ? seq : (seq + n) | 0);
+  if (n < 0) return n;
+  if (first > 0) n = Math.max(n - offset, 0);
+  if (n === 0) {
+    // Only a queue at its end answers 0 bytes here; one that merely holds nothing new answers EAGAIN when the kernel
+    // keeps the offset. Without that, the scrap alone came back: then RDHUP tells which it is.
+    ended = first === 0 || conn.has(f, conn.SOCK_RDHUP);
+    return 0;
+  }
+  let s = seq;
+  const window = announceWindow(f, false);
+  for (let i = 0, left = n; left > 0; i++, left -= per) {
+    const payload = Math.min(left, per);
+    const flags = left <= per ? tcp.ACK | tcp.PSH : tcp.ACK;
+    finish(f, block + i * stride + out.VNET_ROOM, s, flags, 0, payload, window);
+    s = (s + payload) | 0;
+  }
+  return n;
+};
+
 /** Result of sendData. */
 export const DRAINED = 0;
 export const MORE = 1;
@@ -165,71 +229,56 @@ export const WINDOW_FULL = 2;
 export const END = 3;
 
 /**
- * One burst of data from the socket's queue to the guest, as far as the guest's window and BURST_BYTES allow.
- * Returns DRAINED (the queue is empty), MORE (the burst was used up), WINDOW_FULL, END (end of file), or -errno.
+ * One burst of new data from the socket's queue to the guest, as far as the guest's window, `budget` (what may be under way
+ * besides what is) and BURST_BYTES allow. Returns DRAINED (the queue is empty), MORE (the burst was used up), WINDOW_FULL,
+ * END (end of file), or -errno.
  */
-export const sendData = (f: Flow): number => {
+export const sendData = (f: Flow, budget: number): number => {
   const inFlight = conn.inFlight(f);
-  const room = conn.wndFromTap(f) - inFlight;
-  const mss = conn.mss(f);
+  const room = Math.min(conn.wndFromTap(f) - inFlight, budget);
   // Sender-side silly window avoidance (RFC 9293 §3.8.6.2.1): no small piece while a full one may be possible soon.
-  if (room <= 0 || (room < mss && inFlight > 0)) return WINDOW_FULL;
-  const per = frameBytes(f);
-  let want = Math.min(room, BURST_BYTES);
-  // Without segmentation a burst is bounded by ranges rather than bytes.
-  let first = 0;
-  if (!conn.has(f, conn.PEEK_OFFSET) && inFlight > 0) {
-    for (let left = inFlight; left > 0; left -= SCRAP_BYTES) {
-      if (first === IOV_MAX_BATCH / 2) return WINDOW_FULL;
-      io.col[io.COL.IOV_AT + first] = SCRAP_AT;
-      io.col[io.COL.IOV_LEN + first] = Math.min(left, SCRAP_BYTES);
-      first++;
-    }
-  }
-  const framesMax = IOV_MAX_BATCH - first;
-  if (want > framesMax * per) want = framesMax * per;
-  const frames = Math.ceil(want / per);
-  const headers = l4Offset(f) + tcp.HEADER_BYTES;
-  const stride = (out.VNET_ROOM + headers + per + ALIGN - 1) & -ALIGN;
-  const block = out.reserveBlock(frames, stride);
-  for (let i = 0, left = want; i < frames; i++, left -= per) {
-    io.col[io.COL.IOV_AT + first + i] = block + i * stride + out.VNET_ROOM + headers;
-    io.col[io.COL.IOV_LEN + first + i] = Math.min(left, per);
-  }
-  let n = io.native.recvv(flows.fd(f), first + frames, true);
+  if (room <= 0 || (room < conn.mss(f) && inFlight > 0)) return WINDOW_FULL;
+  const n = burst(f, conn.seqToTap(f), Math.min(room, BURST_BYTES));
   if (n < 0) return n === -EAGAIN ? DRAINED : n;
-  if (first > 0) {
-    n -= inFlight;
-    if (n < 0) n = 0;
-  }
-  if (n === 0) {
-    // Only a queue at its end answers 0 bytes here; one that merely holds nothing new answers EAGAIN when the kernel
-    // keeps the offset. Without that, the scrap alone came back: then RDHUP tells which it is.
-    if (first === 0 || conn.has(f, conn.SOCK_RDHUP)) return END;
-    return DRAINED;
-  }
-  const short = n < want;
-  let seq = conn.seqToTap(f);
-  const window = announceWindow(f, false);
-  for (let i = 0, left = n; left > 0; i++, left -= per) {
-    const payload = Math.min(left, per);
-    const last = left <= per;
-    const flags = last ? tcp.ACK | tcp.PSH : tcp.ACK;
-    finish(f, block + i * stride + out.VNET_ROOM, seq, flags, 0, payload, window);
-    seq = (seq + payload) | 0;
-  }
-  conn.setSeqToTap(f, seq);
-  if (((seq - conn.seqMaxToTap(f)) | 0) > 0) conn.setSeqMaxToTap(f, seq);
-  if (short) return conn.has(f, conn.SOCK_RDHUP) ? MORE : DRAINED;
-  return want === room ? WINDOW_FULL : MORE;
+  if (n === 0) return ended ? END : DRAINED;
+  const next = (conn.seqToTap(f) + n) | 0;
+  conn.setSeqToTap(f, next);
+  congestion.sent(f, next);
+  if (n < asked) return conn.has(f, conn.SOCK_RDHUP) ? MORE : DRAINED;
+  return asked === room ? WINDOW_FULL : MORE;
 };
 
-/** Go back to what the guest has not acknowledged: the next burst begins there (go-back-N). */
-export const rewind = (f: Flow): void => {
-  if (conn.inFlight(f) === 0) return;
-  conn.setSeqToTap(f, conn.ackFromTap(f));
-  conn.setRecover(f, conn.seqMaxToTap(f));
-  conn.clear(f, conn.TAP_FIN_SENT);
-  conn.add(f, conn.READABLE | conn.RECOVERING);
-  if (conn.has(f, conn.PEEK_OFFSET)) io.native.setsockopt(flows.fd(f), SOL_SOCKET, SO_PEEK_OFF, 0);
+/** Sends [seq, seq + len) again, a FIN at its end included. Returns how much of it went out. */
+export const sendAgain = (f: Flow, seq: number, len: number): number => {
+  const fin = conn.has(f, conn.TAP_FIN_SENT) && ((seq + len) | 0) === conn.seqToTap(f);
+  const data = len - (fin ? 1 : 0);
+  let sent = 0;
+  while (sent < data) {
+    const n = burst(f, (seq + sent) | 0, data - sent);
+    if (n <= 0) return sent;
+    sent += n;
+  }
+  if (!fin) return sent;
+  flagSegment(f, (conn.seqToTap(f) - 1) | 0, tcp.FIN | tcp.ACK);
+  return sent + 1;
+};
+
+/**
+ * What the guest has acknowledged leaves the socket's queue: at once, or over a link with a round-trip time in halves of what
+ * is there. (The kernel grows the receive buffer by what is read within one of its own round trips, and the guest's link may be
+ * a hundred times longer than the peer's: read in crumbs, the buffer would stay as small as at the beginning.)
+ * Returns 0, or -errno.
+ */
+export const discardAcknowledged = (f: Flow): number => {
+  const acked = (conn.ackFromTap(f) - (conn.has(f, conn.TAP_FIN_ACKED) ? 1 : 0)) | 0;
+  const bytes = (acked - conn.seqInSock(f)) | 0;
+  const inFlight = conn.inFlight(f);
+  if (bytes <= 0) return 0;
+  if (bytes < inFlight && conn.has(f, conn.PEEK_OFFSET) && congestion.srttUs(f) > LINK_RTT_US) return 0;
+  const n = io.native.discard(flows.fd(f), bytes);
+  if (n !== bytes) return n < 0 ? n : -EAGAIN;
+  conn.setSeqInSock(f, acked);
+  // The offset moves back with the queue, but not beyond its head.
+  if (((acked - conn.peekSeq(f)) | 0) > 0) conn.setPeekSeq(f, acked);
+  return 0;
 };
