@@ -16,6 +16,8 @@ import * as arp from '../proto/arp.ts';
 import * as dhcpv4 from '../proto/dhcpv4.ts';
 import * as dhcpv6 from '../proto/dhcpv6.ts';
 import * as icmp from '../proto/icmp.ts';
+import * as igmp from '../proto/igmp.ts';
+import * as mld from '../proto/mld.ts';
 import * as ndp from '../proto/ndp.ts';
 import * as tcp from '../proto/tcp/from-tap.ts';
 import * as udp from '../proto/udp/from-tap.ts';
@@ -26,7 +28,8 @@ import * as icmpv4 from '../wire/icmpv4.ts';
 import * as icmpv6 from '../wire/icmpv6.ts';
 import * as ipv4 from '../wire/ipv4.ts';
 import * as ipv6 from '../wire/ipv6.ts';
-import { ICMP, ICMPV6, TCP, UDP } from '../wire/protocols.ts';
+import * as mldWire from '../wire/mld.ts';
+import { ICMP, ICMPV6, IGMP, TCP, UDP } from '../wire/protocols.ts';
 import * as udpWire from '../wire/udp.ts';
 import * as vnet from '../wire/vnet.ts';
 
@@ -104,6 +107,8 @@ const packet4 = (eth: number, frameEnd: number): void => {
     if (enable.dhcp && dhcpv4.handle(eth, at, transport, end)) return;
     return drop(DROP.disabled);
   }
+  // A host without an address reports from 0.0.0.0 (RFC 3376 §4.2.13).
+  if (protocol === IGMP) return igmp.handle(transport, end);
   if (martianSource4(src) || martianDestination4(dst)) return drop(DROP['ip-martian']);
   station.see4(src);
   switch (protocol) {
@@ -155,6 +160,8 @@ const packet6 = (eth: number, frameEnd: number): void => {
       // A host without an address solicits from :: (RFC 4861 §4.1, §4.3).
       return enable.ndp ? ndp.handle(eth, at, transport, end) : drop(DROP.disabled);
     }
+    // From :: as well, while the address is tentative (RFC 3590).
+    if (mldWire.isMld(icmpv6.type(v, transport))) return mld.handle(at, transport, end);
   }
   if (martian6(at + ipv6.SRC) || martian6(at + ipv6.DST)) return drop(DROP['ip-martian']);
   station.see6(src0, ipv6.srcWord(v, at, 1), ipv6.srcWord(v, at, 2), ipv6.srcWord(v, at, 3));

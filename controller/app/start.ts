@@ -88,7 +88,7 @@ export const start = async (personality: string, args: readonly string[]): Promi
 
   const { fd: nothing } = await host.call('file.open', { name: 'null' });
   const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
-  const frozen = { deny: [], grant: [...plan.grant], outbound: plan.outbound };
+  const frozen = { deny: [], grant: [...plan.grant], outbound: plan.outbound, multicast: plan.multicast };
   await netns.call('seal', frozen);
   await host.call('seal', frozen);
   sealOurselves(filter, nothing, plan);
@@ -206,7 +206,14 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
   dhcpv4.configure(network);
   dhcpv6.configure(network);
   icmp.configure({ linkMtu });
-  udp.configure({ linkMtu, uso: tap.uso, descriptors: descriptorLimit(), ...udpTimeouts });
+  udp.configure({
+    linkMtu,
+    uso: tap.uso,
+    descriptors: descriptorLimit(),
+    network,
+    multicast: plan.multicast,
+    ...udpTimeouts,
+  });
   tcp.configure({ tso: tap.tso, linkMtu, descriptors: descriptorLimit() });
   demux.configure(network);
   const observe = observer(plan);

@@ -23,6 +23,7 @@ import * as tcpKeepalive from '../proto/tcp/keepalive.ts';
 import * as tcpTimeout from '../proto/tcp/timeout.ts';
 import * as udp from '../proto/udp/flow.ts';
 import * as udpFromTap from '../proto/udp/from-tap.ts';
+import * as udpGroup from '../proto/udp/group.ts';
 import * as connect from '../rpc/connect.ts';
 import * as demux from './demux.ts';
 
@@ -86,6 +87,8 @@ const onFlowEvent = (f: Flow, mask: number): void => {
       return udp.onEvent(f, mask);
     case flows.FLOW_PING:
       return icmp.onEvent(f, mask);
+    case flows.FLOW_GROUP:
+      return udpGroup.onEvent(f, mask);
     default:
     // The flow ended earlier in this batch of events.
   }

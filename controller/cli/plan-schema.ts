@@ -86,6 +86,8 @@ export const planSchema = frozen({
   }),
   /** Addresses of the host that the guest may reach; port 0: every port. */
   grant: z.readonly(z.array(frozen({ address, port: z.int().check(z.gte(0), z.lte(65_535)) })).check(z.maxLength(16))),
+  /** Multicast and broadcast of the guest leave, and groups that it joined come back. */
+  multicast: flag,
   /** The command is ours: `command.start` is to be called. */
   spawn: flag,
   foreground: flag,

@@ -186,6 +186,7 @@ export const makePlan = (
     log: planLog(settings, hello.spawn, hello.foreground),
     pcap: settings.pcap,
     outbound: planOutbound(settings),
+    multicast: settings.multicast,
     grant: planGrants(settings, names),
     spawn: hello.spawn,
     foreground: hello.foreground,

@@ -49,6 +49,7 @@ export interface RawSettings {
   ndp: boolean;
   ra: boolean;
   family: 'both' | 4 | 6;
+  multicast: boolean;
 
   nsIfname: string | null;
   userns: string | null;
@@ -110,6 +111,7 @@ export const defaultSettings = (): RawSettings => ({
   ndp: true,
   ra: true,
   family: 'both',
+  multicast: false,
   nsIfname: null,
   userns: null,
   netns: null,

@@ -3,6 +3,7 @@
 import * as log from '../obs/log.ts';
 import * as addr from '../wire/addr.ts';
 import {
+  FLOW_GROUP,
   FLOW_PING,
   FLOW_TCP,
   FLOW_UDP,
@@ -15,7 +16,12 @@ import {
   typeOf,
 } from './table.ts';
 
-const NAMES: Readonly<Record<number, string>> = { [FLOW_TCP]: 'TCP', [FLOW_UDP]: 'UDP', [FLOW_PING]: 'ping' };
+const NAMES: Readonly<Record<number, string>> = {
+  [FLOW_TCP]: 'TCP',
+  [FLOW_UDP]: 'UDP',
+  [FLOW_PING]: 'ping',
+  [FLOW_GROUP]: 'group',
+};
 
 const guestText = (f: Flow): string =>
   isV4(f)

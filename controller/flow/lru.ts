@@ -16,7 +16,9 @@ export const LRU_PING = 5;
 export const LRU_TCP_OPENING = 6;
 export const LRU_TCP = 7;
 export const LRU_TCP_TIME_WAIT = 8;
-const CLASSES = 9;
+/** UDP flows to groups. */
+export const LRU_GROUP = 9;
+const CLASSES = 10;
 
 /** First (oldest) and last (newest) row + 1 of each class. */
 const oldests = new Int32Array(CLASSES);

@@ -30,8 +30,10 @@ export const FLOW_FREE = 0;
 export const FLOW_TCP = 1;
 export const FLOW_UDP = 2;
 export const FLOW_PING = 3;
-const TYPES = 4;
-export type FlowType = typeof FLOW_TCP | typeof FLOW_UDP | typeof FLOW_PING;
+/** A socket that hears a group, or answers to a group (proto/udp/group.ts); not in the hash. */
+export const FLOW_GROUP = 4;
+const TYPES = 5;
+export type FlowType = typeof FLOW_TCP | typeof FLOW_UDP | typeof FLOW_PING | typeof FLOW_GROUP;
 
 /** Third word of an IPv4 address in IPv6 form, ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
 export const MAPPED_WORD = 0xffff;

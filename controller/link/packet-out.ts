@@ -107,12 +107,21 @@ export const sendBehind = (headerAt: number, v4: boolean, l4At: number, bytes: n
 
 /** Where the frame at hand has its IP header. */
 let ip = 0;
+/** What is for a group goes to the group's own MAC (RFC 1112 §6.4, RFC 2464 §7). */
+const addressGroup = (frame: number, v4: boolean): void => {
+  const v = io.view;
+  if (v4) {
+    const dst = ipv4.dst(v, ip);
+    if (dst >>> 28 === 14) eth.setDst(v, frame, 0x0100, (0x5e << 24) | (dst & 0x7fffff));
+  } else if (ipv6.isMulticast(ipv6.dstWord(v, ip, 0))) eth.setDst(v, frame, 0x3333, ipv6.dstWord(v, ip, 3));
+};
 /** Reserves a frame of `ipBytes`, `extraBytes` and `bytes`, with a copy of the IP header. */
 const begin = (headerAt: number, ipBytes: number, extraBytes: number, bytes: number, v4: boolean): void => {
   const frame = out.reserve(eth.HEADER_BYTES + ipBytes + extraBytes + bytes);
   ip = frame + eth.HEADER_BYTES;
   station.ethernet(io.view, frame, v4 ? eth.IPV4 : eth.IPV6);
   io.mem.copyWithin(ip, headerAt, headerAt + ipBytes);
+  addressGroup(frame, v4);
 };
 const finish = (headersBytes: number, from: number, bytes: number): void => {
   io.mem.copyWithin(ip + headersBytes, from, from + bytes);

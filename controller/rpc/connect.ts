@@ -29,6 +29,7 @@ import * as log from '../obs/log.ts';
 import * as addr from '../wire/addr.ts';
 
 const METHOD = 'socket.connect';
+const MULTICAST = 'socket.multicast';
 const DESCRIPTORS = log.site('Out of file descriptors');
 /** Identifiers of requests from here on are ours; smaller ones belong to the promise client (rpc/client.ts). */
 const ID_BASE = 1_000_000_000;
@@ -125,12 +126,28 @@ export const remoteText = (f: Flow): string =>
  */
 export const requestTo = (f: Flow, protocol: Protocol, address: string, port: number, sourcePort: number): boolean => {
   if (distance(answered, queued) >= REQUESTS_MAX) return false;
-  const params = METHODS[METHOD].params.parse({ protocol, address, port, sourcePort });
+  enqueue(f, METHOD, METHODS[METHOD].params.parse({ protocol, address, port, sourcePort }));
+  return true;
+};
+
+const enqueue = (f: Flow, method: string, params: Params<typeof METHOD> | Params<typeof MULTICAST>): void => {
   const slot = queued & SLOT_MASK;
   flows[slot] = f;
   generations[slot] = generation(f);
-  requests[slot] = createJSONRPCRequest(ID_BASE + queued, METHOD, params);
+  requests[slot] = createJSONRPCRequest(ID_BASE + queued, method, params);
   queued = (queued + 1) & ID_MASK;
+};
+
+/** {@link requestTo} for groups and broadcast, --multicast: `address` is the group's. */
+export const requestMulticast = (
+  f: Flow,
+  role: Params<typeof MULTICAST>['role'],
+  address: string,
+  port: number,
+  sourcePort: number,
+): boolean => {
+  if (distance(answered, queued) >= REQUESTS_MAX) return false;
+  enqueue(f, MULTICAST, METHODS[MULTICAST].params.parse({ role, address, port, sourcePort }));
   return true;
 };
 

@@ -3,6 +3,7 @@
 
 export const HOP_BY_HOP = 0;
 export const ICMP = 1;
+export const IGMP = 2;
 export const TCP = 6;
 export const UDP = 17;
 export const ROUTING = 43;

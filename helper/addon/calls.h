@@ -31,6 +31,7 @@ int32_t shutdownWrite(int32_t fd);
 
 /* dgram.cc */
 int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max);
+int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t sourcesAt);
 int32_t recvError(int32_t fd, int32_t at, int32_t len, int32_t offenderAt);
 
 /* sockopt.cc */

@@ -15,6 +15,9 @@
 #define UDP_GRO 104
 #endif
 
+/* What recvFrom() writes for each datagram: 16 bytes of address, 2 of port, the rest unused. */
+constexpr int32_t SOURCE_BYTES = 32;
+
 /* Segment size, TTL and TOS of one family, each in a cmsg of 24 bytes, with room to spare. */
 struct alignas(cmsghdr) Control {
   uint8_t bytes[128];
@@ -46,15 +49,34 @@ static void describe(msghdr &message, int32_t i) {
   }
 }
 
+/* An address as 16 bytes: IPv4 mapped (RFC 4291 §2.5.5.2), all zero where there is none. */
+static void writeAddress(const sockaddr *from, uint8_t *out) {
+  std::memset(out, 0, 16);
+  if (from->sa_family == AF_INET) {
+    out[10] = out[11] = 0xff;
+    std::memcpy(out + 12, &reinterpret_cast<const sockaddr_in *>(from)->sin_addr, 4);
+  } else if (from->sa_family == AF_INET6) {
+    std::memcpy(out, &reinterpret_cast<const sockaddr_in6 *>(from)->sin6_addr, 16);
+  }
+}
+
+/* Address and, in network order, port; the two families have it in the same place. */
+static void writeSource(const sockaddr_storage &from, uint8_t *out) {
+  writeAddress(reinterpret_cast<const sockaddr *>(&from), out);
+  std::memcpy(out + 16, &reinterpret_cast<const sockaddr_in *>(&from)->sin_port, 2);
+}
+
 /* #syscalls:controller recvmmsg(*, *, *, MSG_DONTWAIT, 0) — a batch of datagrams from a UDP or echo socket */
-int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max) {
+static int32_t receive(int32_t fd, int32_t at, int32_t stride, int32_t max, uint8_t *sources) {
   static mmsghdr messages[DATAGRAMS_MAX];
   static iovec slots[DATAGRAMS_MAX];
   static Control controls[DATAGRAMS_MAX];
-  if (max < 0 || max > DATAGRAMS_MAX || stride <= 0 || !inArena(at, int64_t{stride} * max)) return OUT_OF_RANGE;
+  static sockaddr_storage names[DATAGRAMS_MAX];
   for (int32_t i = 0; i < max; i++) {
     slots[i] = {memory.arena + at + int64_t{stride} * i, static_cast<size_t>(stride)};
     msghdr &message = messages[i].msg_hdr;
+    message.msg_name = sources == nullptr ? nullptr : &names[i];
+    message.msg_namelen = sources == nullptr ? 0 : sizeof names[i];
     message.msg_iov = &slots[i];
     message.msg_iovlen = 1;
     message.msg_control = controls[i].bytes;
@@ -67,20 +89,23 @@ int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max) {
     bool cut = (messages[i].msg_hdr.msg_flags & MSG_TRUNC) != 0;
     memory.columns[COL_DGRAM_LEN + i] = cut ? -EMSGSIZE : static_cast<int32_t>(messages[i].msg_len);
     describe(messages[i].msg_hdr, i);
+    if (sources != nullptr) writeSource(names[i], sources + SOURCE_BYTES * i);
   }
   return n;
 }
 
-/* The address that the error came from, as 16 bytes: IPv4 mapped (RFC 4291 §2.5.5.2), all zero where there is none. */
-static void writeOffender(const sock_extended_err *error, uint8_t *out) {
-  const sockaddr *from = SO_EE_OFFENDER(error);
-  std::memset(out, 0, 16);
-  if (from->sa_family == AF_INET) {
-    out[10] = out[11] = 0xff;
-    std::memcpy(out + 12, &reinterpret_cast<const sockaddr_in *>(from)->sin_addr, 4);
-  } else if (from->sa_family == AF_INET6) {
-    std::memcpy(out, &reinterpret_cast<const sockaddr_in6 *>(from)->sin6_addr, 16);
-  }
+static bool slotsFit(int32_t at, int32_t stride, int32_t max) {
+  return max >= 0 && max <= DATAGRAMS_MAX && stride > 0 && inArena(at, int64_t{stride} * max);
+}
+
+int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max) {
+  if (!slotsFit(at, stride, max)) return OUT_OF_RANGE;
+  return receive(fd, at, stride, max, nullptr);
+}
+
+int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t sourcesAt) {
+  if (!slotsFit(at, stride, max) || !inArena(sourcesAt, int64_t{SOURCE_BYTES} * max)) return OUT_OF_RANGE;
+  return receive(fd, at, stride, max, memory.arena + sourcesAt);
 }
 
 static bool isExtendedError(const cmsghdr *item) {
@@ -111,7 +136,7 @@ int32_t recvError(int32_t fd, int32_t at, int32_t len, int32_t offenderAt) {
     memory.columns[COL_ERR_CODE] = error->ee_code;
     memory.columns[COL_ERR_INFO] = static_cast<int32_t>(error->ee_info);
     memory.columns[COL_ERR_ERRNO] = static_cast<int32_t>(error->ee_errno);
-    writeOffender(error, memory.arena + offenderAt);
+    writeAddress(SO_EE_OFFENDER(error), memory.arena + offenderAt);
   }
   return static_cast<int32_t>(got);
 }

@@ -27,6 +27,7 @@ static constexpr Entry ENTRIES[] = {
     {"recvv", Call<receiveRanges>::invoke},
     {"discard", Call<discard>::invoke},
     {"recvDatagrams", Call<recvDatagrams>::invoke},
+    {"recvFrom", Call<recvFrom>::invoke},
     {"recvError", Call<recvError>::invoke},
     {"udpSegment", Call<udpSegment>::invoke},
     {"tcpInfo", Call<tcpInfo>::invoke},

@@ -174,12 +174,20 @@ struct outbound {
     struct ip address4, address6; /* family 0: the kernel chooses */
     char interface4[IFNAMSIZ], interface6[IFNAMSIZ];
     unsigned index4, scope6; /* of interface4, 0: none; of interface6, or of link-local destinations */
+    bool multicast;  /* --multicast; where it leaves: */
+    char multicast4[IFNAMSIZ], multicast6[IFNAMSIZ];
+    unsigned multicast_index4, multicast_index6;
 };
 void outbound_freeze(const struct outbound *o);
 /* The index of the interface that a socket for this address is bound to; 0: none. */
 unsigned outbound_interface(const struct ip *ip);
 void flow_warm_up(void);
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
+
+/* group.c: --multicast */
+enum group_role { GROUP_SEND, GROUP_ANSWERS, GROUP_JOIN };
+bool group_allowed(enum group_role role, const struct ip *ip);
+int group_open(enum group_role role, const struct ip *ip, int port, int source_port, int *errnum);
 
 /* file.c: files by name (never by path but for the ones the user named) and the PID file. */
 bool read_byte(int fd, char *byte); /* waits; false: end of file or an error */

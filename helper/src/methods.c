@@ -45,6 +45,8 @@ static const char *const NETLINK_PROTOCOLS[] = {"route", "sock_diag", NULL};
 enum file_kind { FILE_LOG, FILE_PCAP };
 static const char *const FILE_KINDS[] = {[FILE_LOG] = "log", [FILE_PCAP] = "pcap", NULL};
 static const char *const FLOW_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", [FLOW_ICMP] = "icmp", NULL};
+static const char *const GROUP_ROLES[] = {
+    [GROUP_SEND] = "send", [GROUP_ANSWERS] = "answers", [GROUP_JOIN] = "group", NULL};
 static void run_hello(const union params *p, struct outcome *o)
 {
     const struct settings *s = session.settings;
@@ -184,6 +186,25 @@ static void run_socket_connect(const union params *p, struct outcome *o)
         fail(o, errnum, "%s %s port %d", what, p->connect.address, p->connect.port);
 }
 
+static void run_socket_multicast(const union params *p, struct outcome *o)
+{
+    enum group_role role = (enum group_role)p->group.role;
+    struct ip ip;
+    int errnum = EINVAL;
+
+    if (!ip_parse(p->group.address, &ip)) {
+        fail(o, EINVAL, "join %s", p->group.address);
+        return;
+    }
+    if (!group_allowed(role, &ip)) {
+        refuse(o, EACCES, p->group.address);
+        return;
+    }
+    o->fd = group_open(role, &ip, p->group.port, p->group.source_port, &errnum);
+    if (o->fd < 0)
+        fail(o, errnum, "open a socket for %s port %d", p->group.address, p->group.port);
+}
+
 static bool optional_ip(const char *text, int family, struct ip *ip)
 {
     memset(ip, 0, sizeof(*ip));
@@ -198,6 +219,15 @@ static bool read_outbound(const union params *p, struct outbound *outbound)
     outbound->scope6 = session.start->scope6;
     if (*outbound->interface6)
         outbound->scope6 = interface_index(outbound->interface6);
+    outbound->multicast = p->seal.multicast > 0;
+    if (outbound->multicast) {
+        const char *template = session.start->template_name;
+
+        snprintf(outbound->multicast4, IFNAMSIZ, "%s", *outbound->interface4 ? outbound->interface4 : template);
+        snprintf(outbound->multicast6, IFNAMSIZ, "%s", *outbound->interface6 ? outbound->interface6 : template);
+        outbound->multicast_index4 = interface_index(outbound->multicast4);
+        outbound->multicast_index6 = interface_index(outbound->multicast6);
+    }
     return optional_ip(p->seal.address4, AF_INET, &outbound->address4) &&
            optional_ip(p->seal.address6, AF_INET6, &outbound->address6);
 }
@@ -205,7 +235,7 @@ static bool read_outbound(const union params *p, struct outbound *outbound)
 /* All of it is checked before any of it is frozen. */
 static bool freeze(const union params *p)
 {
-    struct outbound outbound;
+    struct outbound outbound = {0};
     struct net deny[DENY_MAX];
     struct grant grant[GRANT_MAX];
 
@@ -326,6 +356,13 @@ static const struct field CONNECT_FIELDS[] = {
     {"sourcePort", PORT, AT(connect.source_port)},
     {.type = FIELD_END},
 };
+static const struct field GROUP_FIELDS[] = {
+    {"role", .type = FIELD_ENUM, .names = GROUP_ROLES, AT(group.role)},
+    {"address", ADDRESS, AT(group.address)},
+    {"port", PORT, AT(group.port)},
+    {"sourcePort", PORT, AT(group.source_port)},
+    {.type = FIELD_END},
+};
 static const struct field DENY_FIELDS[] = { /* relative to one entry */
     {"address", ADDRESS, .at = offsetof(struct deny_entry, address)},
     {"prefix", PREFIX, .at = offsetof(struct deny_entry, prefix)},
@@ -349,6 +386,7 @@ static const struct field SEAL_FIELDS[] = {
     {"grant", .type = FIELD_LIST, .max = GRANT_MAX, .fields = GRANT_FIELDS, AT(seal.grant),
      .count_at = offsetof(union params, seal.grant_count), .stride = sizeof(struct grant_entry)},
     {"outbound", .type = FIELD_OBJECT, .fields = OUTBOUND_FIELDS},
+    {"multicast", .type = FIELD_BOOL, .flags = OPTIONAL, AT(seal.multicast)},
     {.type = FIELD_END},
 };
 
@@ -363,6 +401,7 @@ static const struct method METHODS[] = {
     {"address.add", SIDE_NETNS, STAGE_SETUP, ADDRESS_FIELDS, run_address_add},
     {"route.add", SIDE_NETNS, STAGE_SETUP, ROUTE_FIELDS, run_route_add},
     {"socket.connect", SIDE_HOST, STAGE_SEALED, CONNECT_FIELDS, run_socket_connect},
+    {"socket.multicast", SIDE_HOST, STAGE_SEALED, GROUP_FIELDS, run_socket_multicast},
     {"command.start", SIDE_NETNS, STAGE_SEALED, NO_FIELDS, run_command_start},
     {"seal", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, SEAL_FIELDS, run_seal},
     {"ready", SIDE_HOST, STAGE_SEALED, NO_FIELDS, run_ready},

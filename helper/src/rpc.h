@@ -19,12 +19,14 @@ union params {
     struct { const char *name, *mac; int up, mtu, arp; } link;
     struct { const char *name, *destination, *gateway; int prefix, metric; } route;
     struct { const char *address; int protocol, port, source_port; } connect;
+    struct { const char *address; int role, port, source_port; } group;
     struct {
         struct deny_entry deny[DENY_MAX];
         int deny_count;
         struct grant_entry grant[GRANT_MAX];
         int grant_count;
         const char *address4, *address6, *interface4, *interface6;
+        int multicast;
     } seal;
 };
 

@@ -3,7 +3,7 @@
  * New flows: a connected socket for an address that the floor lets pass. This is all that a sealed helper does for
  * the controller, up to 128 times a request, so each takes as few system calls as it can.
  */
-#include "helper.h"
+#include "sock.h"
 
 #include <netinet/udp.h>
 
@@ -16,12 +16,6 @@
 #endif
 /* What can have been queued in the microseconds between bind() and connect(); a peer that floods does not hold us. */
 #define DRAIN_MAX 64
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-};
 
 static union {
     struct outbound outbound;
@@ -44,7 +38,12 @@ unsigned outbound_interface(const struct ip *ip)
     return *frozen.outbound.interface6 || IN6_IS_ADDR_LINKLOCAL(&address) ? frozen.outbound.scope6 : 0;
 }
 
-static socklen_t fill(union address *to, const struct ip *ip, int family, int port)
+const struct outbound *outbound_settings(void)
+{
+    return &frozen.outbound;
+}
+
+socklen_t address_fill(union address *to, const struct ip *ip, int family, int port)
 {
     memset(to, 0, sizeof(*to));
     if (family == AF_INET) {
@@ -61,7 +60,7 @@ static socklen_t fill(union address *to, const struct ip *ip, int family, int po
     return sizeof(to->in6);
 }
 
-static int open_socket(enum flow_protocol protocol, int family)
+int flow_socket(enum flow_protocol protocol, int family)
 {
     const int flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
@@ -79,7 +78,7 @@ static int open_socket(enum flow_protocol protocol, int family)
     return socket(family, SOCK_DGRAM | flags, family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
-static int enable(int fd, int level, int option)
+int socket_enable(int fd, int level, int option)
 {
     int one = 1;
 
@@ -90,22 +89,27 @@ static int enable(int fd, int level, int option)
  * What a datagram must tell beside its bytes: errors of the path (for port unreachable, traceroute, path MTU), how
  * many hops it has left, its traffic class. An old kernel that lacks one of them still gives a working flow.
  */
-static void report_metadata(int fd, enum flow_protocol protocol, int family)
+void report_path(int fd, int family)
 {
     if (family == AF_INET) {
         /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_RECVERR|IP_RECVTTL|IP_RECVTOS, *, *) — errors, TTL and TOS of datagrams */
-        enable(fd, IPPROTO_IP, IP_RECVERR);
-        enable(fd, IPPROTO_IP, IP_RECVTTL);
-        enable(fd, IPPROTO_IP, IP_RECVTOS);
+        socket_enable(fd, IPPROTO_IP, IP_RECVERR);
+        socket_enable(fd, IPPROTO_IP, IP_RECVTTL);
+        socket_enable(fd, IPPROTO_IP, IP_RECVTOS);
     } else {
         /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_RECVERR|IPV6_RECVHOPLIMIT|IPV6_RECVTCLASS, *, *) — the same for IPv6 */
-        enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
-        enable(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
-        enable(fd, IPPROTO_IPV6, IPV6_RECVTCLASS);
+        socket_enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
+        socket_enable(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
+        socket_enable(fd, IPPROTO_IPV6, IPV6_RECVTCLASS);
     }
+}
+
+static void report_metadata(int fd, enum flow_protocol protocol, int family)
+{
+    report_path(fd, family);
     if (protocol == FLOW_UDP)
         /* #syscalls:setup,host setsockopt(*, IPPROTO_UDP, UDP_GRO, *, *) — several datagrams in one read */
-        enable(fd, IPPROTO_UDP, UDP_GRO);
+        socket_enable(fd, IPPROTO_UDP, UDP_GRO);
 }
 
 /*
@@ -117,9 +121,9 @@ void flow_warm_up(void)
     static const int FAMILIES[] = {AF_INET, AF_INET6};
 
     for (size_t i = 0; i < ARRAY_SIZE(FAMILIES); i++) {
-        int fd = open_socket(FLOW_UDP, FAMILIES[i]);
+        int fd = flow_socket(FLOW_UDP, FAMILIES[i]);
         if (fd >= 0)
-            enable(fd, IPPROTO_UDP, UDP_GRO);
+            socket_enable(fd, IPPROTO_UDP, UDP_GRO);
     }
 }
 
@@ -139,7 +143,7 @@ static int try_bind(int fd, int family, int port)
     static const struct ip unspecified;
     const struct ip *source = family == AF_INET ? &frozen.outbound.address4 : &frozen.outbound.address6;
     union address address;
-    socklen_t length = fill(&address, source->family == family ? source : &unspecified, family, port);
+    socklen_t length = address_fill(&address, source->family == family ? source : &unspecified, family, port);
 
     /* #syscalls:setup,host bind — source address and port of a flow, before it is connected */
     return bind(fd, &address.any, length);
@@ -160,10 +164,10 @@ static int bind_source(int fd, enum flow_protocol protocol, int family, int port
     if (port != 0) {
         if (protocol == FLOW_UDP) {
             /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEPORT, *, *) — one UDP source port, several peers */
-            enable(fd, SOL_SOCKET, SO_REUSEPORT);
+            socket_enable(fd, SOL_SOCKET, SO_REUSEPORT);
             if (family == AF_INET6)
                 /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
-                enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+                socket_enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
         }
         if (try_bind(fd, family, port) == 0)
             return 0;
@@ -173,7 +177,7 @@ static int bind_source(int fd, enum flow_protocol protocol, int family, int port
     if (source->family != family)
         return 0;
     /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, *, *) — the port is chosen with the destination known: ip(7) */
-    enable(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
+    socket_enable(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
     return try_bind(fd, family, 0);
 }
 
@@ -192,8 +196,8 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
                  const char **what)
 {
     union address address;
-    socklen_t length = fill(&address, ip, ip->family, protocol == FLOW_ICMP ? 0 : port);
-    int fd = open_socket(protocol, ip->family);
+    socklen_t length = address_fill(&address, ip, ip->family, protocol == FLOW_ICMP ? 0 : port);
+    int fd = flow_socket(protocol, ip->family);
 
     *what = "open a socket for";
     if (fd < 0) {
@@ -203,7 +207,7 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
     if (protocol == FLOW_TCP)
         /* Out of line, an urgent byte would put the controller's peek offset out of step with what it discards. */
         /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_OOBINLINE, *, *) — urgent data stays in the stream (RFC 6093) */
-        enable(fd, SOL_SOCKET, SO_OOBINLINE);
+        socket_enable(fd, SOL_SOCKET, SO_OOBINLINE);
     else
         report_metadata(fd, protocol, ip->family);
     *what = "bind a socket for";

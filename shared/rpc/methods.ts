@@ -171,6 +171,18 @@ export const METHODS = {
     }),
     result: z.strictObject({ fd: fdIndex }),
   },
+  /**
+   * A socket for a group of the link or site, or broadcast, on the outbound interface; refused unless `seal` had
+   * `multicast`. `send`: connected to address and port. `answers`: bound to `sourcePort`, not connected, receives only.
+   * `group`: bound to address and port, joined. A source port that is taken or privileged is replaced by the kernel's choice.
+   */
+  'socket.multicast': {
+    sides: ['host'],
+    stages: ['sealed'],
+    fds: 1,
+    params: z.strictObject({ role: z.enum(['send', 'answers', 'group']), address, port, sourcePort: port }),
+    result: z.strictObject({ fd: fdIndex }),
+  },
   /** Let the spawned command run (after everything is configured and sealed). */
   'command.start': { sides: ['netns'], stages: ['sealed'], fds: 0, params: empty, result: empty },
   /** Ends `setup`. The floor and limits are frozen here. */
@@ -190,6 +202,8 @@ export const METHODS = {
         interface4: z.union([z.literal(''), ifname]),
         interface6: z.union([z.literal(''), ifname]),
       }),
+      /** --multicast: `socket.multicast` may be called. */
+      multicast: z.optional(z.boolean()),
     }),
     result: empty,
   },

@@ -49,12 +49,18 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
     { protocol: 'icmp', address: '::1', port: 65_535, sourcePort: 0 },
     { protocol: 'udp', address: 'zz', port: 1, sourcePort: 1 },
   ],
+  'socket.multicast': [
+    { role: 'send', address: '224.0.0.251', port: 5353, sourcePort: 65_535 },
+    { role: 'answers', address: 'ff02::fb', port: 0, sourcePort: 0 },
+    { role: 'group', address: 'zz', port: 65_535, sourcePort: 0 },
+  ],
   seal: [
     { deny: [{ address: 'zz', prefix: 0 }], grant: [{ address: 'zz', port: 65_535 }], outbound: NO_OUTBOUND },
     {
       deny: Array.from({ length: 64 }, () => ({ address: 'zz', prefix: 128 })),
       grant: Array.from({ length: 16 }, () => ({ address: 'zz', port: 0 })),
       outbound: { ...NO_OUTBOUND, interface4: 'a' },
+      multicast: true,
     },
   ],
   'command.start': [{}],

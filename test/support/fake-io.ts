@@ -50,6 +50,8 @@ export interface FakeDatagram {
   readonly gso?: number;
   readonly ttl?: number;
   readonly tos?: number;
+  /** Who sent it, for a socket that is not connected: 16 bytes (an IPv4 address as ::ffff:a.b.c.d) and the port. */
+  readonly from?: readonly [address: ArrayLike<number>, port: number];
 }
 export interface FakeError {
   readonly payload: Uint8Array;
@@ -201,6 +203,16 @@ const fake = {
       col[COL.DGRAM_GSO + n] = d.gso ?? 0;
       col[COL.DGRAM_TTL + n] = d.ttl ?? -1;
       col[COL.DGRAM_TOS + n] = d.tos ?? 0;
+    }
+    return n;
+  },
+  recvFrom: (fd: number, at: number, stride: number, max: number, sourcesAt: number): number => {
+    const sources = sockets.get(fd)?.incoming.map((d) => d.from) ?? [];
+    const n = fake.recvDatagrams(fd, at, stride, max);
+    for (let i = 0; i < n; i++) {
+      const [address, port] = sources[i] ?? [new Uint8Array(16), 0];
+      mem.set(address, sourcesAt + i * 32);
+      view.setUint16(sourcesAt + i * 32 + 16, port);
     }
     return n;
   },

@@ -122,7 +122,8 @@ export const withChecksum = (
 
 interface Request {
   readonly id: number;
-  readonly params: { protocol: string; address: string; port: number; sourcePort: number };
+  readonly method: string;
+  readonly params: { protocol: string; role?: string; address: string; port: number; sourcePort: number };
 }
 /** The requests of the batches sent so far that were not answered yet. */
 let answeredBatches = 0;
@@ -185,12 +186,21 @@ export const arrived = (): Arrived[] => {
   const frames = fake.tapFrames.splice(0);
   const headers = fake.tapVnet.splice(0);
   return frames.map((frame, i) => {
-    assert.equal(frame.subarray(0, 12).toString('hex'), '02005e00530202005e005301');
+    assert.equal(frame.subarray(0, 12).toString('hex'), `${expectedMac(frame)}02005e005301`);
     const v4 = frame.readUInt16BE(12) === 0x0800;
     const ip = frame.subarray(14);
     const vnet = headers[i] as Buffer;
     return v4 ? taken4(ip, vnet) : taken6(ip, vnet);
   });
+};
+/** The guest's, or that of the group that the packet is for (RFC 1112 §6.4, RFC 2464 §7). */
+const expectedMac = (frame: Buffer): string => {
+  const ip = frame.subarray(14);
+  if (frame.readUInt16BE(12) === 0x0800) {
+    const dst = ip.readUInt32BE(16);
+    if (dst >>> 28 === 14) return `01005e${(dst & 0x7fffff).toString(16).padStart(6, '0')}`;
+  } else if (ip[24] === 0xff) return `3333${ip.subarray(36, 40).toString('hex')}`;
+  return '02005e005302';
 };
 const taken4 = (ip: Buffer, vnet: Buffer): Arrived => {
   assert.equal(ip[0], 0x45);

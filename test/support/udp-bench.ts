@@ -10,6 +10,7 @@ import * as udp from '../../controller/proto/udp/udp.ts';
 import * as fake from './fake-io.ts';
 import * as bench from './flow-bench.ts';
 import { u16 } from './guest-frames.ts';
+import { makeNetwork } from './network.ts';
 
 export const GUEST_PORT = 40_000;
 export const REMOTE_PORT = 7;
@@ -25,6 +26,8 @@ export const configure = (change: Partial<udp.UdpSettings> = {}): void =>
     singleMs: 30_000,
     streamMs: 120_000,
     descriptors: DESCRIPTORS,
+    network: makeNetwork(),
+    multicast: false,
     ...change,
   });
 

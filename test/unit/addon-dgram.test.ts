@@ -3,7 +3,7 @@
 import { constants } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import * as io from '../../controller/io/io.ts';
-import { DATAGRAMS_MAX } from '../../shared/abi.ts';
+import { ARENA_BYTES, DATAGRAMS_MAX } from '../../shared/abi.ts';
 import { type Family, testkit, udpPair, udpToClosedPort } from '../support/testkit.ts';
 
 const { native, mem, col, COL } = io;
@@ -51,6 +51,23 @@ describe.each<Family>([4, 6])('UDP over IPv%i', (family) => {
     expect([...col.subarray(COL.DGRAM_GSO, COL.DGRAM_GSO + 3)]).toEqual([0, 0, 0]);
     expect(native.recvDatagrams(b, AT, 2048, DATAGRAMS_MAX)).toBe(1);
     expect(slot(0)).toBe('four');
+  });
+
+  test('who sent a datagram: address and port', () => {
+    const sources = AT + 8 * 2048;
+    mem.fill(0xee, sources, sources + 64);
+    testkit.send(a, Buffer.from('x'));
+    testkit.send(a, Buffer.from('yy'));
+    testkit.poll(b, POLLIN, 1000);
+    expect(native.recvFrom(b, AT, 2048, 8, sources)).toBe(2);
+    expect(lengths(2)).toEqual([1, 2]);
+    const loopback =
+      family === 4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1] : [...new Array(15).fill(0), 1];
+    for (const at of [sources, sources + 32]) {
+      expect([...mem.subarray(at, at + 16)]).toEqual(loopback);
+      expect(io.view.getUint16(at + 16)).toBe(native.localPort(a));
+    }
+    expect(() => native.recvFrom(b, AT, 2048, 8, ARENA_BYTES - 8 * 32 + 1)).toThrow(RangeError);
   });
 
   test('a datagram longer than its slot is -EMSGSIZE, its neighbours are whole', () => {

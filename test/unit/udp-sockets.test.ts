@@ -58,7 +58,15 @@ afterAll(() => {
   expect(openDescriptors()).toBeLessThanOrEqual(descriptorsBefore + 1);
 });
 beforeEach(() =>
-  udp.configure({ linkMtu: 65_520, uso: true, singleMs: 30_000, streamMs: 120_000, descriptors: 20_000 }),
+  udp.configure({
+    linkMtu: 65_520,
+    uso: true,
+    singleMs: 30_000,
+    streamMs: 120_000,
+    descriptors: 20_000,
+    network: makeNetwork(),
+    multicast: false,
+  }),
 );
 
 let port = 1000;

@@ -33,6 +33,14 @@ export const PROTOCOLS = {
   'no-dhcpv6': off('dhcpv6', 'no DHCPv6 server'),
   'no-ndp': off('ndp', 'no neighbour discovery, which includes router advertisements'),
   'no-ra': off('ra', 'no router advertisements; implied by --config-net'),
+  multicast: row({
+    group: 'Protocols',
+    help: 'send multicast and broadcast to the local network, and hear the groups that the guest joined',
+    conflicts: ['no-udp'],
+    apply: (raw) => {
+      raw.multicast = true;
+    },
+  }),
 
   'tcp-ports': noneOnly('t', 'SPEC', 'TCP ports to forward to the namespace: only "none" yet'),
   'udp-ports': noneOnly('u', 'SPEC', 'UDP ports to forward to the namespace: only "none" yet'),

@@ -18,6 +18,8 @@ export const close = (f: Flow): void => {
   if (send.gathering() === f) send.flush();
   pending.clear(f);
   share.leave(f);
+  const answers = state.answers(f);
+  if (answers !== NO_FLOW) end(answers);
   end(f);
 };
 

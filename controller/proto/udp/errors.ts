@@ -8,6 +8,7 @@ import { DROP, drop } from '../../obs/drops.ts';
 import * as checksum from '../../wire/checksum.ts';
 import { UDP } from '../../wire/protocols.ts';
 import * as udp from '../../wire/udp.ts';
+import * as state from './state.ts';
 
 const ENFILE = 23;
 const EMFILE = 24;
@@ -68,6 +69,8 @@ const reasonOf = (errno: number): icmpError.Reason | -1 =>
  * at `headerAt`, `bytes` with data.
  */
 export const refuse = (f: Flow, errno: number, headerAt: number, bytes: number): void => {
+  // RFC 1122 §3.2.2, RFC 4443 §2.4(e): no error about what was for many; of broadcast only we know it.
+  if (state.isGroup(f)) return;
   const reason = reasonOf(errno);
   if (reason !== -1) icmpError.unreachable(f, reason, UDP, headerAt, bytes);
 };

@@ -24,6 +24,7 @@ import { HEADER_BYTES } from '../../wire/udp.ts';
 import * as activity from './activity.ts';
 import * as errors from './errors.ts';
 import * as fromSock from './from-sock.ts';
+import * as group from './group.ts';
 import * as send from './send.ts';
 import * as share from './share.ts';
 import * as state from './state.ts';
@@ -45,8 +46,8 @@ export const setTimeouts = (singleMs: number, streamMs: number): void => {
   streamTimeoutMs = streamMs;
 };
 
-/** A flow for the packet whose IP header lies at `ipAt`; its socket is asked for. NO_FLOW when there is no room: counted. */
-export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number): Flow => {
+/** A flow for the packet whose IP header lies at `ipAt`; its socket is asked for; `toGroup`: for many hosts. NO_FLOW when there is no room: counted. */
+export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number, toGroup: boolean): Flow => {
   const f = flows.alloc(flows.FLOW_UDP);
   if (f === flows.NO_FLOW) {
     drop(DROP['flow-table-full']);
@@ -57,10 +58,10 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   state.reset(f, io.nowMs() | 0);
   fragmentation.reset(f);
   hash.insert(f);
-  const cls = share.classOfNew(f);
+  const cls = toGroup ? group.CLASS : share.classOfNew(f);
   activity.makeRoom(cls);
   share.enter(cls, f);
-  if (!request(f, 'udp', srcPort)) {
+  if (!(toGroup ? group.ask(f) : request(f, 'udp', srcPort))) {
     drop(DROP['flow-pending-full']);
     activity.close(f);
     return flows.NO_FLOW;

@@ -6,7 +6,7 @@
  * headers before each slot: a datagram, or a run of them that UDP_GRO made one, becomes a frame without being copied.
  * Else, and for what does not fit one frame to the guest (larger than its MTU), datagrams are received aside and copied.
  */
-import { type Flow, fd, guestPort, isV4, remotePort } from '../../flow/table.ts';
+import { type Flow, fd, guestPort, isV4, remotePort, setPorts, setRemote } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as out from '../../link/out.ts';
 import * as packetOut from '../../link/packet-out.ts';
@@ -31,6 +31,9 @@ const SLOT_BYTES = 65_664;
 const PACKET_BYTES_MAX = 65_535;
 /** Room for the UDP header before each payload aside. */
 const ASIDE_HEADROOM = 64;
+/** Who sent them, behind: see io.native.recvFrom. */
+const SOURCES_AT = io.SOCK_AT + ASIDE_HEADROOM + SLOTS * SLOT_BYTES;
+const SOURCE_BYTES = 32;
 const HOP_LIMIT_UNKNOWN = 255;
 const EAGAIN = 11;
 
@@ -140,6 +143,44 @@ const receiveAside = (f: Flow): number => {
   const n = io.native.recvDatagrams(fd(f), asideAt(0), SLOT_BYTES, SLOTS);
   for (let i = 0; i < n; i++) emitCopy(f, i);
   return n;
+};
+
+/**
+ * Takes what the unconnected socket of row `r` has, as far as one event goes: from whoever sent it, to the row's own
+ * address and port. Whether there was something.
+ */
+export const receiveFromAny = (r: Flow): boolean => {
+  let some = false;
+  for (let call = 0; call < CALLS_MAX; call++) {
+    const n = io.native.recvFrom(fd(r), asideAt(0), SLOT_BYTES, SLOTS, SOURCES_AT);
+    for (let i = 0; i < n; i++) {
+      if (!takeSource(r, SOURCES_AT + i * SOURCE_BYTES)) continue;
+      some = true;
+      emitCopy(r, i);
+    }
+    if (n < SLOTS) break;
+  }
+  return some;
+};
+
+/** Makes the sender at `at` the row's remote. False, counted, for addresses that no packet to the guest can come from. */
+const takeSource = (r: Flow, at: number): boolean => {
+  const v = io.view;
+  const w0 = v.getInt32(at);
+  const w1 = v.getInt32(at + 4);
+  const w2 = v.getInt32(at + 8);
+  const w3 = v.getInt32(at + 12);
+  const port = v.getUint16(at + 16);
+  const martian = isV4(r)
+    ? w3 >>> 24 === 0 || w3 >>> 24 === 127 || w3 >>> 28 >= 14 || station.isGuest4(w3)
+    : ipv6.isMulticast(w0) || w0 === 0 || station.isGuest6(w0, w1, w2, w3);
+  if (martian || port === 0) {
+    drop(DROP['ip-martian']);
+    return false;
+  }
+  setRemote(r, w0, w1, w2, w3);
+  setPorts(r, guestPort(r), port);
+  return true;
 };
 
 /** Sends datagram `i` of the region aside, cut where UDP_GRO had joined, each with its own complete checksum. */

@@ -24,8 +24,8 @@ describe('what a guest may not send', () => {
   test('a length shorter than the header', () => dropped('udp-malformed', () => udp.datagram('x', { length: 7 })));
   test('port 0', () => dropped('udp-malformed', () => udp.datagram('x', { dstPort: 0 })));
   test('no hops left', () => dropped('ip-martian', () => udp.datagram('x', { hopLimit: 0 })));
-  test('multicast', () => dropped('flow-refused', () => udp.datagram('x', { dst: '239.255.255.250', checksum: 0 })));
-  test('broadcast', () => dropped('flow-refused', () => udp.datagram('x', { dst: '255.255.255.255', checksum: 0 })));
+  test('multicast', () => dropped('multicast', () => udp.datagram('x', { dst: '239.255.255.250', checksum: 0 })));
+  test('broadcast', () => dropped('multicast', () => udp.datagram('x', { dst: '255.255.255.255', checksum: 0 })));
 
   test('but no checksum over IPv4 is fine, and a vouched one is not looked at', () => {
     udp.batch(() => {

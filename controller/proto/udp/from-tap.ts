@@ -15,6 +15,7 @@ import * as vnet from '../../wire/vnet.ts';
 import * as activity from './activity.ts';
 import * as errors from './errors.ts';
 import * as life from './flow.ts';
+import * as group from './group.ts';
 import * as send from './send.ts';
 import * as state from './state.ts';
 
@@ -27,10 +28,6 @@ const checksumHolds = (ipAt: number, at: number, bytes: number, v4: boolean): bo
     : checksum.pseudo6(v, ipAt + ipv6.SRC, UDP, bytes);
   return io.native.checksum(at, bytes, pseudo) === 0xffff;
 };
-
-/** Multicast and broadcast: the helper's floor refuses them, so that asking would be in vain each time. */
-const toGroup = (ipAt: number, v4: boolean): boolean =>
-  v4 ? ipv4.dst(io.view, ipAt) >>> 28 >= 14 : ipv6.isMulticast(ipv6.dstWord(io.view, ipAt, 0));
 
 /**
  * One UDP packet, or a superframe of several, from the guest: Ethernet header at `frameAt` (virtio-net header before it),
@@ -66,14 +63,20 @@ const fault = (ipAt: number, at: number, end: number, v4: boolean, superframe: b
   if (!vouched && !checksumHolds(ipAt, at, sizeOf(at, end, superframe), v4)) return DROP['udp-checksum'];
   // A packet with no hops left is on no wire (RFC 1122 §3.2.1.7).
   if (hopLimitOf(ipAt, v4) === 0) return DROP['ip-martian'];
-  return toGroup(ipAt, v4) ? DROP['flow-refused'] : -1;
+  return -1;
 };
 
 const flowOf = (ipAt: number, at: number, v4: boolean): Flow => {
   const srcPort = udp.srcPort(io.view, at);
   const dstPort = udp.dstPort(io.view, at);
   const f = hash.findFromTap(FLOW_UDP, v4, ipAt, srcPort, dstPort);
-  return f !== NO_FLOW ? f : life.open(v4, ipAt, srcPort, dstPort);
+  if (f !== NO_FLOW) return f;
+  const forMany = group.isForMany(ipAt, v4);
+  if (forMany && !group.mayLeave(ipAt, v4)) {
+    drop(DROP.multicast);
+    return NO_FLOW;
+  }
+  return life.open(v4, ipAt, srcPort, dstPort, forMany);
 };
 
 const deliver = (

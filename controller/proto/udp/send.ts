@@ -13,7 +13,7 @@
  */
 import { IOV_MAX_BATCH, SOCKOPT } from '../../../shared/abi.ts';
 import * as fragmentation from '../../flow/fragmentation.ts';
-import { type Flow, fd, isV4, NO_FLOW } from '../../flow/table.ts';
+import { type Flow, fd, isV4, NO_FLOW, remoteWord } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import { HEADER_BYTES as IPV4_BYTES } from '../../wire/ipv4.ts';
@@ -128,10 +128,15 @@ const mayBeSegments = (f: Flow, segment: number): boolean => {
   return limit === 0 || segment < limit;
 };
 
+/** Multicast has its own; broadcast has not. */
+const hopLimitOption = (f: Flow, v4: boolean): { level: number; option: number } => {
+  if (v4) return remoteWord(f, 3) >>> 28 === 14 ? SOCKOPT.IP_MULTICAST_TTL : SOCKOPT.IP_TTL;
+  return remoteWord(f, 0) >>> 24 === 0xff ? SOCKOPT.IPV6_MULTICAST_HOPS : SOCKOPT.IPV6_UNICAST_HOPS;
+};
 const setHeaderOptions = (f: Flow, hopLimit: number, trafficClass: number): void => {
   const v4 = isV4(f);
   if (hopLimit !== state.hopLimit(f)) {
-    const o = v4 ? SOCKOPT.IP_TTL : SOCKOPT.IPV6_UNICAST_HOPS;
+    const o = hopLimitOption(f, v4);
     io.native.setsockopt(fd(f), o.level, o.option, hopLimit);
     state.setHopLimit(f, hopLimit);
   }

@@ -6,8 +6,9 @@
  *   not yet answered  LRU_UDP_NEW    while its guest port, its destination port and its destination have few such flows
  *   "                 LRU_UDP_CROWD  beyond that share: a port scan, a storm from one or to one port, a peer discovery
  *   to port 53        LRU_DNS        answered or not: one flow a question
+ *   to a group        LRU_GROUP      see group.ts
  *
- * A flow of a class that is full costs that class its flow that was idle longest. The caps add up to 13/16 of the
+ * A flow of a class that is full costs that class its flow that was idle longest. The caps add up to 27/32 of the
  * descriptors, so that even all of them full leave some for TCP.
  */
 import * as lru from '../../flow/lru.ts';
@@ -19,6 +20,7 @@ const SHARE_MAX = 64;
 /** …and which part of the class that may be, where descriptors are few. */
 const SHARE_OF_CLASS = 4;
 const FLOWS_MAX = 16_384;
+const GROUP_FLOWS_MAX = 128;
 const FLOWS_MIN = 1;
 
 let share = SHARE_MAX;
@@ -37,6 +39,8 @@ export const configure = (descriptors: number): void => {
   lru.setCap(lru.LRU_UDP_NEW, cap(1 / 8, FLOWS_MAX / 4));
   lru.setCap(lru.LRU_UDP_CROWD, cap(1 / 16, FLOWS_MAX / 8));
   lru.setCap(lru.LRU_DNS, cap(1 / 8, FLOWS_MAX / 4));
+  // Each has two descriptors.
+  lru.setCap(lru.LRU_GROUP, cap(1 / 64, GROUP_FLOWS_MAX));
   share = Math.max(Math.min(SHARE_MAX, Math.floor(cap(1 / 8) / SHARE_OF_CLASS)), 1);
 };
 

@@ -15,6 +15,10 @@ const begins = new Int32Array(FLOW_MAX);
 const passed = new Uint8Array(FLOW_MAX);
 const ANSWERED = 1;
 const STREAM = 2;
+/** The destination is a group or broadcast. */
+const GROUP = 4;
+/** Row + 1 that hears the answers to a flow to a group. */
+const answersRows = new Int32Array(FLOW_MAX);
 /** As in nf_conntrack: traffic both ways, and still some after that time, makes a stream of an exchange. */
 const EXCHANGE_MS = 2000;
 const segments = new Uint16Array(FLOW_MAX);
@@ -28,6 +32,7 @@ export const reset = (f: Flow, now: number): void => {
   errnos[f] = 0;
   begins[f] = now;
   passed[f] = 0;
+  answersRows[f] = 0;
   segments[f] = 0;
   segmentLimits[f] = 0;
   hopLimits[f] = 0;
@@ -53,6 +58,16 @@ export const notePassing = (f: Flow, now: number): void => {
 };
 /** More than one datagram one way or one exchange. */
 export const isStream = (f: Flow): boolean => ((passed[f] as number) & STREAM) !== 0;
+
+export const isGroup = (f: Flow): boolean => ((passed[f] as number) & GROUP) !== 0;
+export const setGroup = (f: Flow): void => {
+  passed[f] = (passed[f] as number) | GROUP;
+};
+/** The row that hears the answers to a flow to a group, or NO_FLOW. */
+export const answers = (f: Flow): Flow => ((answersRows[f] as number) - 1) as Flow;
+export const setAnswers = (f: Flow, row: Flow): void => {
+  answersRows[f] = row + 1;
+};
 
 /** The socket's UDP_SEGMENT, 0: none. */
 export const segment = (f: Flow): number => segments[f] as number;

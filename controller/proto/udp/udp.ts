@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** UDP between the guest and sockets of the host: what the composition root sets up. The rest is in the files beside. */
 import { FLOW_UDP } from '../../flow/table.ts';
+import type { Network } from '../../host/network.ts';
 import * as packetOut from '../../link/packet-out.ts';
 import { register } from '../../rpc/connect.ts';
 import * as flow from './flow.ts';
 import * as fromSock from './from-sock.ts';
+import * as group from './group.ts';
 import * as share from './share.ts';
 
 export interface UdpSettings {
@@ -17,6 +19,9 @@ export interface UdpSettings {
   readonly streamMs: number;
   /** Those that a process may have; each flow has one. */
   readonly descriptors: number;
+  readonly network: Network;
+  /** --multicast */
+  readonly multicast: boolean;
 }
 
 /** Called once, before the first frame. */
@@ -25,5 +30,6 @@ export const configure = (settings: UdpSettings): void => {
   packetOut.configure(settings.linkMtu);
   flow.setTimeouts(settings.singleMs, settings.streamMs);
   fromSock.configure(settings.uso);
+  group.configure(settings.network, settings.multicast);
   register(FLOW_UDP, flow.onConnected, flow.onFailed);
 };
