@@ -46,8 +46,8 @@ for (const [slot, value] of [
   [COL.OUT_LEN, 60],
 ])
   col[slot] = value;
-const v6 = new Set(['IPV6_UNICAST_HOPS', 'IPV6_MTU_DISCOVER', 'IPV6_TCLASS']);
-const socketFor = (name) => (name.startsWith('UDP') ? udp[0] : v6.has(name) ? udp[1] : tcp);
+const socketFor = (name) =>
+  name.startsWith('IPV6') ? udp[1] : name.startsWith('UDP') || name === 'IP_MULTICAST_TTL' ? udp[0] : tcp;
 
 const CALLS = {
   probeFilter: () => native.probeFilter(),
@@ -67,7 +67,9 @@ const CALLS = {
   writev: () => native.writev(tcp, 1),
   udpSegment: () => native.udpSegment(udp[0], 100),
   'write of segments': () => native.write(udp[0], 0, 250),
+  'write over IPv6': () => native.write(udp[1], 0, 10),
   recvDatagrams: () => native.recvDatagrams(udp[0], 0, 2048, 8),
+  recvFrom: () => native.recvFrom(udp[1], 0, 2048, 8, 32_768),
   recvError: () => native.recvError(udp[0], 0, 2048, 4096),
   tcpInfo: () => native.tcpInfo(tcp),
   tcpOutq: () => native.tcpOutq(tcp),

@@ -35,7 +35,7 @@ export const PROTOCOLS = {
   'no-ra': off('ra', 'no router advertisements; implied by --config-net'),
   multicast: row({
     group: 'Protocols',
-    help: 'send multicast and broadcast to the local network, and hear the groups that the guest joined',
+    help: 'multicast and broadcast to and from the local network (mDNS, SSDP, ...)',
     conflicts: ['no-udp'],
     apply: (raw) => {
       raw.multicast = true;
