@@ -9,7 +9,9 @@
  *     --rows TEXT          only rows whose name contains TEXT (may be repeated)
  *     --peer NAME=PATH     another tool with pasta's command line (may be repeated)
  *     --only NAME          only these peers (may be repeated)
- *     --congestion NAME    TCP congestion control (default cubic)
+ *     --congestion NAME    TCP congestion control (default cubic; with --impaired bbr)
+ *     --impaired           the matrix of bad links instead of the rows, against the direct path: --link host|guest,
+ *                          --cell RTT,LOSS,REORDER (may be repeated; default all, over an hour), --direction up|down
  *     --write              the table goes to docs/BENCHMARKS.md
  *     --skip-setup         neither install nor build
  */
@@ -17,6 +19,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { CELLS, impairedTable, measureImpaired } from '../test/bench/impaired.mjs';
 import { direct, pastaLike, slirp4netns } from '../test/bench/peers.mjs';
 import { PORT, ROWS } from '../test/bench/rows.mjs';
 import { compile, isRoot, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
@@ -40,6 +43,10 @@ const { values: options } = parseArgs({
     peer: { type: 'string', multiple: true },
     only: { type: 'string', multiple: true },
     congestion: { type: 'string' },
+    impaired: { type: 'boolean' },
+    link: { type: 'string', multiple: true },
+    cell: { type: 'string', multiple: true },
+    direction: { type: 'string', multiple: true },
     write: { type: 'boolean' },
     'skip-setup': { type: 'boolean' },
   },
@@ -155,11 +162,41 @@ ${markdownTable(content)}
   writeFileSync(join(REPOSITORY, 'docs/BENCHMARKS.md'), text);
 };
 
+/** The matrix of bad links. */
+const impaired = async () => {
+  const cells =
+    options.cell?.map((text) => {
+      const [rttMs = 0, lossPercent = 0, reorderPercent = 0] = text.split(',').map(Number);
+      return { rttMs, lossPercent, reorderPercent };
+    }) ?? CELLS;
+  const directions = /** @type {const} */ ([
+    ['down', 'to guest'],
+    ['up', 'from guest'],
+  ]).flatMap(([key, name]) => (options.direction === undefined || options.direction.includes(key) ? [name] : []));
+  /** @type {import('../test/bench/impaired.mjs').Result[]} */
+  const results = [];
+  for (const link of /** @type {const} */ (['host', 'guest'])) {
+    if (options.link !== undefined && !options.link.includes(link)) continue;
+    await measureImpaired({
+      link,
+      cells,
+      directions,
+      congestion: options.congestion ?? 'bbr',
+      onResult: (result) => {
+        results.push(result);
+        console.log(impairedTable([result])[1]?.join('  '));
+      },
+    });
+  }
+  console.log(`\n${textTable(impairedTable(results))}`);
+};
+
 const main = async () => {
   if (!isRoot) throw new Error('needs root, so that every peer runs as an ordinary user in the same lab');
   if (!Number.isInteger(rounds) || rounds < 1)
     throw new Error(`--rounds ${options.rounds}: a number from 1 on is needed`);
   if (!options['skip-setup']) setupOrExit({ bench: true });
+  if (options.impaired) return impaired();
   const rows = ROWS.filter(
     ({ name }) => options.rows === undefined || options.rows.some((text) => name.includes(text)),
   );
