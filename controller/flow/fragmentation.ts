@@ -30,11 +30,14 @@ const PROBE = 3;
 const modes = new Uint8Array(FLOW_MAX);
 /** The smallest packet, in bytes, that exceeds the host's own link and that the host shall cut without a word; 0: none. */
 const leftToHost = new Uint16Array(FLOW_MAX);
+/** What a link behind the guest takes, in bytes; 0: as much as its tap. */
+const guestMtus = new Uint16Array(FLOW_MAX);
 
 /** For a new flow, whose socket is new as well. */
 export const reset = (f: Flow): void => {
   modes[f] = HOST;
   leftToHost[f] = 0;
+  guestMtus[f] = 0;
 };
 /** From now on packets of that size, IP header included, and larger ones are for the host to cut. */
 export const leaveToHost = (f: Flow, bytes: number): void => {
@@ -56,4 +59,14 @@ export const set = (f: Flow, to: Mode): void => {
   const v4 = isV4(f);
   const o = v4 ? SOCKOPT.IP_MTU_DISCOVER : SOCKOPT.IPV6_MTU_DISCOVER;
   io.native.setsockopt(fd(f), o.level, o.option, to === MUST_NOT ? PROBE : to === MAY && v4 ? DONT : WANT);
+};
+
+/** The guest said that packets of the flow to it may have `mtu` bytes at most. */
+export const lowerGuestMtu = (f: Flow, mtu: number): void => {
+  if (guestMtus[f] === 0 || mtu < (guestMtus[f] as number)) guestMtus[f] = mtu;
+};
+/** The largest packet to the guest: `linkMtu`, that of its tap, or less. */
+export const guestMtu = (f: Flow, linkMtu: number): number => {
+  const told = guestMtus[f] as number;
+  return told !== 0 && told < linkMtu ? told : linkMtu;
 };

@@ -3,6 +3,7 @@
  * A transport message with a complete checksum to the guest of a flow: one packet, or IP fragments where it is larger
  * than the guest's MTU (RFC 791 §3.2, RFC 8200 §4.5). What can go out in place and with offloads does not come here.
  */
+import * as fragmentation from '../flow/fragmentation.ts';
 import { type Flow, guestWord, isV4, remoteWord } from '../flow/table.ts';
 import * as io from '../io/io.ts';
 import * as checksum from '../wire/checksum.ts';
@@ -33,9 +34,9 @@ export const configure = (linkMtu: number): void => {
   identification = io.view.getInt32(io.SCRATCH_AT);
 };
 
-/** Whether a transport message of that size (with its header) fits one packet to the guest. */
-export const fitsMtu = (v4: boolean, bytes: number): boolean =>
-  bytes + (v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES) <= mtu;
+/** Whether a transport message of that size (with its header) fits one packet to the flow's guest. */
+export const fitsMtu = (f: Flow, bytes: number): boolean =>
+  bytes + (isV4(f) ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES) <= fragmentation.guestMtu(f, mtu);
 
 /** The IP header of a packet from the flow's remote to its guest, at `ipAt`; `bytes` of transport message follow it. */
 export const ipHeader = (
@@ -90,17 +91,20 @@ export const send = (
   trafficClass: number,
 ): void => {
   ipHeader(f, HEADER_AT, bytes, protocol, hopLimit, trafficClass);
-  sendBehind(HEADER_AT, isV4(f), l4At, bytes);
+  sendBehind(HEADER_AT, isV4(f), l4At, bytes, fragmentation.guestMtu(f, mtu));
 };
 
-/** The same behind the IP header that lies at `headerAt` and is right for one packet. Neither is in the region of frames to send. */
-export const sendBehind = (headerAt: number, v4: boolean, l4At: number, bytes: number): void => {
-  if (!fitsMtu(v4, bytes)) {
-    if (v4) fragments4(headerAt, l4At, bytes);
-    else fragments6(headerAt, l4At, bytes);
+/**
+ * The same behind the IP header that lies at `headerAt` and is right for one packet, in packets of `most` bytes at most.
+ * Neither is in the region of frames to send.
+ */
+export const sendBehind = (headerAt: number, v4: boolean, l4At: number, bytes: number, most = mtu): void => {
+  const ipBytes = v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
+  if (ipBytes + bytes > most) {
+    if (v4) fragments4(headerAt, l4At, bytes, most);
+    else fragments6(headerAt, l4At, bytes, most);
     return;
   }
-  const ipBytes = v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
   begin(headerAt, ipBytes, 0, bytes, v4);
   finish(ipBytes, l4At, bytes);
 };
@@ -128,7 +132,7 @@ const finish = (headersBytes: number, from: number, bytes: number): void => {
   out.commit(eth.HEADER_BYTES + headersBytes + bytes);
 };
 
-const fragments4 = (headerAt: number, l4At: number, bytes: number): void => {
+const fragments4 = (headerAt: number, l4At: number, bytes: number, mtu: number): void => {
   const v = io.view;
   identification = (identification + 1) | 0;
   // Offsets count in units of 8 bytes.
@@ -144,7 +148,7 @@ const fragments4 = (headerAt: number, l4At: number, bytes: number): void => {
   }
 };
 
-const fragments6 = (headerAt: number, l4At: number, bytes: number): void => {
+const fragments6 = (headerAt: number, l4At: number, bytes: number, mtu: number): void => {
   const v = io.view;
   identification = (identification + 1) | 0;
   const headersBytes = ipv6.HEADER_BYTES + FRAGMENT_HEADER_BYTES;

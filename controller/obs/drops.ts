@@ -26,6 +26,8 @@ export const DROPS = [
   'icmp-type',
   'icmp-checksum',
   'icmp-limited',
+  'icmp-quote',
+  'icmp-no-flow',
   'ndp-malformed',
   'igmp-malformed',
   'mld-malformed',

@@ -6,7 +6,7 @@
  * Requests to our own addresses are answered here. Time exceeded, unreachable and so on come from the socket's error
  * queue and are passed on, with the request that they quote as the guest made it: so traceroute works.
  *
- * Other ICMP from the guest is dropped: errors of its own would have to be told to sockets, which have no way to hear them.
+ * Errors from the guest are for link/guest-error; other ICMP is dropped.
  */
 import { SOCKOPT } from '../../shared/abi.ts';
 import { end } from '../flow/end.ts';
@@ -19,6 +19,7 @@ import { FLOW_MAX, FLOW_PING, type Flow, fd, isV4, NO_FLOW } from '../flow/table
 import * as wheel from '../flow/wheel.ts';
 import * as io from '../io/io.ts';
 import * as echo from '../link/echo.ts';
+import * as guestError from '../link/guest-error.ts';
 import * as icmpError from '../link/icmp-error.ts';
 import * as packetOut from '../link/packet-out.ts';
 import * as reassembly from '../link/reassembly.ts';
@@ -70,6 +71,7 @@ export const configure = (settings: IcmpSettings): void => {
   lru.setCap(lru.LRU_PING, settings.flowsMax ?? FLOWS_MAX);
   packetOut.configure(settings.linkMtu);
   register(FLOW_PING, onConnected, onFailed);
+  guestError.register(FLOW_PING, onGuestError);
 };
 
 /** RFC 792, RFC 4443 §2.3: over the message, and over IPv6 with the pseudo-header. */
@@ -85,12 +87,14 @@ const fault = (frameAt: number, ipAt: number, at: number, end: number, v4: boole
   if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumHolds(ipAt, at, end - at, v4)) {
     return DROP['icmp-checksum'];
   }
-  const request = v4 ? icmpv4.ECHO_REQUEST : icmpv6.ECHO_REQUEST;
-  if (icmpv4.type(v, at) !== request || icmpv4.code(v, at) !== 0) return DROP['icmp-type'];
   if ((v4 ? ipv4.ttl(v, ipAt) : ipv6.hopLimit(v, ipAt)) === 0) return DROP['ip-martian'];
   const group = v4 ? ipv4.dst(v, ipAt) >>> 28 >= 14 : ipv6.isMulticast(ipv6.dstWord(v, ipAt, 0));
   return group ? DROP['flow-refused'] : -1;
 };
+const isError = (at: number, v4: boolean): boolean =>
+  v4 ? icmpv4.isError(icmpv4.type(io.view, at)) : icmpv6.isError(icmpv6.type(io.view, at));
+const isRequest = (at: number, v4: boolean): boolean =>
+  icmpv4.type(io.view, at) === (v4 ? icmpv4.ECHO_REQUEST : icmpv6.ECHO_REQUEST) && icmpv4.code(io.view, at) === 0;
 
 /**
  * One ICMP or ICMPv6 message (not NDP) of the guest: Ethernet header at `frameAt` (virtio-net header before it), IP
@@ -100,6 +104,14 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   const reason = fault(frameAt, ipAt, at, end, v4);
   if (reason >= 0) {
     drop(reason);
+    return;
+  }
+  if (isError(at, v4)) {
+    guestError.take(ipAt, at, end, v4);
+    return;
+  }
+  if (!isRequest(at, v4)) {
+    drop(DROP['icmp-type']);
     return;
   }
   if (echo.isToUs(ipAt, v4)) {
@@ -246,6 +258,11 @@ export const onEvent = (f: Flow, mask: number): void => {
     if (io.native.socketError(fd(f)) !== 0) drop(DROP['sock-error']);
   }
   if ((mask & io.EPOLLIN) !== 0) receive(f);
+};
+
+/** The guest has an error to tell about a reply. */
+const onGuestError = (f: Flow, kind: guestError.Kind, mtu: number): void => {
+  if (kind === guestError.TOO_BIG) fragmentation.lowerGuestMtu(f, mtu);
 };
 
 /** The flow's timer fired. */

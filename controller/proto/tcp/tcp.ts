@@ -29,8 +29,10 @@
  * which does per touched flow what is worth doing once: send, acknowledge, close.
  */
 import * as flows from '../../flow/table.ts';
+import * as guestError from '../../link/guest-error.ts';
 import * as connect from '../../rpc/connect.ts';
 import * as caps from './caps.ts';
+import { onGuestError } from './guest-mtu.ts';
 import * as keepalive from './keepalive.ts';
 import * as open from './open.ts';
 import * as toTap from './to-tap.ts';
@@ -50,4 +52,5 @@ export const configure = (options: TcpOptions): void => {
   caps.configure(options.descriptors);
   keepalive.start();
   connect.register(flows.FLOW_TCP, open.onConnected, open.onFailed);
+  guestError.register(flows.FLOW_TCP, onGuestError);
 };

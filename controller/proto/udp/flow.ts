@@ -18,6 +18,7 @@ import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
+import * as guestError from '../../link/guest-error.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import { request } from '../../rpc/connect.ts';
 import { HEADER_BYTES } from '../../wire/udp.ts';
@@ -110,6 +111,15 @@ export const onEvent = (f: Flow, mask: number): void => {
     if (io.native.socketError(flows.fd(f)) !== 0) drop(DROP['sock-error']);
   }
   if ((mask & io.EPOLLIN) !== 0) fromSock.receive(f);
+};
+
+/**
+ * The guest has an error to tell about a datagram to it. Where its port is gone the flow ends, and with it our socket: what the
+ * peer sends from now on is answered by the host, as it would have been by the guest.
+ */
+export const onGuestError = (f: flows.Flow, kind: guestError.Kind, mtu: number): void => {
+  if (kind === guestError.GONE) activity.close(f);
+  else fragmentation.lowerGuestMtu(f, mtu);
 };
 
 /** The flow's timer fired. */

@@ -68,7 +68,7 @@ const receiveInPlace = (f: Flow): number => {
   for (let i = 0; i < n; i++) {
     const len = arrived(f, i);
     if (len < 0) continue;
-    if (!fitsFrame(v4, len, io.col[io.COL.DGRAM_GSO + i] as number)) {
+    if (!fitsFrame(f, len, io.col[io.COL.DGRAM_GSO + i] as number)) {
       // It takes several frames, whose room may be where the next slots are.
       moveAside(base + room, i, n);
       for (let k = i; k < n; k++) emitCopy(f, k);
@@ -91,10 +91,10 @@ const arrived = (f: Flow, i: number): number => {
 };
 
 /** Whether `len` bytes, in segments of `gso` if that is not 0, can be one frame: a datagram within the MTU, or a superframe of such. */
-const fitsFrame = (v4: boolean, len: number, gso: number): boolean => {
+const fitsFrame = (f: Flow, len: number, gso: number): boolean => {
   const unit = gso !== 0 && gso < len ? gso : len;
-  const headers = udp.HEADER_BYTES + (v4 ? ipv4.HEADER_BYTES : 0);
-  return packetOut.fitsMtu(v4, unit + udp.HEADER_BYTES) && len + headers <= PACKET_BYTES_MAX;
+  const headers = udp.HEADER_BYTES + (isV4(f) ? ipv4.HEADER_BYTES : 0);
+  return packetOut.fitsMtu(f, unit + udp.HEADER_BYTES) && len + headers <= PACKET_BYTES_MAX;
 };
 
 /** Writes the headers before the payload that lies in slot `i`, and commits the frame at `frame`. */

@@ -2,6 +2,7 @@
 /** UDP between the guest and sockets of the host: what the composition root sets up. The rest is in the files beside. */
 import { FLOW_UDP } from '../../flow/table.ts';
 import type { Network } from '../../host/network.ts';
+import * as guestError from '../../link/guest-error.ts';
 import * as packetOut from '../../link/packet-out.ts';
 import { register } from '../../rpc/connect.ts';
 import * as flow from './flow.ts';
@@ -32,4 +33,5 @@ export const configure = (settings: UdpSettings): void => {
   fromSock.configure(settings.uso);
   group.configure(settings.network, settings.multicast);
   register(FLOW_UDP, flow.onConnected, flow.onFailed);
+  guestError.register(FLOW_UDP, flow.onGuestError);
 };
