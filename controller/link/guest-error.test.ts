@@ -184,7 +184,7 @@ describe.each([
     conn.reset(f);
     conn.setMss(f, 1460);
     conn.setAckFromTap(f, 1000);
-    conn.setSeqMaxToTap(f, 5000);
+    conn.setSeqToTap(f, 5000);
     const error = (sequence: number, mtu: number, kind: 0 | 1 = guestError.TOO_BIG): number => {
       fake.view.setInt32(fake.RX_AT + 4, sequence);
       guestMtu.onGuestError(f, kind, mtu, fake.RX_AT);

@@ -21,7 +21,7 @@ export const onGuestError = (f: Flow, kind: guestError.Kind, mtu: number, quoted
   if (kind !== guestError.TOO_BIG) return;
   // RFC 5927 §4.1: about data that is under way.
   const sent = io.view.getInt32(quotedAt + SEQUENCE);
-  if (seq.before(sent, conn.ackFromTap(f)) || !seq.before(sent, conn.seqMaxToTap(f))) return;
+  if (seq.before(sent, conn.ackFromTap(f)) || !seq.before(sent, conn.seqToTap(f))) return;
   const mss = mtu - tcp.HEADER_BYTES - (isV4(f) ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES);
   if (mss < conn.mss(f)) conn.setMss(f, Math.max(mss, MSS_MIN));
 };
