@@ -72,9 +72,11 @@ enum column {
   X(SOL_IP, IP_TOS)                \
   X(SOL_IP, IP_TTL)                \
   X(SOL_IP, IP_MULTICAST_TTL)      \
+  X(SOL_IP, IP_RECVERR)            \
   X(SOL_IP, IP_MTU_DISCOVER)       \
   X(SOL_IPV6, IPV6_UNICAST_HOPS)   \
   X(SOL_IPV6, IPV6_MULTICAST_HOPS) \
+  X(SOL_IPV6, IPV6_RECVERR)        \
   X(SOL_IPV6, IPV6_MTU_DISCOVER)   \
   X(SOL_IPV6, IPV6_TCLASS)
 

@@ -73,9 +73,11 @@ export const SOCKOPT = {
   IP_TOS: { level: 0, option: 1 },
   IP_TTL: { level: 0, option: 2 },
   IP_MULTICAST_TTL: { level: 0, option: 33 },
+  IP_RECVERR: { level: 0, option: 11 },
   IP_MTU_DISCOVER: { level: 0, option: 10 },
   IPV6_UNICAST_HOPS: { level: 41, option: 16 },
   IPV6_MULTICAST_HOPS: { level: 41, option: 18 },
+  IPV6_RECVERR: { level: 41, option: 25 },
   IPV6_MTU_DISCOVER: { level: 41, option: 23 },
   IPV6_TCLASS: { level: 41, option: 67 },
 } as const;

@@ -81,6 +81,11 @@ const fromRemote = (f: Flow): void => {
 };
 const fromUs = (f: Flow): void => icmpSend.fromUs(isV4(f));
 
+const isGuest = (f: Flow): boolean => {
+  for (let i = isV4(f) ? 3 : 0; i < 4; i++) if (icmpSend.from[i] !== guestWord(f, i)) return false;
+  return true;
+};
+
 const toGroup = (f: Flow): boolean => (isV4(f) ? remoteWord(f, 3) >>> 24 >= 224 : ipv6.isMulticast(remoteWord(f, 0)));
 
 /**
@@ -118,6 +123,8 @@ export const relay = (f: Flow, offenderAt: number, protocol: number, quoteAt: nu
   const type = io.col[io.COL.ERR_TYPE] as number;
   if (!(v4 ? relayed4(type) : relayed6(type))) return false;
   for (let i = 0; i < 4; i++) icmpSend.from[i] = io.view.getInt32(offenderAt + i * 4);
+  // The host itself, whose address the guest may bear, too: a packet from its own address would mean nothing to it.
+  if (isGuest(f)) fromUs(f);
   const code = io.col[io.COL.ERR_CODE] as number;
   send(f, type, code, restOf(v4, type, code, info), protocol, quoteAt, quoteBytes);
   return true;
@@ -133,7 +140,14 @@ const restOf = (v4: boolean, type: number, code: number, info: number): number =
 };
 
 /** {@link unreachable} for a TCP connection that could not be made; `synSeq` is the sequence number of the guest's SYN. */
-export const forSyn = (f: Flow, reason: Reason, synSeq: number): void => {
+export const forSyn = (f: Flow, reason: Reason, synSeq: number): void =>
+  unreachable(f, reason, TCP, writeSyn(f, synSeq), tcp.HEADER_BYTES);
+/** {@link relay} for the same. */
+export const relayForSyn = (f: Flow, offenderAt: number, synSeq: number): boolean =>
+  relay(f, offenderAt, TCP, writeSyn(f, synSeq), tcp.HEADER_BYTES);
+
+/** The guest's SYN, as far as an error quotes it. Returns where it lies. */
+const writeSyn = (f: Flow, synSeq: number): number => {
   const v = io.view;
   const at = io.SCRATCH_AT;
   io.mem.fill(0, at, at + tcp.HEADER_BYTES);
@@ -142,7 +156,7 @@ export const forSyn = (f: Flow, reason: Reason, synSeq: number): void => {
   v.setInt32(at + 4, synSeq);
   v.setUint8(at + 12, (tcp.HEADER_BYTES >> 2) << 4);
   v.setUint8(at + 13, tcp.SYN);
-  unreachable(f, reason, TCP, at, tcp.HEADER_BYTES);
+  return at;
 };
 
 const send = (

@@ -121,12 +121,25 @@ export const remoteText = (f: Flow): string =>
 
 /**
  * Asks for a socket connected to `address` and `port`; `sourcePort` (or echo identifier) 0 leaves the choice to the
- * kernel. The answer comes to the handlers of the flow's type in a later turn, unless the flow has ended. False when
+ * kernel, a `hopLimit` of 0 does the same. The answer comes to the handlers of the flow's type in a later turn, unless the flow has ended. False when
  * too many requests wait: nothing was queued then.
  */
-export const requestTo = (f: Flow, protocol: Protocol, address: string, port: number, sourcePort: number): boolean => {
+export const requestTo = (
+  f: Flow,
+  protocol: Protocol,
+  address: string,
+  port: number,
+  sourcePort: number,
+  hopLimit = 0,
+): boolean => {
   if (distance(answered, queued) >= REQUESTS_MAX) return false;
-  enqueue(f, METHOD, METHODS[METHOD].params.parse({ protocol, address, port, sourcePort }));
+  enqueue(
+    f,
+    METHOD,
+    METHODS[METHOD].params.parse(
+      hopLimit === 0 ? { protocol, address, port, sourcePort } : { protocol, address, port, sourcePort, hopLimit },
+    ),
+  );
   return true;
 };
 
@@ -152,9 +165,9 @@ export const requestMulticast = (
 };
 
 /** {@link requestTo} the remote address and port as the guest named them. */
-export const request = (f: Flow, protocol: Protocol, sourcePort = 0): boolean => {
+export const request = (f: Flow, protocol: Protocol, sourcePort = 0, hopLimit = 0): boolean => {
   if (log.debugEnabled) debugFlow(f, 'from tap', 'new');
-  return requestTo(f, protocol, remoteText(f), remotePort(f), sourcePort);
+  return requestTo(f, protocol, remoteText(f), remotePort(f), sourcePort, hopLimit);
 };
 
 /** Sends what was queued, one batch a datagram. Called once a turn; what the channel does not take waits for its EPOLLOUT. */

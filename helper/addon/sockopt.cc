@@ -113,9 +113,11 @@ int32_t pathMtu(int32_t fd, bool v6) {
  * #syscalls:controller setsockopt(*, SOL_IP, IP_TOS, *, *) — the guest's DSCP and ECN bits
  * #syscalls:controller setsockopt(*, SOL_IP, IP_TTL, *, *) — the guest's TTL, for traceroute
  * #syscalls:controller setsockopt(*, SOL_IP, IP_MULTICAST_TTL, *, *) — the same for a group
+ * #syscalls:controller setsockopt(*, SOL_IP, IP_RECVERR, *, *) — once connected, an ICMP error is no end (RFC 1122 §4.2.3.9)
  * #syscalls:controller setsockopt(*, SOL_IP, IP_MTU_DISCOVER, *, *) — the guest's "don't fragment"
  * #syscalls:controller setsockopt(*, SOL_IPV6, IPV6_UNICAST_HOPS, *, *) — the guest's hop limit
  * #syscalls:controller setsockopt(*, SOL_IPV6, IPV6_MULTICAST_HOPS, *, *) — the same for a group
+ * #syscalls:controller setsockopt(*, SOL_IPV6, IPV6_RECVERR, *, *) — the same over IPv6
  * #syscalls:controller setsockopt(*, SOL_IPV6, IPV6_MTU_DISCOVER, *, *) — no fragment that the guest did not make
  * #syscalls:controller setsockopt(*, SOL_IPV6, IPV6_TCLASS, *, *) — the guest's traffic class
  */

@@ -182,7 +182,8 @@ void outbound_freeze(const struct outbound *o);
 /* The index of the interface that a socket for this address is bound to; 0: none. */
 unsigned outbound_interface(const struct ip *ip);
 void flow_warm_up(void);
-int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what);
+int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int hop_limit,
+                 int *errnum, const char **what);
 
 /* group.c: --multicast */
 enum group_role { GROUP_SEND, GROUP_ANSWERS, GROUP_JOIN };

@@ -181,7 +181,8 @@ static void run_socket_connect(const union params *p, struct outcome *o)
         fail(o, errnum, "look up a route to %s", p->connect.address);
     if (errnum != 0)
         return;
-    o->fd = flow_connect(protocol, &ip, p->connect.port, p->connect.source_port, &errnum, &what);
+    o->fd = flow_connect(protocol, &ip, p->connect.port, p->connect.source_port, p->connect.hop_limit,
+                         &errnum, &what);
     if (o->fd < 0)
         fail(o, errnum, "%s %s port %d", what, p->connect.address, p->connect.port);
 }
@@ -354,6 +355,7 @@ static const struct field CONNECT_FIELDS[] = {
     {"address", ADDRESS, AT(connect.address)},
     {"port", PORT, AT(connect.port)},
     {"sourcePort", PORT, AT(connect.source_port)},
+    {"hopLimit", .type = FIELD_INT, .flags = OPTIONAL, .min = 1, .max = 255, AT(connect.hop_limit)},
     {.type = FIELD_END},
 };
 static const struct field GROUP_FIELDS[] = {

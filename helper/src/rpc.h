@@ -18,7 +18,7 @@ union params {
     struct { const char *path; int kind; } file;
     struct { const char *name, *mac; int up, mtu, arp; } link;
     struct { const char *name, *destination, *gateway; int prefix, metric; } route;
-    struct { const char *address; int protocol, port, source_port; } connect;
+    struct { const char *address; int protocol, port, source_port, hop_limit; } connect;
     struct { const char *address; int role, port, source_port; } group;
     struct {
         struct deny_entry deny[DENY_MAX];

@@ -168,6 +168,8 @@ export const METHODS = {
       address,
       port,
       sourcePort: port,
+      /** TTL or hop limit of all that the socket sends, the SYN included; without it, the host's default. */
+      hopLimit: z.optional(z.int().check(z.gte(1), z.lte(255))),
     }),
     result: z.strictObject({ fd: fdIndex }),
   },

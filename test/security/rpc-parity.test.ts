@@ -48,6 +48,8 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
     { protocol: 'tcp', address: '127.0.0.1', port: 0, sourcePort: 65_535 },
     { protocol: 'icmp', address: '::1', port: 65_535, sourcePort: 0 },
     { protocol: 'udp', address: 'zz', port: 1, sourcePort: 1 },
+    { protocol: 'tcp', address: 'zz', port: 1, sourcePort: 0, hopLimit: 1 },
+    { protocol: 'tcp', address: 'zz', port: 1, sourcePort: 0, hopLimit: 255 },
   ],
   'socket.multicast': [
     { role: 'send', address: '224.0.0.251', port: 5353, sourcePort: 65_535 },

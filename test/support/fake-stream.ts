@@ -44,6 +44,7 @@ export class Stream {
   private connecting = true;
   private peerClosed = false;
   private error = 0;
+  private soft = false;
   /** A write met a full buffer: the next room is an edge (SOCK_NOSPACE). */
   private noSpace = false;
 
@@ -58,7 +59,14 @@ export class Stream {
   /** The socket fails: connect(2), or the peer's reset. */
   fails(errno: number): void {
     this.connecting = false;
+    this.soft = false;
     this.error = errno;
+    this.raised = true;
+  }
+  /** An error that leaves the connection as it is: EPOLLERR without EPOLLHUP. */
+  hint(errno: number): void {
+    this.error = errno;
+    this.soft = true;
     this.raised = true;
   }
   receives(data: Uint8Array): void {
@@ -81,6 +89,7 @@ export class Stream {
   /** What epoll reports: the whole state, whatever raised the edge. */
   get mask(): number {
     if (this.connecting) return 0;
+    if (this.error !== 0 && this.soft) return fake.EPOLLERR | fake.EPOLLOUT;
     if (this.error !== 0) return fake.EPOLLERR | fake.EPOLLHUP | fake.EPOLLIN | fake.EPOLLOUT | fake.EPOLLRDHUP;
     let mask = this.room > 0 || this.shut ? fake.EPOLLOUT : 0;
     if (this.queue.length > 0 || this.peerClosed) mask |= fake.EPOLLIN;

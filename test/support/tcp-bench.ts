@@ -83,6 +83,7 @@ export interface Segment {
   readonly options?: readonly number[];
   readonly srcPort?: number;
   readonly dstPort?: number;
+  readonly hopLimit?: number;
   /** What is added to the right checksum. */
   readonly corrupt?: number;
   /** The virtio-net header's flags, 1 NEEDS_CSUM or 2 DATA_VALID; the checksum is 0 then. */
@@ -264,14 +265,14 @@ export class Bench {
     return l4;
   }
   /** Hands a segment's bytes to the translation, within a turn. */
-  deliver(l4: Uint8Array, vouched = 0): void {
-    bench.deliver(fromTap, { v4: this.o.v4, protocol: TCP, l4, vnet: [vouched, 0, 0] });
+  deliver(l4: Uint8Array, vouched = 0, hopLimit = 64): void {
+    bench.deliver(fromTap, { v4: this.o.v4, protocol: TCP, l4, hopLimit, vnet: [vouched, 0, 0] });
   }
   /** One batch from the tap. */
   guestSends(...segments: readonly Segment[]): void {
     this.turn(() => {
       keepalive.guestSeen(fake.nowMs());
-      for (const s of segments) this.deliver(this.segmentBytes(s), s.vouched);
+      for (const s of segments) this.deliver(this.segmentBytes(s), s.vouched, s.hopLimit);
     });
   }
 
@@ -392,7 +393,11 @@ export class Bench {
     const unexpected = [...this.seen.splice(0), ...this.errors.splice(0)];
     if (connect.outstanding() > 0) this.turn(() => bench.answer({ errno: 110 }));
     this.turn(() => {
-      for (const s of streams.values()) if (!s.closed) s.fails(104);
+      for (const s of streams.values())
+        if (!s.closed) {
+          s.queue = Buffer.alloc(0);
+          s.fails(104);
+        }
     });
     this.seen.length = 0;
     this.expectGivenBack();

@@ -72,11 +72,32 @@ export const abort = (f: Flow, tellGuest = true): void => {
   closeQuietly(f);
 };
 
+/** 1: the socket failed, and the guest gets what is left in its queue before it is told. */
+const failed = new Uint8Array(flows.FLOW_MAX);
+export const hasFailed = (f: Flow): boolean => failed[f] !== 0;
+
+/**
+ * The socket failed (the peer's reset, mostly). What the peer had sent before that lies in the queue still, and is sent
+ * first: on a plain network the guest's own queue would hold it, and its program would read it before the error.
+ */
+export const fail = (f: Flow): void => {
+  stash.discardAll(f);
+  const open = conn.has(f, conn.ESTABLISHED) && !conn.has(f, conn.TAP_FIN_SENT);
+  if (!open || (conn.has(f, conn.PEEK_OFFSET) && !toTap.hasMore(f))) {
+    abort(f);
+    return;
+  }
+  failed[f] = 1;
+  conn.add(f, conn.READABLE);
+  touch(f);
+};
+
 /** Nothing more is to be done for the flow: what is kept for its socket is given up, and it is off the lists. */
 export const forget = (f: Flow): void => {
   stash.discardAll(f);
   outOfOrder.discardAll(f);
   recovery.reset(f);
+  failed[f] = 0;
   conn.clear(f, conn.TOUCHED | conn.READY);
 };
 

@@ -6,7 +6,7 @@ import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
-import { abort, finishReady, finishTouched, makeReady } from './close.ts';
+import { abort, finishReady, finishTouched, hasFailed, makeReady } from './close.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import * as recovery from './recovery.ts';
@@ -35,6 +35,7 @@ const finish = (f: Flow): void => {
     timeout.sent(f, false);
   }
   if (conn.has(f, conn.READABLE) && !conn.has(f, conn.TAP_FIN_SENT | conn.READY) && !pump(f)) return;
+  if (hasFailed(f)) return;
   if (conn.has(f, conn.TAP_FIN_RCVD) && !conn.has(f, conn.SOCK_FIN_SENT) && stash.bytes(f) === 0) {
     io.native.shutdownWrite(flows.fd(f));
     conn.add(f, conn.SOCK_FIN_SENT);
@@ -48,16 +49,16 @@ const pump = (f: Flow): boolean => {
   const quiet = conn.inFlight(f) === 0;
   const r = toTap.sendData(f, recovery.waiting(f) > 0 ? 0 : congestion.window(f) - recovery.pipe(f));
   if (r === toTap.MORE) makeReady(f);
-  else if (r === toTap.DRAINED) {
+  else if (r < 0 || (hasFailed(f) && !(r === toTap.WINDOW_FULL && toTap.hasMore(f)))) {
+    abort(f);
+    return false;
+  } else if (r === toTap.DRAINED) {
     conn.clear(f, conn.READABLE);
     congestion.limited(f);
   } else if (r === toTap.END) {
     conn.clear(f, conn.READABLE);
     conn.add(f, conn.SOCK_FIN_RCVD);
     sendFin(f);
-  } else if (r < 0) {
-    abort(f);
-    return false;
   }
   timeout.sent(f, quiet);
   return true;

@@ -3,7 +3,7 @@
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
-import { abort, touch } from './close.ts';
+import { abort, fail, touch } from './close.ts';
 import * as conn from './conn.ts';
 import { connected, refuse } from './open.ts';
 import * as stash from './stash.ts';
@@ -18,8 +18,9 @@ export const onEvent = (f: Flow, mask: number): void => {
   }
   if ((mask & io.EPOLLERR) !== 0) {
     const errno = io.native.socketError(fd);
-    if (errno !== 0) {
-      abort(f);
+    // Only a socket that has ended hangs up; any other error is a hint of the network, and TCP goes on.
+    if (errno !== 0 && (mask & io.EPOLLHUP) !== 0) {
+      fail(f);
       return;
     }
   }
@@ -30,8 +31,8 @@ export const onEvent = (f: Flow, mask: number): void => {
       abort(f);
       return;
     }
-    // Room again: the guest's window re-opens with this ACK.
-    conn.add(f, conn.ACK_DUE);
+    // Room again: the guest's window re-opens with this ACK. Behind its FIN it has no use for one.
+    if (!conn.has(f, conn.TAP_FIN_RCVD)) conn.add(f, conn.ACK_DUE);
   }
   touch(f);
 };

@@ -15,7 +15,7 @@ import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
 import * as challenge from './challenge.ts';
-import { abort, touch } from './close.ts';
+import { abort, fail, touch } from './close.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { WINDOW_MAX } from './constants.ts';
@@ -46,7 +46,7 @@ const write = (f: Flow, n: number, total: number): number => {
     const written = io.native.writev(flows.fd(f), n);
     if (written < 0 && written !== -EAGAIN) {
       // The peer is gone (EPIPE, ECONNRESET): the guest learns it as it would from the peer.
-      abort(f);
+      fail(f);
       return -1;
     }
     if (written > 0) accepted = written;
@@ -188,6 +188,8 @@ const segment = (f: Flow, at: number, end: number): void => {
 
 /** RFC 5961 §3.2: exactly the next number resets, elsewhere in the window it is challenged, outside it is dropped. */
 const resetFromTap = (f: Flow, s: number): void => {
+  // Both ends have said good-bye: the guest has no such connection any more. What it left with us still goes to the peer.
+  if (conn.hasAll(f, conn.TAP_FIN_RCVD | conn.TAP_FIN_ACKED)) return drop(DROP['tcp-no-flow']);
   if (s === nextFromTap(f)) {
     if (gathering === f) flushWrites();
     // The write may have ended it already.

@@ -93,7 +93,8 @@ const lookAtIdle = (now: number): number => {
     const idle = (now - flows.lastActive(f)) | 0;
     if (idle < KEEPALIVE_IDLE_MS - LRU_PRECISION_MS) return Math.min(wait, KEEPALIVE_IDLE_MS - idle);
     // Only when nothing is outstanding (RFC 9293 §3.8.4): what is, is sent again and asks the same.
-    if (timeout.waiting(f)) continue;
+    // Nor where the guest has nothing left to know of.
+    if (timeout.waiting(f) || conn.hasAll(f, conn.TAP_FIN_RCVD | conn.TAP_FIN_ACKED)) continue;
     const interval = probes[f] === 0 ? KEEPALIVE_IDLE_MS : KEEPALIVE_INTERVAL_MS;
     const left = interval - Math.min((now - (probedMs[f] as number)) | 0, probes[f] === 0 ? idle : interval);
     if (left > 0) {

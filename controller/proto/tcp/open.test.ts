@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
 const t = await import('../../../test/support/tcp-bench.ts');
 const bench = await import('../../../test/support/flow-bench.ts');
+const fake = await import('../../../test/support/fake-io.ts');
 const { dropCount } = await import('../../obs/drops.ts');
 const flows = await import('../../flow/table.ts');
 const { SYN_ACK_RETRIES_MAX } = await import('./constants.ts');
@@ -182,6 +183,31 @@ describe.each(t.WORLDS)('opening ($name)', (world) => {
     });
   });
 
+  test("a hop limit that is not the default is the socket's, from its SYN on", () => {
+    for (const [hopLimit, asked] of [
+      [64, undefined],
+      [1, 1],
+      [255, 255],
+    ] as const) {
+      b = t.begin(world);
+      b.guestSends({ flags: 'S', seq: 0, hopLimit });
+      expect(bench.requests().map((r) => (r.params as { hopLimit?: number }).hopLimit)).toEqual([asked]);
+      b.helperAnswers();
+    }
+    b.guestSends({ flags: 'S', seq: 0, srcPort: 5, hopLimit: 0 });
+    expect(bench.requests()).toEqual([]);
+  });
+  test('the SYN of another attempt, while the first one still connects, takes its place', () => {
+    b.opening();
+    b.guestSends({ flags: 'S', seq: 5000, win: 7, options: t.optionMss(600) });
+    expect(bench.requests()).toEqual([]);
+    b.peer((s) => s.connected());
+    b.expectToGuest({ flags: 'SA', seq: 0, ack: 5001, scale: null });
+    b.guestSends({ seq: 5001, data: 'new' });
+    b.expectToGuest({ ack: 5004 });
+    b.expectToSocket('new');
+  });
+
   describe('failures', () => {
     test('a refused connection is a reset that acknowledges the SYN (RFC 9293 §3.10.7.3)', () => {
       b.opening();
@@ -218,6 +244,39 @@ describe.each(t.WORLDS)('opening ($name)', (world) => {
       const [e] = b.errors.splice(0);
       expect([e?.type, e?.code]).toEqual(v4 ? [3, 13] : [1, 1]);
       b.expectGivenBack();
+    });
+    test('what the network said about the SYN is passed on as it was said: TCP traceroute', () => {
+      b.opening();
+      const router = v4 ? [192, 0, 2, 254] : [...Buffer.from('20010db800ff00000000000000000009', 'hex')];
+      const offender = Uint8Array.from(v4 ? [...new Array(10).fill(0), 0xff, 0xff, ...router] : router);
+      const [origin, type, code] = v4 ? [2, 11, 0] : [3, 3, 0];
+      fake.sockets
+        .get(b.socket.fd)
+        ?.errors.push({ payload: new Uint8Array(20), origin, type, code, errno: 113, offender });
+      b.peer((s) => s.fails(EHOSTUNREACH));
+      const [e] = b.errors.splice(0);
+      expect([e?.type, e?.code, e?.from]).toEqual([type, code, v4 ? '192.0.2.254' : '2001:db8:ff:0:0:0:0:9']);
+      expect(e?.quote.readUInt32BE(4)).toBe(b.guestIsn);
+      b.expectNothing();
+      b.expectGivenBack();
+    });
+    test("the host's own word, from an address that the guest bears, too, is the gateway's", () => {
+      b.opening();
+      const guest = v4 ? [192, 0, 2, 10] : [...Buffer.from('20010db800010002000a000000000010', 'hex')];
+      const offender = Uint8Array.from(v4 ? [...new Array(10).fill(0), 0xff, 0xff, ...guest] : guest);
+      const [origin, type, code] = v4 ? [2, 3, 1] : [3, 1, 3];
+      fake.sockets
+        .get(b.socket.fd)
+        ?.errors.push({ payload: new Uint8Array(20), origin, type, code, errno: 113, offender });
+      b.peer((s) => s.fails(EHOSTUNREACH));
+      const [e] = b.errors.splice(0);
+      expect([e?.type, e?.code]).toEqual([type, code]);
+      expect(e?.from).not.toBe(e?.quotedSrc);
+      b.expectGivenBack();
+    });
+    test('once it stands, errors of the network are hints: the socket stops reporting them (RFC 1122 §4.2.3.9)', () => {
+      b.established();
+      expect(b.socket.options).toContainEqual(v4 ? [0, 11, 0] : [41, 25, 0]);
     });
     test('a connection that times out stays silent: the guest has its own timer', () => {
       b.opening();

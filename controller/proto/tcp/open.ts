@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Opening: the guest's SYN, the helper's socket, our SYN|ACK; and segments that belong to no connection. */
+import { SOCKOPT } from '../../../shared/abi.ts';
 import { debugFlow } from '../../flow/describe.ts';
 import * as hash from '../../flow/hash.ts';
 import * as lru from '../../flow/lru.ts';
@@ -14,6 +15,8 @@ import * as log from '../../obs/log.ts';
 import * as connect from '../../rpc/connect.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ethernet from '../../wire/ethernet.ts';
+import * as ipv4 from '../../wire/ipv4.ts';
+import * as ipv6 from '../../wire/ipv6.ts';
 import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
@@ -38,11 +41,21 @@ import * as toTap from './to-tap.ts';
 /** More than an unscaled window, as in Linux: no old segment falls into the new connection's. */
 const REOPEN_DISTANCE = 65_537;
 
-const SOL_TCP = 6;
-const TCP_NODELAY = 1;
+/** What the host's sockets use by default. Any other one is the guest's wish, for this connection: traceroute, or RFC 5082. */
+const DEFAULT_HOP_LIMIT = 64;
+/** Where an error of the network lies for a moment: the offender's address, then what it quotes, which is not used. */
+const OFFENDER_AT = io.SOCK_AT;
+const QUOTE_AT = OFFENDER_AT + 64;
+const QUOTE_BYTES = 64;
+const ERRORS_MAX = 4;
 
 /** A SYN of the guest for which there is no flow. The addresses lie at `ipAt`, the segment at `at`. NO_FLOW: refused. */
 export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
+  const hopLimit = v4 ? ipv4.ttl(io.view, ipAt) : ipv6.hopLimit(io.view, ipAt);
+  if (hopLimit === 0) {
+    drop(DROP['ip-martian']);
+    return flows.NO_FLOW;
+  }
   const admitted = caps.admit();
   const f = admitted ? flows.alloc(flows.FLOW_TCP) : flows.NO_FLOW;
   if (f < 0) {
@@ -61,7 +74,7 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   congestion.reset(f);
   conn.setPseudo(f, pseudoHeader(f));
   takeSyn(f, at);
-  if (connect.request(f, 'tcp')) return f;
+  if (connect.request(f, 'tcp', 0, hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit)) return f;
   // The helper is far behind. Silence, as from any overloaded network: the guest asks again in a second.
   drop(DROP['flow-pending-full']);
   closeQuietly(f);
@@ -115,11 +128,16 @@ const pseudoHeader = (f: Flow): number => {
   return checksum.fold(sum);
 };
 
+const set = (fd: number, o: { readonly level: number; readonly option: number }, value: number): number =>
+  io.native.setsockopt(fd, o.level, o.option, value);
+
 /** The helper handed over the connecting socket of flow `f`. */
 export const onConnected = (f: Flow, fd: number): void => {
   flows.setFd(f, fd);
-  io.native.setsockopt(fd, SOL_TCP, TCP_NODELAY, 1);
-  if (io.native.setsockopt(fd, toTap.SOL_SOCKET, toTap.SO_PEEK_OFF, 0) === 0) conn.add(f, conn.PEEK_OFFSET);
+  set(fd, SOCKOPT.TCP_NODELAY, 1);
+  // At the host's intervals: a peer that has gone must not hold a descriptor for ever.
+  set(fd, SOCKOPT.SO_KEEPALIVE, 1);
+  if (set(fd, SOCKOPT.SO_PEEK_OFF, 0) === 0) conn.add(f, conn.PEEK_OFFSET);
   const events = io.EPOLLIN | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
   const r = io.native.watch(fd, events, flows.ref(f));
   if (r < 0) abort(f);
@@ -140,6 +158,10 @@ const ETIMEDOUT = 110;
 export const refuse = (f: Flow, errno: number): void => {
   if (errno === EMFILE || errno === ENFILE) caps.descriptorsShort(f);
   if (log.debugEnabled) debugFlow(f, 'from sock', `refused, errno ${errno}`);
+  if (relayed(f)) {
+    closeQuietly(f);
+    return;
+  }
   if (errno === EHOSTUNREACH) icmpError.forSyn(f, icmpError.HOST_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
   else if (errno === ENETUNREACH) icmpError.forSyn(f, icmpError.NET_UNREACHABLE, (conn.seqFromTap(f) - 1) | 0);
   else if (errno === EACCES || errno === EPERM) icmpError.forSyn(f, icmpError.PROHIBITED, (conn.seqFromTap(f) - 1) | 0);
@@ -151,9 +173,22 @@ export const refuse = (f: Flow, errno: number): void => {
   closeQuietly(f);
 };
 
+/** What the network said about the SYN, passed on as it was said (TCP traceroute lives by it). False: nothing was said. */
+const relayed = (f: Flow): boolean => {
+  const fd = flows.fd(f);
+  if (fd < 0) return false;
+  for (let n = 0; n < ERRORS_MAX; n++) {
+    if (io.native.recvError(fd, QUOTE_AT, QUOTE_BYTES, OFFENDER_AT) < 0) return false;
+    if (icmpError.relayForSyn(f, OFFENDER_AT, (conn.seqFromTap(f) - 1) | 0)) return true;
+  }
+  return false;
+};
+
 /** connect(2) finished well. */
 export const connected = (f: Flow): void => {
   if (log.debugEnabled) debugFlow(f, 'from sock', 'connected');
+  // From here on an ICMP error is a hint, not the end (RFC 1122 §4.2.3.9, RFC 5461).
+  set(flows.fd(f), flows.isV4(f) ? SOCKOPT.IP_RECVERR : SOCKOPT.IPV6_RECVERR, 0);
   conn.add(f, conn.SOCK_CONNECTED);
   conn.setProgressMs(f, io.nowMs() | 0);
   toTap.sendSynAck(f);

@@ -248,6 +248,20 @@ export const sendData = (f: Flow, budget: number): number => {
   return asked === room ? WINDOW_FULL : MORE;
 };
 
+/** Whether the queue holds data that was never sent. Without SO_PEEK_OFF that is not looked for: false. */
+export const hasMore = (f: Flow): boolean => {
+  if (!conn.has(f, conn.PEEK_OFFSET)) return false;
+  const next = conn.seqToTap(f);
+  if (conn.peekSeq(f) !== next) {
+    if (io.native.setsockopt(flows.fd(f), SOL_SOCKET, SO_PEEK_OFF, (next - conn.seqInSock(f)) | 0) < 0) return false;
+  }
+  io.col[io.COL.IOV_AT] = SCRAP_AT;
+  io.col[io.COL.IOV_LEN] = 1;
+  const n = io.native.recvv(flows.fd(f), 1, true);
+  conn.setPeekSeq(f, n > 0 ? (next + n) | 0 : next);
+  return n > 0;
+};
+
 /** Sends [seq, seq + len) again, a FIN at its end included. Returns how much of it went out. */
 export const sendAgain = (f: Flow, seq: number, len: number): number => {
   const fin = conn.has(f, conn.TAP_FIN_SENT) && ((seq + len) | 0) === conn.seqToTap(f);
