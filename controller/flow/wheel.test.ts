@@ -47,6 +47,42 @@ describe('timing wheel', () => {
     expect(wheel.nextDelay(1040)).toBe(-1);
   });
 
+  test('a turn that is late: what is armed again there waits, however its deadline falls on the slots', () => {
+    for (const delay of [62, 500, 4000, 4031, 32_000, 250_000])
+      for (let late = 0; late <= 600; late += 7) {
+        let calls = 0;
+        start(0, (f) => {
+          if (++calls < 10) arm(f, fake.nowMs() + delay);
+        });
+        fake.setNow(0);
+        arm(1, slotWidth(delay));
+        fake.setNow(slotWidth(delay) + late);
+        wheel.expire(slotWidth(delay) + late);
+        expect([delay, late, calls]).toEqual([delay, late, 1]);
+        wheel.disarm(flow(1));
+      }
+  });
+
+  test('those that are served together may arm and disarm each other', () => {
+    const base = 2 ** 31 - 3000; // the clock's int32 wraps here
+    start(base, (f) => {
+      fired.push(f);
+      if (f !== 3) return;
+      wheel.disarm(flow(2));
+      wheel.arm(flow(1), fake.nowMs() + 4000);
+      wheel.arm(flow(3), fake.nowMs() + 1);
+    });
+    fake.setNow(base);
+    for (const n of [1, 2, 3]) arm(n, base + 64);
+    fake.setNow(base + 164); // flow 1 falls into the slot that is being served, one round later
+    wheel.expire(base + 164);
+    expect([...fired, [1, 2, 3].map((n) => wheel.isArmed(flow(n)))]).toEqual([3, [true, false, true]]);
+    expect(wheel.nextDelay(base + 164)).toBeLessThanOrEqual(2);
+    wheel.disarm(flow(3));
+    expect(wheel.nextDelay(base + 164)).toBeGreaterThanOrEqual(4000);
+    expect(wheel.nextDelay(base + 164)).toBeLessThanOrEqual(4000 + 64);
+  });
+
   test('a thousand deadlines within a second, two minutes ahead, share at most two wake-ups', () => {
     start(5);
     for (let i = 0; i < 1000; i++) arm(i, 120_000 + i);

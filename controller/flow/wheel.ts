@@ -24,10 +24,12 @@ const LEVEL_BITS = 3;
 /** What the highest level can hold; deadlines beyond it are cut, and the owner arms again on expiry. */
 export const DELAY_MS_MAX = (SLOTS - 1) << (LEVEL_BITS * (LEVELS - 1));
 
+/** Slot of the flows that are being served. */
+const SERVING = LEVELS * SLOTS;
 /** First row + 1 of each slot. */
-const heads = new Int32Array(LEVELS * SLOTS);
-/** Two words of occupied slots for each level. */
-const occupied = new Int32Array(LEVELS * 2);
+const heads = new Int32Array(SERVING + 1);
+/** Two words of occupied slots for each level; one for SERVING, that nobody reads. */
+const occupied = new Int32Array(LEVELS * 2 + 1);
 /** Neighbours in the slot's list, row + 1; slot + 1 of each armed flow. */
 const nexts = new Int32Array(FLOW_MAX);
 const prevs = new Int32Array(FLOW_MAX);
@@ -137,9 +139,9 @@ const distanceToOccupied = (level: number, from: number): number => {
   return 63 - Math.clz32(far & -far);
 };
 
-/** Recomputes `nextDue`; there is at least one armed flow. */
+/** Recomputes `nextDue`: far away if all armed flows are being served. */
 const refreshNextDue = (): void => {
-  let best = 0;
+  let best = (clock + 0x4000_0000) | 0;
   let found = false;
   for (let level = 0; level < LEVELS; level++) {
     const shift = level * LEVEL_BITS;
@@ -162,19 +164,39 @@ export const nextDelay = (nowMs: number): number => {
   return Math.max(((nextDue - whole) | 0) - (nowMs - whole), 0);
 };
 
-/** Serves every slot that is due exactly at `moment`, all levels. */
+/** Moves the flows of slot `at` in front of those that are being served. */
+const beginServing = (at: number): void => {
+  const head = heads[at] as number;
+  if (head === 0) return;
+  let last = head;
+  for (let row = head; row !== 0; row = nexts[row - 1] as number) {
+    slots[row - 1] = SERVING + 1;
+    last = row;
+  }
+  const before = heads[SERVING] as number;
+  nexts[last - 1] = before;
+  if (before !== 0) prevs[before - 1] = last;
+  heads[SERVING] = head;
+  heads[at] = 0;
+  occupied[at >> 5] = (occupied[at >> 5] as number) & ~(1 << (at & 31));
+};
+
+/**
+ * Serves every slot that is due exactly at `moment`, all levels. They are emptied first: in a turn that is late, what is
+ * armed again can fall into a slot that was due at this moment, one round of the wheel later.
+ */
 const serve = (moment: number): void => {
-  // A callback that arms again must not land in the slot that is being emptied.
   clock = (moment + 1) | 0;
   for (let level = 0; level < LEVELS; level++) {
     const shift = level * LEVEL_BITS;
-    if ((moment & ((1 << shift) - 1)) !== 0) return;
-    const at = level * SLOTS + ((moment >> shift) & SLOT_MASK);
-    while (heads[at] !== 0) {
-      const f = ((heads[at] as number) - 1) as Flow;
-      unlink(f);
-      expired(f);
-    }
+    if ((moment & ((1 << shift) - 1)) !== 0) break;
+    beginServing(level * SLOTS + ((moment >> shift) & SLOT_MASK));
+  }
+  stale = true;
+  while (heads[SERVING] !== 0) {
+    const f = ((heads[SERVING] as number) - 1) as Flow;
+    unlink(f);
+    expired(f);
   }
 };
 

@@ -64,7 +64,8 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
         netns_create(s);
     else
         netns_join(s, &broker.watch);
-    die_with_parent(parent, SIGTERM); /* credentials have changed; from now on it can clean up after the host side */
+    /* Credentials have changed. From now on the end of the link tells it to clean up; this only wakes it, should it be stopped. */
+    die_with_parent(parent, SIGCONT);
     tap_make(&session.tap, start->tap_name);
     broker.syslog = syslog_open();
     session.route = route_socket();

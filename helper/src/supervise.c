@@ -200,6 +200,9 @@ static _Noreturn void finish(int status)
     /* #syscalls:setup,host shutdown(*, SHUT_WR) — tells the controller to end */
     shutdown(host->channel, SHUT_WR);
     bool ask_broker = host->broker > 0 && write(host->link, "T", 1) == 1;
+    /* #syscalls:setup,host kill(&0xffffffff80000000==0, SIGCONT) — a stopped broker does not hear that it is to end */
+    if (host->broker > 0)
+        kill(host->broker, SIGCONT);
     while (host->controller > 0 || host->broker > 0) {
         struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}, {.fd = host->channel, .events = 0}};
         int64_t elapsed = now_ms() - start;
