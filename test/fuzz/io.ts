@@ -11,6 +11,7 @@
 import { createRequire } from 'node:module';
 import type { Native } from '../../controller/io/native.ts';
 import * as fake from '../support/fake-io.ts';
+import { streams } from '../support/fake-stream.ts';
 
 export const COL = fake.COL;
 export const FRAMES_MAX = fake.FRAMES_MAX;
@@ -29,6 +30,8 @@ export const STASH_AT = fake.STASH_AT;
 export const STASH_END = fake.STASH_END;
 export const REASSEMBLY_AT = fake.REASSEMBLY_AT;
 export const REASSEMBLY_END = fake.REASSEMBLY_END;
+export const OUT_OF_ORDER_AT = fake.OUT_OF_ORDER_AT;
+export const OUT_OF_ORDER_END = fake.OUT_OF_ORDER_END;
 export const EPOLLIN = fake.EPOLLIN;
 export const EPOLLOUT = fake.EPOLLOUT;
 export const EPOLLERR = fake.EPOLLERR;
@@ -48,11 +51,12 @@ const REGIONS = [
   { name: 'frames to send', from: OUT_AT, to: OUT_END },
   { name: 'socket data', from: SOCK_AT, to: SOCK_END },
   { name: 'fragments', from: REASSEMBLY_AT, to: REASSEMBLY_END },
+  { name: 'data out of order', from: OUT_OF_ORDER_AT, to: OUT_OF_ORDER_END },
 ] as const satisfies readonly { name: string; from: number; to: number }[];
 const highs = Int32Array.from(REGIONS, ({ from }) => from);
 
 const regionOf = (at: number): number =>
-  at < RX_END ? 0 : at < OUT_END ? 1 : at < SOCK_END ? 2 : at >= REASSEMBLY_AT ? 3 : -1;
+  at < RX_END ? 0 : at < OUT_END ? 1 : at < SOCK_END ? 2 : at < REASSEMBLY_AT ? -1 : at < REASSEMBLY_END ? 3 : 4;
 const describe = (at: number): string => {
   const i = regionOf(at);
   const region = REGIONS[i];
@@ -269,6 +273,16 @@ const program = {
     }
     return n;
   },
+  recvFrom: (fd: number, at: number, stride: number, max: number, sourcesAt: number): number => {
+    own(fd);
+    const n = fake.native.recvFrom(fd, at, stride, max, sourcesAt);
+    for (let i = 0; i < n; i++) {
+      const len = col[COL.DGRAM_LEN + i] as number;
+      if (len > 0) mark(at + i * stride, len);
+      mark(sourcesAt + i * 32, 18);
+    }
+    return n;
+  },
   recvError: (fd: number, at: number, len: number, offenderAt: number): number => {
     own(fd);
     const n = fake.native.recvError(fd, at, len, offenderAt);
@@ -292,7 +306,7 @@ const program = {
   },
   socketError: (fd: number): number => {
     own(fd);
-    return fake.native.socketError(fd);
+    return streams.has(fd) ? fake.native.socketError(fd) : 0;
   },
   lingerZero: (fd: number): number => {
     own(fd);

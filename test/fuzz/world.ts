@@ -17,6 +17,7 @@ import * as lru from '../../controller/flow/lru.ts';
 import * as pending from '../../controller/flow/pending.ts';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
+import * as groups from '../../controller/link/groups.ts';
 import * as out from '../../controller/link/out.ts';
 import * as reassembly from '../../controller/link/reassembly.ts';
 import { DROPS, type DropReason, dropCount } from '../../controller/obs/drops.ts';
@@ -24,6 +25,7 @@ import * as log from '../../controller/obs/log.ts';
 import { describeFrame } from '../../controller/obs/trace.ts';
 import { hasReady } from '../../controller/proto/tcp/close.ts';
 import * as conn from '../../controller/proto/tcp/conn.ts';
+import * as outOfOrder from '../../controller/proto/tcp/out-of-order.ts';
 import * as stash from '../../controller/proto/tcp/stash.ts';
 import * as connect from '../../controller/rpc/connect.ts';
 import { HOST_CHANNEL_FD, METHODS, NETNS_CHANNEL_FD, type Result } from '../../shared/rpc/methods.ts';
@@ -49,20 +51,32 @@ const FOR_EVER_MS = 40 * 3600 * 1000;
 const TEARDOWN_TURNS_MAX = 20_000;
 
 /** Bits of the number of the step `world`. */
-export const WORLD = { NO_VNET: 1, SMALL_MTU: 2, NO_USO: 4, NO_PEEK_OFF: 8, SMALL_ROOM: 16, SMALL_CAPS: 32 } as const;
+export const WORLD = {
+  NO_VNET: 1,
+  SMALL_MTU: 2,
+  NO_USO: 4,
+  NO_PEEK_OFF: 8,
+  SMALL_ROOM: 16,
+  SMALL_CAPS: 32,
+  MULTICAST: 64,
+} as const;
 const MTU_LARGE = 65_520;
 const MTU_SMALL = 1280;
 const SMALL_ROOM_BYTES = 3000;
 
 const LRU_CLASSES = Object.entries(lru).flatMap(([name, cls]) => (/^LRU_/.test(name) ? [cls as number] : []));
 const SMALL_CAP = 3;
+/** Who sends to sockets that are not connected. */
+const STRANGER_4 = '00000000000000000000ffffc6336409';
+const STRANGER_6 = 'fe800000000000000000000000000099';
+const STRANGER_PORT = 5353;
 
 type Socket = Stream | fake.FakeSocket;
 interface Request {
   readonly jsonrpc: string;
   readonly id: number;
   readonly method: keyof typeof METHODS;
-  readonly params: { readonly protocol: string };
+  readonly params: { readonly protocol?: string; readonly role?: string };
 }
 
 class World {
@@ -70,7 +84,7 @@ class World {
   private mtu = MTU_LARGE;
   private vnetBytes: 0 | 12 = 12;
   private sockets: Socket[] = [];
-  private fdOf = new Map<Socket, number>();
+  private ears = new Set<Socket>();
   private nextFd = FIRST_FD;
   /** Frames that wait for the next batch, what is to be repaired in each, and the longest so far, bytes. */
   private frames: Buffer[] = [];
@@ -91,7 +105,7 @@ class World {
     this.mtu = flags & WORLD.SMALL_MTU ? MTU_SMALL : MTU_LARGE;
     this.vnetBytes = flags & WORLD.NO_VNET ? 0 : 12;
     this.sockets = [];
-    this.fdOf = new Map();
+    this.ears = new Set();
     this.nextFd = FIRST_FD;
     this.frames = [];
     this.refs = new Map();
@@ -120,7 +134,8 @@ class World {
     const network = makeNetwork({ mtu: this.mtu });
     const tso = this.vnetBytes !== 0;
     const tap = { fd: TAP_FD, vnetHeaderBytes: this.vnetBytes, tso, uso: tso && !(flags & WORLD.NO_USO) };
-    configureProtocols({ network, pcap: null } as unknown as Plan, tap as unknown as Result<'tap.open'>);
+    const multicast = (flags & WORLD.MULTICAST) !== 0;
+    configureProtocols({ network, pcap: null, multicast } as unknown as Plan, tap as unknown as Result<'tap.open'>);
     turns.configure({
       tapFd: TAP_FD,
       vnetBytes: this.vnetBytes,
@@ -267,24 +282,26 @@ class World {
           const code = errno < 0 ? -32_001 : -32_000;
           return { jsonrpc: '2.0', id, error: { code, message: 'no', data: { errno: Math.abs(errno) & 127 } } };
         }
-        fds.push(this.addSocket(request.params.protocol === 'tcp'));
+        fds.push(this.addSocket(request.params));
         return { jsonrpc: '2.0', id, result: { fd: fds.length - 1 } };
       });
       fake.channelIncoming.push({ text: JSON.stringify(replies), fds });
     }
   }
-  private addSocket(stream: boolean): number {
+  private addSocket({ protocol, role }: Request['params']): number {
     const fd = this.nextFd++;
     io.lend(fd);
     let s: Socket;
-    if (stream) {
+    if (protocol === 'tcp') {
       s = new Stream(fd);
       s.peekOffset = (this.flags & WORLD.NO_PEEK_OFF) === 0;
       if (this.flags & WORLD.SMALL_ROOM) s.room = SMALL_ROOM_BYTES;
       streams.set(fd, s);
-    } else s = fake.addSocket(fd);
+    } else {
+      s = fake.addSocket(fd);
+      if (role === 'answers' || role === 'group') this.ears.add(s);
+    }
     this.sockets.push(s);
-    this.fdOf.set(s, fd);
     return fd;
   }
 
@@ -336,10 +353,13 @@ class World {
     switch (verb) {
       case 'data': {
         const [gso = 0, ttl = 0, tos = 0] = bytes;
-        s.incoming.push({ bytes: bytes.subarray(3), gso: gso * 16, ttl: ttl === 0 ? -1 : ttl, tos });
+        const from = [Buffer.from(tos & 1 ? STRANGER_6 : STRANGER_4, 'hex'), STRANGER_PORT] as const;
+        s.incoming.push({ bytes: bytes.subarray(3), gso: gso * 16, ttl: ttl === 0 ? -1 : ttl, tos, from });
         return;
       }
       case 'error': {
+        // What never sends is never told of an error.
+        if (this.ears.has(s)) return;
         const [origin = 2, type = 3, code = 3, info = 0, errno = 111] = bytes;
         const offender = bytes.subarray(5, 21);
         s.errors.push({
@@ -372,6 +392,13 @@ class World {
       for (const s of this.sockets) if (s instanceof Stream && !s.closed) s.fails(ECONNRESET);
       this.settle();
     }
+    // A listener lives as long as the guest is in its group.
+    if (groups.count() > groups.GROUPS_MAX) throw new Error(`${groups.count()} groups`);
+    for (let i = 0; i < flows.highWater(); i++) {
+      const f = i as flows.Flow;
+      if (flows.typeOf(f) !== flows.FLOW_GROUP) continue;
+      groups.leave(flows.guestWord(f, 0), flows.guestWord(f, 1), flows.guestWord(f, 2), flows.guestWord(f, 3));
+    }
     for (let n = 0; n < TEARDOWN_TURNS_MAX && alive() > 0; n++) {
       this.untilMs = fake.nowMs() + FOR_EVER_MS;
       this.turn();
@@ -381,6 +408,8 @@ class World {
       TCP: flows.count(flows.FLOW_TCP),
       UDP: flows.count(flows.FLOW_UDP),
       ping: flows.count(flows.FLOW_PING),
+      groups: flows.count(flows.FLOW_GROUP),
+      'data out of order': outOfOrder.chunksInUse(),
       'kept datagrams': pending.size(),
       stash: stash.chunksInUse(),
       'datagrams in fragments': reassembly.size(),
@@ -400,10 +429,10 @@ class World {
   }
 }
 
-const alive = (): number =>
-  flows.count(flows.FLOW_TCP) + flows.count(flows.FLOW_UDP) + flows.count(flows.FLOW_PING) + reassembly.size();
+const TYPES = [flows.FLOW_TCP, flows.FLOW_UDP, flows.FLOW_PING, flows.FLOW_GROUP] as const;
+const alive = (): number => TYPES.reduce<number>((n, type) => n + flows.count(type), reassembly.size());
 /** Reasons that are about the frame itself: others may go because of it, and answers be kept back. */
-const OF_FRAMES = DROPS.filter((name) => !/^(sock|flow|tap)-|-(limit|limited|evicted|timeout)$/.test(name));
+const OF_FRAMES = DROPS.filter((name) => !/^(sock|flow|tap|group)-|-(limit|limited|evicted|timeout)$/.test(name));
 
 const world = new World();
 /** Plays one input in a fresh world; throws when something of W1 to W6 does not hold. */
