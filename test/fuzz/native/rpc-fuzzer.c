@@ -121,14 +121,28 @@ void own_grant(const struct grant *grant)
 void own_freeze(void) {}
 void own_forget(void) {}
 void flow_warm_up(void) {}
-int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int *errnum, const char **what)
+int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int hop_limit,
+                 int *errnum, const char **what)
 {
     promise(protocol == FLOW_TCP || protocol == FLOW_UDP || protocol == FLOW_ICMP, "a protocol outside the table");
     promise(ip->family == AF_INET || ip->family == AF_INET6, "an address of no family");
     promise(floor_denies(ip, port) == 0, "a connection below the floor");
     promise(port >= 0 && port <= 65535 && source_port >= 0 && source_port <= 65535, "a port out of range");
+    promise(hop_limit >= 0 && hop_limit <= 255, "a hop limit out of range");
     *errnum = ECONNREFUSED;
     *what = "connect";
+    return some_fd();
+}
+bool group_allowed(enum group_role role, const struct ip *ip)
+{
+    promise(role == GROUP_SEND || role == GROUP_ANSWERS || role == GROUP_JOIN, "a role outside the table");
+    return ip->bytes[0] == 224 || ip->bytes[0] == 0xff;
+}
+int group_open(enum group_role role, const struct ip *ip, int port, int source_port, int *errnum)
+{
+    promise(group_allowed(role, ip), "a group that is not allowed");
+    promise(port >= 0 && port <= 65535 && source_port >= 0 && source_port <= 65535, "a port out of range");
+    *errnum = EADDRNOTAVAIL;
     return some_fd();
 }
 void enter_empty_root(void) {}
