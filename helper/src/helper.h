@@ -185,6 +185,8 @@ void flow_warm_up(void);
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int hop_limit,
                  int *errnum, const char **what);
 
+void tuple_freeze(void); /* tuple.c */
+
 /* group.c: --multicast */
 enum group_role { GROUP_SEND, GROUP_ANSWERS, GROUP_JOIN };
 bool group_allowed(enum group_role role, const struct ip *ip);

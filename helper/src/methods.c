@@ -273,6 +273,7 @@ static void run_seal(const union params *p, struct outcome *o)
             close(session.tap.fd);
     } else {
         own_freeze();
+        tuple_freeze();
         flow_warm_up();
     }
     enter_empty_root();

@@ -173,26 +173,20 @@ static int try_bind(int fd, int family, int port)
     return bind(fd, &address.any, length);
 }
 
-/*
- * Source address and port. A port that is taken, or below the privileged ones, is given up: the flow matters more
- * than its port. Guests reach several peers from one UDP port, so the port is shared among our sockets: by
- * SO_REUSEPORT, which the kernel allows within one user only. SO_REUSEADDR would also share it with other users'
- * services that set it (mDNS), and take the datagrams of the flow's peer away from them.
- */
-static int bind_source(int fd, enum flow_protocol protocol, int family, int port)
+static int connect_to(int fd, const union address *peer)
+{
+    socklen_t length = peer->any.sa_family == AF_INET ? sizeof(peer->in) : sizeof(peer->in6);
+
+    /* #syscalls:setup,host connect — new flows, to addresses that the floor lets pass */
+    return connect(fd, &peer->any, length);
+}
+
+/* Source address and port; a port that is taken, or below the privileged ones, is given up: the flow matters more. */
+static int bind_source(int fd, int family, int port)
 {
     const struct ip *source = family == AF_INET ? &frozen.outbound.address4 : &frozen.outbound.address6;
 
-    if (protocol == FLOW_TCP)
-        port = 0; /* a TCP port in use by one peer is not free for another: the kernel chooses */
     if (port != 0) {
-        if (protocol == FLOW_UDP) {
-            /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEPORT, *, *) — one UDP source port, several peers */
-            socket_enable(fd, SOL_SOCKET, SO_REUSEPORT);
-            if (family == AF_INET6)
-                /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
-                socket_enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-        }
         if (try_bind(fd, family, port) == 0)
             return 0;
         if (errno != EADDRINUSE && errno != EACCES)
@@ -203,6 +197,59 @@ static int bind_source(int fd, enum flow_protocol protocol, int family, int port
     /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, *, *) — the port is chosen with the destination known: ip(7) */
     socket_enable(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
     return try_bind(fd, family, 0);
+}
+
+static int share(int fd)
+{
+    /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEPORT, *, *) — one UDP source port, several peers */
+    return socket_enable(fd, SOL_SOCKET, SO_REUSEPORT);
+}
+
+/* The port is in use. Connected from another: 0; free to be shared, and the socket as it was: 1; an error: -1. */
+static int connect_if_twin(int fd, const union address *peer, int port)
+{
+    static const union address nobody = {.any = {.sa_family = AF_UNSPEC}};
+    union address local;
+    socklen_t length = sizeof(local);
+
+    /* #syscalls:setup,host getsockname — the source address that the kernel chose */
+    if (connect_to(fd, peer) != 0 || getsockname(fd, &local.any, &length) != 0)
+        return -1;
+    if (local.any.sa_family == AF_INET)
+        local.in.sin_port = htons((uint16_t)port);
+    else
+        local.in6.sin6_port = htons((uint16_t)port);
+    if (tuple_taken(&local, peer))
+        return 0;
+    return connect(fd, &nobody.any, sizeof(nobody.any)) == 0 ? 1 : -1;
+}
+
+/*
+ * Guests reach several peers from one UDP port, so the port is shared among our sockets: by SO_REUSEPORT, which the
+ * kernel allows within one user only. SO_REUSEADDR would also share it with other users' services that set it (mDNS),
+ * and take the datagrams of the flow's peer away from them. But not even our own may have the same peer (tuple.c). The
+ * first socket is bound alone: nobody else has the port then, and there is nothing to ask.
+ */
+static int connect_udp(int fd, int family, const union address *peer, int port)
+{
+    if (family == AF_INET6)
+        /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
+        socket_enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    if (port != 0 && try_bind(fd, family, port) == 0) {
+        share(fd);
+        return connect_to(fd, peer);
+    }
+    if (port != 0 && errno == EADDRINUSE) {
+        int free = bind_source(fd, family, 0) == 0 ? connect_if_twin(fd, peer, port) : -1;
+
+        if (free <= 0)
+            return free;
+        share(fd);
+        return bind_source(fd, family, port) == 0 ? connect_to(fd, peer) : -1;
+    }
+    if (port != 0 && errno != EACCES)
+        return -1;
+    return bind_source(fd, family, 0) == 0 ? connect_to(fd, peer) : -1;
 }
 
 /* Between bind() and connect() anybody's datagrams may have been queued: they are not from the peer. */
@@ -220,9 +267,9 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
                  int *errnum, const char **what)
 {
     union address address;
-    socklen_t length = address_fill(&address, ip, ip->family, protocol == FLOW_ICMP ? 0 : port);
     int fd = flow_socket(protocol, ip->family);
 
+    address_fill(&address, ip, ip->family, protocol == FLOW_ICMP ? 0 : port);
     *what = "open a socket for";
     if (fd < 0) {
         *errnum = errno;
@@ -235,11 +282,13 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
     else
         report_metadata(fd, protocol, ip->family);
     *what = "bind a socket for";
-    if (bind_interface(fd, ip->family) != 0 || bind_source(fd, protocol, ip->family, source_port) != 0)
+    /* A TCP port in use by one peer is not free for another: the kernel chooses. */
+    if (bind_interface(fd, ip->family) != 0 ||
+        (protocol != FLOW_UDP && bind_source(fd, ip->family, protocol == FLOW_TCP ? 0 : source_port) != 0))
         goto failed;
     *what = "connect";
-    /* #syscalls:setup,host connect — new flows, to addresses that the floor lets pass */
-    if (connect(fd, &address.any, length) != 0 && errno != EINPROGRESS)
+    if (protocol == FLOW_UDP ? connect_udp(fd, ip->family, &address, source_port) != 0
+                             : connect_to(fd, &address) != 0 && errno != EINPROGRESS)
         goto failed;
     if (protocol != FLOW_TCP)
         drain(fd);

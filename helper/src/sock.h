@@ -15,6 +15,8 @@ const struct outbound *outbound_settings(void);
 socklen_t address_fill(union address *to, const struct ip *ip, int family, int port);
 int flow_socket(enum flow_protocol protocol, int family);
 int socket_enable(int fd, int level, int option);
+/* tuple.c: whether a connected UDP socket has these two ends. */
+bool tuple_taken(const union address *local, const union address *remote);
 /* Errors of the path, hops left and traffic class with each datagram. */
 void report_path(int fd, int family);
 

@@ -89,7 +89,7 @@ describe('with --multicast', () => {
     await send(guest, '224.0.0.251', MDNS_PORT, { text: 'of the guest', from: MDNS_PORT });
     await until(outside, 1);
     expect(heard(outside)).toMatchObject([{ port: MDNS_PORT, text: 'of the guest' }]);
-    for (let i = 0; i < 5; i++) {
+    for (let i = 0; i < 3; i++) {
       const answers = await send(lab.remote, NET.host4, MDNS_PORT, { text: `ask ${i}`, ttl: 64, answers: 1 });
       expect(answers[0]?.text).toBe(`answer to ask ${i}`);
     }

@@ -236,6 +236,24 @@ describe('connected sockets', () => {
     for (const last of ['01', '02', '03']) expect(udp).toMatch(new RegExp(` 020200C0:14E9 ${last}6433C6:0009 `));
   });
 
+  it('one UDP source port and one peer is one socket: the next one gets another port', async () => {
+    const peers = ['198.51.100.1', '198.51.100.1', '198.51.100.1', '198.51.100.2', '2001:db8:1::1', '2001:db8:1::1'];
+    const helper = inNetwork([
+      ...sealBoth(),
+      batch('host', ...peers.map((address) => connect(address, { sourcePort: 5353 }))),
+    ]);
+    await install.scriptDone();
+    expect(install.outcomes()[2]?.fds).toBe(peers.length);
+    // Local port and peer of each, IPv4 and IPv6; 14E9 is 5353.
+    const rows = ['udp', 'udp6'].flatMap((file) => [
+      ...readFileSync(`/proc/${helper.pid()}/net/${file}`, 'utf8').matchAll(
+        / [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]+):0009 /g,
+      ),
+    ]);
+    const kept = rows.filter(([, port]) => port === '14E9').map(([, , peer]) => peer);
+    expect([rows.length, kept.length, new Set(kept).size]).toEqual([6, 3, 3]);
+  });
+
   it('a full batch fits into one reply', async () => {
     const helper = inNetwork([
       ...sealBoth(),

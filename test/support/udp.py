@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UDP programs for tests, with the header fields that Node does not show; each datagram that comes is a line of JSON.
+
+  udp.py serve ADDRESS PORT TTL TOS                     echo with these
+  udp.py ask ADDRESS PORT SOURCE_PORT TTL TOS SIZE…     one question of each size, and its echo
+  udp.py hold ADDRESS PORT SOURCE_PORT                  a question for each line of standard input: "TEXT"
+  udp.py scan ADDRESS FIRST LAST                        a datagram to each port, from one port
+"""
+import json
+import socket
+import sys
+
+# Python 3.11 does not name it: linux/in.h
+IP_RECVTTL = 12
+mode, address, *numbers = sys.argv[1:]
+numbers = [int(n) for n in numbers]
+v6 = ":" in address
+
+
+def open_socket(port, ttl, tos, own=""):
+    s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(3)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    if v6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+    else:
+        s.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+    if own:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((own, port))
+    return s
+
+
+def receive(s):
+    data, control, _, source = s.recvmsg(65536, 256)
+    ttl = tos = -1
+    for _, kind, value in control:
+        if kind in (socket.IP_TTL, socket.IPV6_HOPLIMIT):
+            ttl = value[0]
+        else:
+            tos = value[0]
+    text = data.decode("latin1") if len(data) < 100 else ""
+    print(json.dumps({"from": source[0], "port": source[1], "ttl": ttl, "tos": tos, "size": len(data), "text": text}), flush=True)
+    return data, source
+
+
+def payload(size):
+    return bytes(i * 7 & 255 for i in range(size))
+
+
+if mode == "serve":
+    port, ttl, tos = numbers
+    s = open_socket(port, ttl, tos, address)
+    s.settimeout(None)
+    print("listening", flush=True)
+    while True:
+        data, source = receive(s)
+        s.sendto(data, source)
+elif mode == "ask":
+    port, source_port, ttl, tos, *sizes = numbers
+    s = open_socket(source_port, ttl, tos)
+    for size in sizes:
+        s.sendto(payload(size), (address, port))
+        data, _ = receive(s)
+        if data != payload(size):
+            sys.exit(f"the echo of {size} bytes differs")
+elif mode == "hold":
+    port, source_port = numbers
+    s = open_socket(source_port, 64, 0)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        s.sendto(line.strip().encode(), (address, port))
+        receive(s)
+else:
+    first, last = numbers
+    s = open_socket(0, 64, 0)
+    for port in range(first, last + 1):
+        try:
+            s.sendto(b"scan", (address, port))
+        except OSError:
+            pass
+    print(json.dumps({"sent": last - first + 1}))
