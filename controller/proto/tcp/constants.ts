@@ -45,6 +45,13 @@ export const MSS_MIN = 88;
 export const KEEPALIVE_IDLE_MS = 55_000;
 export const KEEPALIVE_INTERVAL_MS = 15_000;
 export const KEEPALIVE_PROBES_MAX = 3;
+/**
+ * A guest that has not sent its SYN again for that long, and twice as long as it went on before, has given up (RFC 6298 §5.5:
+ * the intervals double). The host's own attempt would go on for minutes, and hold a descriptor.
+ */
+export const OPENING_SILENCE_MS = 10_000;
+/** Connections that the helper was asked for and has not made yet; SYNs beyond them are dropped, unseen by anything else. */
+export const OPENING_REQUESTS_MAX = 2048;
 /** An established flow may be ended for another one after that much idleness. */
 export const EVICTABLE_IDLE_MS = 5 * 60_000;
 /** The same of one that is not established, when descriptors are short. */

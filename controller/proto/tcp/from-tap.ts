@@ -132,13 +132,15 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   const srcPort = tcp.srcPort(v, at);
   const dstPort = tcp.dstPort(v, at);
   if (srcPort === 0 || dstPort === 0) return drop(DROP['tcp-malformed']);
-  const f = hash.findFromTap(flows.FLOW_TCP, v4, ipAt, srcPort, dstPort);
+  const flags = tcp.flags(v, at);
+  let f = hash.findFromTap(flows.FLOW_TCP, v4, ipAt, srcPort, dstPort);
+  // The last ACK and the next connection's SYN came in one batch.
+  if (f >= 0 && (flags & tcp.SYN) !== 0 && conn.hasAll(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED)) f = settle(f);
   if (f >= 0) {
     if (!timeWait.is(f)) return segment(f, at, end);
     if (timeWait.segment(f, at, end)) reopen(f, ipAt, at, v4);
     return;
   }
-  const flags = tcp.flags(v, at);
   if ((flags & (tcp.SYN | tcp.ACK | tcp.RST | tcp.FIN)) === tcp.SYN) {
     synFromTap(ipAt, at, v4);
     return;
@@ -147,6 +149,16 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   if ((flags & (tcp.SYN | tcp.FIN)) === (tcp.SYN | tcp.FIN)) return drop(DROP['tcp-malformed']);
   drop(DROP['tcp-no-flow']);
   resetReply(ipAt, at, end, v4);
+};
+
+/** Ends a connection whose both lines are closed before its batch ends. Returns the row if it stays, in TIME-WAIT. */
+const settle = (f: Flow): Flow => {
+  if (timeWait.is(f)) return f;
+  flushWrites();
+  // Unread data would make a reset of the socket's end.
+  toTap.discardAcknowledged(f);
+  timeWait.closed(f);
+  return timeWait.is(f) ? f : NO_FLOW;
 };
 
 /** A segment of a known flow. */

@@ -18,9 +18,16 @@ import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as tcp from '../../wire/tcp.ts';
-import { abort } from './close.ts';
+import { abort, closeQuietly } from './close.ts';
 import * as conn from './conn.ts';
-import { IDLE_ESTABLISHED_MS, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES_MAX } from './constants.ts';
+import {
+  IDLE_ESTABLISHED_MS,
+  KEEPALIVE_IDLE_MS,
+  KEEPALIVE_INTERVAL_MS,
+  KEEPALIVE_PROBES_MAX,
+  OPENING_SILENCE_MS,
+  TIME_WAIT_MS,
+} from './constants.ts';
 import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
@@ -29,6 +36,8 @@ import * as toTap from './to-tap.ts';
 const LOOK_MS = 2000;
 /** No more than frames are read in one turn: the answers do not pile up. */
 const PROBES_PER_TURN_MAX = 64;
+/** Longer than anything that is waited for here. */
+const NOTHING_MS = 2 * TIME_WAIT_MS;
 /** Order of use is kept to that precision: a busy flow need not be moved for each segment. */
 const LRU_PRECISION_MS = 1000;
 
@@ -45,8 +54,10 @@ export const start = (): void => {
   due = 0;
 };
 
-/** For a fresh row. */
+/** For a fresh row, whose connection is in the making. */
 export const reset = (f: Flow): void => {
+  due = Math.min(due, io.nowMs() + OPENING_SILENCE_MS);
+  conn.setProgressMs(f, io.nowMs() | 0);
   probes[f] = 0;
   probedMs[f] = io.nowMs() | 0;
   flows.setLastActive(f, io.nowMs() | 0);
@@ -70,17 +81,33 @@ export const heard = (f: Flow): void => {
 };
 
 /** Milliseconds until {@link tick} has something to do; -1: nothing is there to be looked at. */
-export const nextDelay = (nowMs: number): number =>
-  lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_TIME_WAIT) === 0 ? -1 : Math.max(due - nowMs, 0);
+export const nextDelay = (nowMs: number): number => (nothing() ? -1 : Math.max(due - nowMs, 0));
+const nothing = (): boolean =>
+  lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_OPENING) + lru.size(lru.LRU_TCP_TIME_WAIT) === 0;
 
 /** Sends the probes that are due, and ends what did not answer. Called every turn. */
 export const tick = (nowMs: number): void => {
-  if (nowMs < due || lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_TIME_WAIT) === 0) return;
+  if (nowMs < due || nothing()) return;
   const now = nowMs | 0;
-  const expiry = timeWait.expire(now);
-  const look = lookAtIdle(now);
-  const wait = expiry < 0 ? look : Math.min(look, expiry);
+  const wait = Math.min(timeWait.expire(now), lookAtOpening(now), lookAtIdle(now));
   due = wait === 0 ? nowMs : nowMs + Math.max(wait, LOOK_MS);
+};
+
+/** Ends attempts that the guest has given up. Milliseconds until the next one may have been. */
+const lookAtOpening = (now: number): number => {
+  let wait = NOTHING_MS;
+  let next: Flow;
+  for (let f = lru.oldest(lru.LRU_TCP_OPENING); f !== flows.NO_FLOW; f = next) {
+    next = lru.newer(f);
+    const silent = (now - flows.lastActive(f)) | 0;
+    if (silent < OPENING_SILENCE_MS) return Math.min(wait, OPENING_SILENCE_MS - silent);
+    // Our SYN|ACK has a timer of its own.
+    if (conn.has(f, conn.SOCK_CONNECTED)) continue;
+    const left = OPENING_SILENCE_MS + 2 * ((flows.lastActive(f) - conn.progressMs(f)) | 0) - silent;
+    if (left > 0) wait = Math.min(wait, left);
+    else closeQuietly(f);
+  }
+  return wait;
 };
 
 /** Milliseconds until the next flow is due; 0: there are more than one turn's worth. */

@@ -29,6 +29,7 @@ import {
   MSS_DEFAULT_4,
   MSS_DEFAULT_6,
   MSS_MIN,
+  OPENING_REQUESTS_MAX,
   OUR_WINDOW_SCALE,
   PACKET_BYTES_MAX,
   WINDOW_SCALE_MAX,
@@ -56,6 +57,11 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
     drop(DROP['ip-martian']);
     return flows.NO_FLOW;
   }
+  if (connect.outstanding() >= OPENING_REQUESTS_MAX) {
+    // The helper is behind: a flood. Silence, as from any overloaded network; a guest that means it asks again in a second.
+    drop(DROP['flow-pending-full']);
+    return flows.NO_FLOW;
+  }
   const admitted = caps.admit();
   const f = admitted ? flows.alloc(flows.FLOW_TCP) : flows.NO_FLOW;
   if (f < 0) {
@@ -75,7 +81,6 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   conn.setPseudo(f, pseudoHeader(f));
   takeSyn(f, at);
   if (connect.request(f, 'tcp', 0, hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit)) return f;
-  // The helper is far behind. Silence, as from any overloaded network: the guest asks again in a second.
   drop(DROP['flow-pending-full']);
   closeQuietly(f);
   return flows.NO_FLOW;

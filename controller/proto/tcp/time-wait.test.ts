@@ -93,6 +93,22 @@ describe.each(t.WORLDS)('TIME-WAIT ($name)', (world) => {
     b.expectToGuest({ flags: 'A', ack: 100_006 });
     b.expectToSocket('again');
   });
+  test('the last ACK and the SYN of the next connection may come in one batch', () => {
+    b.guestSends({ flags: 'FA' });
+    b.expectToGuest({ ack: 2 });
+    b.peer((s) => {
+      s.receives(Buffer.from('bye'));
+      s.ends();
+    });
+    b.expectData(1, 'bye');
+    b.expectToGuest({ flags: 'FA', seq: 4 });
+    const old = b.socket;
+    b.guestSends({ seq: 2, ack: 5 }, { flags: 'S', seq: 100_000, options: t.optionMss(t.MSS) });
+    expect([old.closed, old.linger, old.queue.length]).toEqual([true, false, 0]);
+    b.helperAnswers();
+    b.peer((s) => s.connected());
+    b.expectToGuest({ flags: 'SA', ack: 100_001 });
+  });
   test('a SYN among the old numbers is answered with where we are', () => {
     close();
     b.guestSends({ flags: 'S', seq: -5 });

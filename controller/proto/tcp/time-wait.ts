@@ -51,11 +51,11 @@ export const closed = (f: Flow): void => {
   lru.move(lru.LRU_TCP_TIME_WAIT, f);
 };
 
-/** Ends what has waited long enough. Returns how long the next one still has to wait, in ms; -1: there is none. */
+/** Ends what has waited long enough. Returns how long the next one still has to wait, in ms. */
 export const expire = (now: number): number => {
   for (;;) {
     const f = lru.oldest(lru.LRU_TCP_TIME_WAIT);
-    if (f === flows.NO_FLOW) return -1;
+    if (f === flows.NO_FLOW) return TIME_WAIT_MS;
     const left = TIME_WAIT_MS - ((now - flows.lastActive(f)) | 0);
     if (left > 0) return left;
     closeQuietly(f);
