@@ -17,13 +17,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'unit',
-          include: [
-            'test/unit/**/*.test.ts',
-            'test/conformance/**/*.test.ts',
-            'controller/**/*.test.ts',
-            'shared/**/*.test.ts',
-            'seccomp/**/*.test.ts',
-          ],
+          include: ['test/unit/**/*.test.ts', 'controller/**/*.test.ts', 'shared/**/*.test.ts', 'seccomp/**/*.test.ts'],
           testTimeout: 20_000,
         },
       },
@@ -42,9 +36,10 @@ export default defineConfig({
         test: {
           ...common,
           name: 'integration',
-          include: ['test/integration/**/*.test.ts'],
+          include: ['test/conformance/**/*.test.ts', 'test/integration/**/*.test.ts'],
           fileParallelism: false,
           sequence: { concurrent: false },
+          maxConcurrency: 64,
           testTimeout: 300_000,
           hookTimeout: 120_000,
         },
