@@ -8,6 +8,7 @@
  *   npm run fuzz -- --seconds 0                  only the corpus
  *   npm run fuzz -- --sanitize --target frames   with the addon under AddressSanitizer making every sum, too
  *   npm run fuzz -- --replay test/fuzz/crashes/FILE
+ *   npm run fuzz -- --sanitized-tests            the tests of addon and helper, both built with ASan and UBSan (--quick: some)
  *
  * Targets of TypeScript are guided by coverage (scripts/lib/fuzz-bundle.mjs), `rpc` is libFuzzer with ASan and UBSan on the helper's
  * reader. A finding is saved, shortened, in test/fuzz/crashes/, and the exit status is 1. Inputs that reached something new
@@ -18,7 +19,16 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bundleFuzz, FUZZ_BUNDLE } from './lib/fuzz-bundle.mjs';
-import { addonEnvironment, buildAddon, buildRpcFuzzer, hasLibFuzzer, runRpcFuzzer } from './lib/fuzz-native.mjs';
+import {
+  addonEnvironment,
+  buildAddon,
+  buildHelper,
+  buildRpcFuzzer,
+  HELPER,
+  hasLibFuzzer,
+  runRpcFuzzer,
+  SANITIZER_OPTIONS,
+} from './lib/fuzz-native.mjs';
 import { at } from './lib/paths.mjs';
 
 const SECONDS = 20;
@@ -43,6 +53,8 @@ const options = () => {
         seed: { type: 'string' },
         replay: { type: 'string' },
         sanitize: { type: 'boolean', default: false },
+        'sanitized-tests': { type: 'boolean', default: false },
+        quick: { type: 'boolean', default: false },
       },
     }).values;
   } catch (error) {
@@ -103,6 +115,26 @@ const runNative = () => {
   return runRpcFuzzer({ seconds, seed, replay: replayed, corpus: join(CORPUS, NATIVE), crashes: CRASHES });
 };
 
+/** Tests that exist already, against builds with sanitizers. Those of sealing are not among them: a filter ends their runtime. */
+const sanitizedTests = async () => {
+  await Promise.all([buildAddon(), buildHelper()]);
+  const clean = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST')));
+  const vitest = (env, args) =>
+    spawnSync(process.execPath, [at('node_modules', 'vitest', 'vitest.mjs'), 'run', ...args], {
+      cwd: at(),
+      stdio: 'inherit',
+      env: { ...clean, ...env },
+    }).status ?? 1;
+  const addon = ['--project', 'unit', 'test/unit/addon', '--exclude', '**/addon-seal*'];
+  const helper = given.quick ? ['rpc-parity', '-t', 'what is not a request'] : ['rpc-parity', 'helper-process'];
+  const results = [
+    vitest(addonEnvironment(), addon),
+    vitest({ PASTICHE_HELPER: HELPER, ...SANITIZER_OPTIONS }, ['--project', 'security', ...helper]),
+  ];
+  return results.every((status) => status === 0) ? 0 : 1;
+};
+
+if (given['sanitized-tests']) process.exit(await sanitizedTests());
 mkdirSync(CRASHES, { recursive: true });
 if (given.sanitize) await buildAddon();
 await bundleFuzz();

@@ -11,8 +11,11 @@ import { parseInput, printInput } from './steps.ts';
 
 const here = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const TARGETS = readdirSync(here('test/fuzz/corpus'));
-/** The stateful one is worth more. */
-const SECONDS: Readonly<Record<string, number>> = { frames: 5, rpc: 2 };
+/** Those with more in them than half a second would reach. */
+const LONGER = [
+  ['frames', 5],
+  ['rpc', 2],
+] as const;
 
 const fuzz = (...args: string[]): { status: number | null; output: string } => {
   // A seed given: what earlier runs on this machine kept has no part in it.
@@ -24,9 +27,16 @@ const fuzz = (...args: string[]): { status: number | null; output: string } => {
   return { status: child.status, output: child.stdout + child.stderr };
 };
 
-test.each(TARGETS)('%s: the corpus, and some of what nobody thought of', (target) => {
-  const { status, output } = fuzz('--target', target, '--seconds', String(SECONDS[target] ?? 1));
+test.each(LONGER)('%s: the corpus, and some of what nobody thought of', (target, seconds) => {
+  const { status, output } = fuzz('--target', target, '--seconds', String(seconds));
   expect(status, output).toBe(0);
+  console.log(output.trimEnd());
+});
+test('the other targets, likewise', () => {
+  const others = TARGETS.filter((target) => !LONGER.some(([one]) => one === target));
+  const { status, output } = fuzz(...others.flatMap((target) => ['--target', target]), '--seconds', '0.5');
+  expect(status, output).toBe(0);
+  expect(output.match(/ runs, /g)).toHaveLength(others.length);
   console.log(output.trimEnd());
 });
 
@@ -34,6 +44,11 @@ describe('under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
   test('frames, every sum made by the addon, too', () => {
     const { status, output } = fuzz('--target', 'frames', '--seconds', '2', '--sanitize');
     expect(status, output).toBe(0);
+  });
+  test('the tests of the addon, and messages that the helper refuses', () => {
+    const { status, output } = fuzz('--sanitized-tests', '--quick');
+    expect(status, output).toBe(0);
+    expect(output.match(/Tests .* passed/g)).toHaveLength(2);
   });
 });
 
