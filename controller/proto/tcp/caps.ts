@@ -22,6 +22,8 @@ import { EVICTABLE_IDLE_MS, EVICTABLE_OPENING_MS } from './constants.ts';
 const DESCRIPTORS_RESERVED = 64;
 /** Half of the rows: the others are for what has no descriptor, and for other protocols. */
 const FLOWS_MAX = flows.FLOW_MAX >> 1;
+/** A quarter of the connections may be in the making, within these bounds: a program that opens hundreds at once is no flood. */
+const OPENING_MIN = 512;
 const OPENING_MAX = 8192;
 const TIME_WAIT_MAX = 4096;
 const FULL = log.site('TCP connections refused');
@@ -32,20 +34,22 @@ let cap = 0;
 export const configure = (descriptors: number): void => {
   cap = Math.max(Math.min(descriptors - DESCRIPTORS_RESERVED, FLOWS_MAX), 1);
   lru.setCap(lru.LRU_TCP, cap);
-  lru.setCap(lru.LRU_TCP_OPENING, Math.max(Math.min(cap >> 2, OPENING_MAX), 1));
+  lru.setCap(lru.LRU_TCP_OPENING, Math.min(Math.max(Math.min(cap >> 2, OPENING_MAX), OPENING_MIN), cap));
   lru.setCap(lru.LRU_TCP_TIME_WAIT, TIME_WAIT_MAX);
 };
 
 /** Makes room for one more connection if need be. False: there is none, counted and said. */
 export const admit = (): boolean => {
+  if (lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_OPENING) >= cap && !evict(flows.NO_FLOW)) {
+    drop(DROP['flow-refused']);
+    log.warnAt(FULL, io.nowMs(), `${cap} TCP connections are open: new ones are refused (see RLIMIT_NOFILE)`);
+    return false;
+  }
   if (lru.isFull(lru.LRU_TCP_OPENING)) {
     drop(DROP['flow-evicted']);
     closeQuietly(lru.oldest(lru.LRU_TCP_OPENING));
   }
-  if (lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_OPENING) < cap || evict(flows.NO_FLOW)) return true;
-  drop(DROP['flow-refused']);
-  log.warnAt(FULL, io.nowMs(), `${cap} TCP connections are open: new ones are refused (see RLIMIT_NOFILE)`);
-  return false;
+  return true;
 };
 
 /** A socket for `f` could not be had: another one may make room for the next attempt. */
