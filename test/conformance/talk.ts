@@ -188,7 +188,7 @@ export class Talk {
       try {
         return await this.expect(match, what, 500);
       } catch (error) {
-        if (tries === 8) throw error;
+        if (tries === 20) throw error;
       }
     }
   }
