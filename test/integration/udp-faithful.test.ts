@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** UDP as the host's own stack has it: header fields, source ports, datagrams larger than a packet, many flows. */
+import { chmodSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Guest, type Lab, makeLab, NET, REPOSITORY, type Side } from '../support/lab.mjs';
@@ -119,5 +120,65 @@ describe('UDP', () => {
     expect(sockets.length).toBeGreaterThan(64);
     expect(sockets.length).toBeLessThan(64 + 2048 + 1);
     holder.kill('SIGKILL');
+  });
+});
+
+describe('short of descriptors', () => {
+  const DESCRIPTORS = 128;
+  let lab: Lab;
+  let guest: Guest;
+  beforeAll(async () => {
+    lab = await makeLab({ mtu: 1500 });
+    await echoServer(lab);
+    const limited = join(lab.dir, 'limited');
+    writeFileSync(limited, `#!/bin/sh\nexec prlimit --nofile=${DESCRIPTORS}:${DESCRIPTORS} ${lab.binary} "$@"\n`);
+    chmodSync(limited, 0o755);
+    guest = await lab.guest(['--config-net'], limited);
+  });
+  afterAll(() => lab.cleanup());
+
+  it.each(FAMILIES)(
+    'twice as many flows as descriptors, and half of them scanned for: all are served over $family',
+    async (f) => {
+      const scan = guest.run([...program, 'scan', f.server, '20000', '22000']);
+      const many = await guest.run([...program, 'many', f.server, ECHO_PORT, 2 * DESCRIPTORS, 2].map(String));
+      await scan;
+      expect(JSON.parse(many)).toMatchObject({ lost: 0 });
+      // TCP has descriptors left, and lookups have theirs.
+      expect(JSON.parse(await guest.run(client('connect', f.server, ECHO_PORT)))).toMatchObject({ code: null });
+      expect((await guest.run(['getent', f.flag === '-4' ? 'ahostsv4' : 'ahostsv6', NET.name])).length).toBeGreaterThan(
+        0,
+      );
+      const held = readdirSync(`/proc/${guest.toolProcesses().at(-1)}/fd`).length;
+      expect(held).toBeLessThanOrEqual(DESCRIPTORS);
+      expect(guest.tool.child.exitCode).toBe(null);
+    },
+  );
+});
+
+describe('time-outs', () => {
+  const SYSCTL = '/proc/sys/net/netfilter/nf_conntrack_udp_timeout';
+  let lab: Lab;
+  beforeAll(async () => {
+    lab = await makeLab({ mtu: 1500 });
+    await echoServer(lab);
+  });
+  afterAll(() => lab.cleanup());
+
+  it('are those of the host’s connection tracking', async (context) => {
+    const set = await lab.host.attempt(['sh', '-c', `echo 2 > ${SYSCTL} && echo 4 > ${SYSCTL}_stream`]);
+    // A matter of the kernel, not of a missing tool.
+    if (set.status !== 0) return context.skip(`this kernel has no connection tracking: ${set.stderr.trim()}`);
+    const guest = await lab.guest(['--config-net']);
+    const held = async (): Promise<number> => {
+      const sockets = await lab.host.run(['ss', '-Hun', 'dport', '=', String(ECHO_PORT)]);
+      return sockets.split('\n').filter((line) => line !== '').length;
+    };
+    const started = performance.now();
+    await guest.run([...program, 'many', NET.server4, ECHO_PORT, 3, 1].map(String));
+    expect(await held()).toBe(3);
+    await waitFor(async () => (await held()) === 0, { what: 'the end of the flows', timeoutMs: 10_000 });
+    // The default is 30 s; ours was 2.
+    expect(performance.now() - started).toBeGreaterThan(1900);
   });
 });

@@ -4,6 +4,7 @@
   udp.py serve ADDRESS PORT TTL TOS                     echo with these
   udp.py ask ADDRESS PORT SOURCE_PORT TTL TOS SIZE…     one question of each size, and its echo
   udp.py hold ADDRESS PORT SOURCE_PORT                  a question for each line of standard input: "TEXT"
+  udp.py many ADDRESS PORT COUNT ROUNDS                 a question from each of COUNT sockets, up to 4 times until answered
   udp.py scan ADDRESS FIRST LAST                        a datagram to each port, from one port
 """
 import json
@@ -77,6 +78,25 @@ elif mode == "hold":
     for line in sys.stdin:
         s.sendto(line.strip().encode(), (address, port))
         receive(s)
+elif mode == "many":
+    port, count, rounds = numbers
+    sockets = [open_socket(0, 64, 0) for _ in range(count)]
+    lost = again = 0
+    for r in range(rounds):
+        for i, s in enumerate(sockets):
+            question = f"{r} {i}".encode()
+            s.settimeout(0.5)
+            for attempt in range(4):
+                s.sendto(question, (address, port))
+                try:
+                    while s.recv(2048) != question:
+                        pass
+                    break
+                except TimeoutError:
+                    again += 1
+            else:
+                lost += 1
+    print(json.dumps({"lost": lost, "again": again}))
 else:
     first, last = numbers
     s = open_socket(0, 64, 0)
