@@ -75,6 +75,8 @@ const onTimer = (f: Flow): void => {
       return udp.onTimer(f);
     case flows.FLOW_PING:
       return icmp.onTimer(f);
+    case flows.FLOW_GROUP:
+      return udpGroup.onTimer(f);
     default:
   }
 };

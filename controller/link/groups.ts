@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * The multicast groups that the guest has joined, as its IGMP and MLD reports say (RFC 3376, RFC 3810). We are the only
- * router of a link with one host: a report is taken as it comes, a leave is believed at once, and nothing is queried.
+ * router of the link: a report is taken as it comes. There may be a bridge with several members in the guest: after a leave
+ * the group is asked for again (RFC 3376 §6.6.3.1), and who hears it stays for {@link LAST_MEMBER_MS}. There are no general
+ * queries: the link is no wire that loses reports, and a group that nobody leaves costs one of a bounded number of places.
  *
  * Only groups of the link or site are kept, which are those that --multicast can join on the host; without that option
  * none. Reports of others are an ordinary thing for a host to send: they are counted, and no more.
@@ -11,6 +13,8 @@ import { DROP, drop } from '../obs/drops.ts';
 
 /** Groups at a time; each costs the host's sockets memberships, of which the kernel allows a socket few and a user many. */
 export const GROUPS_MAX = 32;
+/** How long the last member of a group has to say that it is not the last; it is told half of it (RFC 3376 §8.8, §8.9). */
+export const LAST_MEMBER_MS = 2000;
 /** Types of group records, RFC 3376 §4.2.12 and RFC 3810 §5.2.12. */
 const IS_INCLUDE = 1;
 const IS_EXCLUDE = 2;
@@ -79,24 +83,29 @@ export const join = (w0: number, w1: number, w2: number, w3: number): void => {
   onJoin(w0, w1, w2, w3);
 };
 
-/** The guest left the group. */
-export const leave = (w0: number, w1: number, w2: number, w3: number): void => {
+/** Somebody left the group. True when it was joined: the caller asks whether others are in it. */
+export const leave = (w0: number, w1: number, w2: number, w3: number): boolean => {
   const slot = isLocal(w0, w1, w2, w3) ? slotOf(w0, w1, w2, w3) : -1;
   if (slot < 0) {
     drop(DROP['group-report']);
-    return;
+    return false;
   }
   joined.fill(0, slot, slot + 4);
   onLeave?.(w0, w1, w2, w3);
+  return true;
 };
 
-/** A record of a version 3 (IGMP) or 2 (MLD) report. Sources are not told apart: who wants some gets the group. */
-export const record = (type: number, sources: number, w0: number, w1: number, w2: number, w3: number): void => {
+/**
+ * A record of a version 3 (IGMP) or 2 (MLD) report. Sources are not told apart: who wants some gets the group. True when it
+ * was a leave, as of {@link leave}.
+ */
+export const record = (type: number, sources: number, w0: number, w1: number, w2: number, w3: number): boolean => {
   const some = sources > 0;
   if (type === IS_EXCLUDE || type === TO_EXCLUDE || (some && (type === IS_INCLUDE || type === ALLOW_NEW))) {
     join(w0, w1, w2, w3);
   } else if (type === TO_INCLUDE) {
-    if (some) join(w0, w1, w2, w3);
-    else leave(w0, w1, w2, w3);
+    if (!some) return leave(w0, w1, w2, w3);
+    join(w0, w1, w2, w3);
   } else drop(DROP['group-report']);
+  return false;
 };

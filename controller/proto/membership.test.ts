@@ -11,6 +11,9 @@ const { dropCount } = await import('../obs/drops.ts');
 const groups = await import('../link/groups.ts');
 const igmp = await import('./igmp.ts');
 const mld = await import('./mld.ts');
+const out = await import('../link/out.ts');
+const station = await import('../link/station.ts');
+const { makeNetwork } = await import('../../test/support/network.ts');
 
 /** What the handlers were told, as "+group" and "-group". */
 const told: string[] = [];
@@ -19,6 +22,9 @@ const text = (w: readonly number[]): string =>
 const hex4 = (group: string): string => text([0, 0, 0xffff, Buffer.from(ip4(group)).readInt32BE(0)]);
 const hex6 = (group: string): string => Buffer.from(ip6(group)).toString('hex');
 beforeEach(() => {
+  station.configure(makeNetwork());
+  out.attach(7, 12);
+  out.flush();
   fake.reset();
   told.length = 0;
   groups.configure(
@@ -161,6 +167,62 @@ describe('MLD', () => {
     ['a group beyond the site', () => mld1(131, 'ff0e::1')],
     ['interface-local', () => mld1(131, 'ff01::1')],
   ])('%s is counted, and nothing else', (_what, f) => dropped('group-report', f));
+});
+
+describe('a query asks whether others are still in a group that was left, once', () => {
+  const asked = (): Buffer[] => {
+    out.flush();
+    return fake.tapFrames.splice(0);
+  };
+
+  test('IGMP: to the group, one hop, router alert, both checksums right', () => {
+    igmp2(0x17, '239.1.1.1');
+    expect(asked()).toEqual([]);
+    igmp2(0x16, '239.1.1.1');
+    igmp2(0x17, '239.1.1.1');
+    igmp2(0x17, '239.1.1.1');
+    const [frame, ...more] = asked();
+    expect(more).toEqual([]);
+    if (frame === undefined) throw new Error('no query');
+    expect(frame.subarray(0, 12).toString('hex')).toBe('01005e01010102005e005301');
+    const ip = frame.subarray(14);
+    expect([ip[0], ip[8], ip[9], ip.readUInt32BE(20)]).toEqual([0x46, 1, 2, 0x94040000]);
+    expect([...ip.subarray(12, 20)]).toEqual([...ip4('192.0.2.1'), ...ip4('239.1.1.1')]);
+    expect(fake.checksumOf(ip.subarray(0, 24))).toBe(0xffff);
+    const query = ip.subarray(24);
+    expect([query.length, ip.readUInt16BE(2), fake.checksumOf(query)]).toEqual([12, 36, 0xffff]);
+    expect([query[0], query[1], query.subarray(4, 8).join('.'), query[8], query[9]]).toEqual([
+      0x11,
+      10,
+      '239.1.1.1',
+      2,
+      125,
+    ]);
+    igmp3([[4, '239.1.1.1']]);
+    igmp3([[3, '239.1.1.1']]);
+    expect(asked().length).toBe(1);
+  });
+
+  test('MLD: the same', () => {
+    mld1(131, 'ff02::fb');
+    mld1(132, 'ff02::fb');
+    mld2([[4, 'ff02::fb']]);
+    mld2([[3, 'ff02::fb']]);
+    const frames = asked();
+    expect(frames.length).toBe(2);
+    for (const frame of frames) {
+      expect(frame.subarray(0, 14).toString('hex')).toBe('3333000000fb02005e00530186dd');
+      const ip = frame.subarray(14);
+      expect([ip.readUInt16BE(4), ip[6], ip[7]]).toEqual([36, 0, 1]);
+      expect([...ip.subarray(8, 40)]).toEqual([...ip6('fe80::1'), ...ip6('ff02::fb')]);
+      expect(ip.subarray(40, 48).toString('hex')).toBe('3a00050200000100');
+      const query = ip.subarray(48);
+      const pseudo = Buffer.concat([ip.subarray(8, 40), Buffer.from([0, 0, 0, 28, 0, 0, 0, 58])]);
+      expect(fake.checksumOf(query, fake.checksumOf(pseudo))).toBe(0xffff);
+      expect([query.length, query[0], query.readUInt16BE(4), query[24], query[25]]).toEqual([28, 130, 1000, 2, 125]);
+      expect([...query.subarray(8, 24)]).toEqual(ip6('ff02::fb'));
+    }
+  });
 });
 
 test('at most so many groups at a time; a place that is left is free again', () => {

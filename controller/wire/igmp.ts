@@ -30,3 +30,20 @@ export const recordEnd = (v: DataView, at: number, end: number): number => {
 export const recordType = (v: DataView, at: number): number => v.getUint8(at);
 export const sources = (v: DataView, at: number): number => v.getUint16(at + 2);
 export const recordGroup = (v: DataView, at: number): number => v.getInt32(at + 4);
+
+/** Of a version 3 query without sources (RFC 3376 §4.1). */
+export const QUERY_BYTES = 12;
+/** Robustness variable and query interval in seconds, at their defaults (§8.1, §8.2). */
+const ROBUSTNESS = 2;
+const QUERY_INTERVAL_S = 125;
+/** A query for one group, its checksum zero; `responseMs` up to 12,700. */
+export const writeQuery = (v: DataView, at: number, group: number, responseMs: number): void => {
+  v.setUint8(at, QUERY);
+  v.setUint8(at + 1, responseMs / 100);
+  v.setUint16(at + 2, 0);
+  v.setInt32(at + GROUP, group);
+  v.setUint8(at + 8, ROBUSTNESS);
+  v.setUint8(at + 9, QUERY_INTERVAL_S);
+  v.setUint16(at + 10, 0);
+};
+export const setChecksum = (v: DataView, at: number, n: number): void => v.setUint16(at + 2, n);

@@ -33,3 +33,29 @@ export const recordEnd = (v: DataView, at: number, end: number): number => {
 export const recordType = (v: DataView, at: number): number => v.getUint8(at);
 export const sources = (v: DataView, at: number): number => v.getUint16(at + 2);
 export const recordGroupAt = (at: number): number => at + 4;
+
+/** Of a version 2 query without sources (RFC 3810 §5.1). */
+export const QUERY_BYTES = 28;
+/** Robustness variable and query interval in seconds, at their defaults (§9.1, §9.2). */
+const ROBUSTNESS = 2;
+const QUERY_INTERVAL_S = 125;
+/** A query for one group, its checksum zero; `responseMs` up to 32,767. */
+export const writeQuery = (
+  v: DataView,
+  at: number,
+  w0: number,
+  w1: number,
+  w2: number,
+  w3: number,
+  responseMs: number,
+): void => {
+  v.setUint32(at, QUERY << 24);
+  v.setUint32(at + 4, responseMs << 16);
+  v.setInt32(at + GROUP, w0);
+  v.setInt32(at + GROUP + 4, w1);
+  v.setInt32(at + GROUP + 8, w2);
+  v.setInt32(at + GROUP + 12, w3);
+  v.setUint8(at + 24, ROBUSTNESS);
+  v.setUint8(at + 25, QUERY_INTERVAL_S);
+  v.setUint16(at + 26, 0);
+};

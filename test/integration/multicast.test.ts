@@ -10,10 +10,31 @@ const MDNS_PORT = 5353;
 const SSDP_PORT = 1900;
 const OTHER_PORT = 6000;
 const GROUPS = [
-  { family: 'IPv4', mdns: '224.0.0.251', ssdp: '239.255.255.250', global: '224.1.2.3', peer: NET.gateway4 },
-  { family: 'IPv6', mdns: 'ff02::fb', ssdp: 'ff02::c', global: 'ff0e::1234', peer: NET.gateway6 },
+  {
+    family: 'IPv4',
+    mdns: '224.0.0.251',
+    ssdp: '239.255.255.250',
+    global: '224.1.2.3',
+    peer: NET.gateway4,
+    query: 0x11,
+    report: 0x22,
+  },
+  {
+    family: 'IPv6',
+    mdns: 'ff02::fb',
+    ssdp: 'ff02::c',
+    global: 'ff0e::1234',
+    peer: NET.gateway6,
+    query: 130,
+    report: 143,
+  },
 ] as const;
 
+/** What group.py watch tells. */
+interface Membership {
+  readonly ours: boolean;
+  readonly type: number;
+}
 interface Heard {
   readonly from: string;
   readonly port: number;
@@ -82,6 +103,33 @@ describe('with --multicast', () => {
     expect(heard(outside)).toMatchObject([{ port: MDNS_PORT, ttl: 255, text: 'announcement' }]);
     for (const one of [inside, outside]) one.kill('SIGKILL');
   });
+
+  it.each(GROUPS)(
+    'the guest’s kernel answers our query: who is still in a group goes on hearing it, over $family',
+    async (g) => {
+      const member = await listen(guest, g.mdns, MDNS_PORT);
+      const watch = guest.spawn(['python3', program, 'watch', g.mdns, '0', 'eth0']);
+      await waitFor(() => watch.out().includes('listening'), { what: 'the capture' });
+      // A bridge in the guest would pass on the leave of one of its ports; these are its words.
+      await guest.run(['python3', program, 'leave', g.mdns, '0', 'eth0']);
+      const seen = (): Membership[] => heard(watch) as unknown as Membership[];
+      const queried = (): number => seen().findIndex(({ ours, type }) => !ours && type === g.query);
+      await waitFor(
+        () => seen().some(({ ours, type }, i) => queried() >= 0 && i > queried() && ours && type === g.report),
+        {
+          what: `a report after our query: ${watch.out()}${watch.err()}`,
+        },
+      );
+      await waitFor(
+        async () => {
+          await send(lab.remote, g.mdns, MDNS_PORT, { text: 'still there', ttl: 255, from: MDNS_PORT });
+          return heard(member).length > 0;
+        },
+        { what: 'a query in the guest' },
+      );
+      for (const one of [member, watch]) one.kill('SIGKILL');
+    },
+  );
 
   it('the host’s own service keeps its port: the guest’s announcement leaves from it all the same', async () => {
     const service = await listen(lab.host, '224.0.0.251', MDNS_PORT);

@@ -2,6 +2,8 @@
 """Multicast and broadcast programs for tests; each datagram that comes is a line of JSON.
 
   group.py listen ADDRESS PORT INTERFACE       join (a group) or bind; answer "ask…" by unicast
+  group.py watch ADDRESS 0 INTERFACE           IGMP, or MLD of the address's family, on the interface (root)
+  group.py leave ADDRESS 0 INTERFACE           say that somebody left, whoever is in it (root)
   group.py send ADDRESS PORT INTERFACE TTL SOURCE_PORT TEXT ANSWERS   send once, take so many answers
 """
 import json
@@ -50,6 +52,28 @@ if mode == "listen":
         data, source = receive(s)
         if data.startswith(b"ask"):
             s.sendto(b"answer to " + data, source)
+elif mode == "watch":
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+    s.bind((interface, 0))
+    print("listening", flush=True)
+    while True:
+        frame, (_, _, kind, *_) = s.recvfrom(2048)
+        ip = frame[14:]
+        at = 48 if v6 else (ip[0] & 15) * 4
+        if (ip[0] >> 4 == 6 and ip[6] == 0) if v6 else (ip[0] >> 4 == 4 and ip[9] == 2):
+            print(json.dumps({"ours": kind == socket.PACKET_OUTGOING, "type": ip[at], "text": ip[at:].hex()}), flush=True)
+elif mode == "leave" and v6:
+    s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+    done = bytes([132]) + bytes(7) + socket.inet_pton(socket.AF_INET6, address)
+    s.sendto(done, ("ff02::2", 0, 0, index))
+elif mode == "leave":
+    s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
+    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, bytes(8) + struct.pack("@i", index))
+    group_bytes = socket.inet_aton(address)
+    total = 0x1700 + sum(struct.unpack("!2H", group_bytes))
+    total = (total & 0xFFFF) + (total >> 16)
+    s.sendto(struct.pack("!BBH", 0x17, 0, ~total & 0xFFFF) + group_bytes, ("224.0.0.2", 0))
 else:
     ttl, source_port, text, answers = int(sys.argv[5]), int(sys.argv[6]), sys.argv[7], int(sys.argv[8])
     s = open_socket(v6, source_port, source_port != 0)

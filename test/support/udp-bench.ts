@@ -6,6 +6,7 @@ import * as out from '../../controller/link/out.ts';
 import * as activity from '../../controller/proto/udp/activity.ts';
 import * as flow from '../../controller/proto/udp/flow.ts';
 import { endBatch, fromTap } from '../../controller/proto/udp/from-tap.ts';
+import * as group from '../../controller/proto/udp/group.ts';
 import * as udp from '../../controller/proto/udp/udp.ts';
 import * as fake from './fake-io.ts';
 import * as bench from './flow-bench.ts';
@@ -93,7 +94,7 @@ export const expire = (ms: number): void => {
 
 /** Before each test: a fresh world. */
 export const begin = (): void => {
-  bench.begin(1000, flow.onTimer);
+  bench.begin(1000, (f) => (flows.typeOf(f) === flows.FLOW_GROUP ? group.onTimer(f) : flow.onTimer(f)));
   bench.resetAnswers();
   bench.newBatch();
   configure();

@@ -41,7 +41,8 @@ beforeEach(() => {
 afterEach(() => {
   udp.closeAll();
   for (const text of ['224.0.0.251', '239.255.255.250', '239.1.1.1', 'ff02::fb', 'ff02::c', 'ff05::1234'])
-    groups.leave(...wordsOf(text));
+    if (groups.isJoined(...wordsOf(text))) groups.leave(...wordsOf(text));
+  udp.expire(fake.nowMs() + 10_000);
   flows.endTurn();
   expect(groupRows()).toEqual([]);
 });
@@ -133,11 +134,20 @@ describe.each([
       [text(peer), text(mdns), 255, 'query'],
       [text(peer), text(other), 9, 'hello'],
     ]);
+    const closed = (): unknown[] => [70, 71].map((fd) => fake.sockets.get(fd)?.closed);
+    // Two members, one leaves, the other says that it is there: nothing changes.
     groups.leave(...wordsOf(mdns));
-    expect(fake.sockets.get(70)?.closed).toBe(true);
-    expect(fake.sockets.get(71)?.closed).toBe(false);
+    groups.join(...wordsOf(mdns));
+    udp.expire(5000);
+    expect(closed()).toEqual([false, false]);
+    groups.leave(...wordsOf(mdns));
+    udp.expire(6900);
+    expect(closed()).toEqual([false, false]);
+    udp.expire(7500);
+    expect(closed()).toEqual([true, false]);
     groups.leave(...wordsOf(other));
-    expect(fake.sockets.get(71)?.closed).toBe(true);
+    udp.expire(10_000);
+    expect(closed()).toEqual([true, true]);
   });
 
   test('what no packet to the guest can come from is dropped: loopback, groups, the guest’s own address, port 0', () => {

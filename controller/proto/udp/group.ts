@@ -17,6 +17,7 @@ import { end } from '../../flow/end.ts';
 import * as lru from '../../flow/lru.ts';
 import * as flows from '../../flow/table.ts';
 import { FLOW_GROUP, FLOW_MAX, type Flow, NO_FLOW } from '../../flow/table.ts';
+import * as wheel from '../../flow/wheel.ts';
 import { parseIpv4 } from '../../host/address-text.ts';
 import type { Network } from '../../host/network.ts';
 import * as io from '../../io/io.ts';
@@ -161,19 +162,32 @@ const isListener = (r: Flow, w0: number, w1: number, w2: number, w3: number, por
   flows.guestPort(r) === port && isGroupOf(r, w0, w1, w2, w3);
 
 const onJoin = (w0: number, w1: number, w2: number, w3: number): void => {
+  for (let i = 0; i < LISTENERS_MAX; i++) {
+    const r = ((listeners[i] as number) - 1) as Flow;
+    if (r !== NO_FLOW && isGroupOf(r, w0, w1, w2, w3)) wheel.disarm(r);
+  }
   for (const [k0, k1, k2, k3, ports] of WELL_KNOWN) {
     if (k0 !== w0 || k1 !== w1 || k2 !== w2 || k3 !== w3) continue;
     for (const port of ports) listen(w0, w1, w2, w3, port);
   }
 };
 
+/** Somebody else may still be in the group, and says so before the time is up. */
 const onLeave = (w0: number, w1: number, w2: number, w3: number): void => {
   for (let i = 0; i < LISTENERS_MAX; i++) {
     const r = ((listeners[i] as number) - 1) as Flow;
-    if (r === NO_FLOW || !isGroupOf(r, w0, w1, w2, w3)) continue;
-    listeners[i] = 0;
-    end(r);
+    if (r !== NO_FLOW && isGroupOf(r, w0, w1, w2, w3)) wheel.arm(r, io.nowMs() + groups.LAST_MEMBER_MS);
   }
+};
+
+/** The timer of a listener fired: nobody is in its group any more. */
+export const onTimer = (r: Flow): void => {
+  forget(r);
+  end(r);
+};
+
+const forget = (r: Flow): void => {
+  for (let i = 0; i < LISTENERS_MAX; i++) if (listeners[i] === r + 1) listeners[i] = 0;
 };
 
 const onConnected = (r: Flow, fd: number): void => {
@@ -189,7 +203,7 @@ const onConnected = (r: Flow, fd: number): void => {
 /** Without an ear the guest still has a voice: errors are not worth more than that. */
 const onFailed = (r: Flow, _errno: number): void => {
   const f = ((senders[r] as number) - 1) as Flow;
-  for (let i = 0; i < LISTENERS_MAX; i++) if (listeners[i] === r + 1) listeners[i] = 0;
+  forget(r);
   drop(DROP['flow-refused']);
   end(r);
   if (f === NO_FLOW) return;
