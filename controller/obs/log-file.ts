@@ -11,6 +11,8 @@ const CUT_SHARE = 0.3;
 /** What is moved at a time; also the longest line that is looked for at the cut. */
 const CHUNK_BYTES = 16 * 1024;
 const NEWLINE = 0x0a;
+/** A full disk is tried again after this: a shorter line that happens to fit is no room. */
+const RETRY_S = 1;
 
 const pread64 = (fd: number, bytes: Uint8Array, length: number, position: number): number =>
   /* #syscalls:controller pread64 — the younger part of a full log file, to be kept */
@@ -24,13 +26,13 @@ const pwrite64 = (fd: number, bytes: Uint8Array, length: number, position: numbe
 };
 
 export interface LogFile {
-  /** Appends one line, given without its newline. System call errors are swallowed: a full disk must not end the network. */
+  /** Appends one line, given without its newline. A full disk does not end the network: the next line that fits says how many did not. */
   readonly append: (line: string, stamp: string) => void;
 }
 
 /**
  * Starts at the beginning of `fd` with `header` as its first line. `limit` in bytes; header and lines together stay below it.
- * `stamp`, given with each line, is the time that the header shows after a cut.
+ * `stamp`, given with each line, is its time in seconds, which the header shows after a cut.
  */
 export const openLogFile = (fd: number, limit: number, header: string): LogFile => {
   const chunk = new Uint8Array(CHUNK_BYTES);
@@ -68,20 +70,30 @@ export const openLogFile = (fd: number, limit: number, header: string): LogFile 
     length = to;
   };
 
-  const quietly = (action: () => void): void => {
+  let lost = 0;
+  /** Why the last one was lost, and when it was tried. */
+  let reason = '';
+  let triedS = 0;
+
+  /** False: not written. What a part of it has put behind `length` is written over by the next. */
+  const attempt = (line: string, stamp: string): boolean => {
     try {
-      action();
-    } catch {
-      // Full disk, or a descriptor that cannot be read: the line is lost, the network goes on.
+      if (length + Buffer.byteLength(line) + 1 > limit) cut(stamp);
+      put(line);
+      return true;
+    } catch (error) {
+      reason = (error as Error).message;
+      triedS = Number(stamp);
+      return false;
     }
   };
 
-  quietly(() => put(header));
+  attempt(header, '');
   return {
-    append: (line, stamp) =>
-      quietly(() => {
-        if (length + Buffer.byteLength(line) + 1 > limit) cut(stamp);
-        put(line);
-      }),
+    append: (line, stamp) => {
+      const isDue = lost > 0 && Number(stamp) - triedS >= RETRY_S;
+      if (isDue && attempt(`${stamp}: WARNING: Lines lost: ${lost} (${reason})`, stamp)) lost = 0;
+      if (lost > 0 || !attempt(line, stamp)) lost++;
+    },
   };
 };

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { testkit } from '../../support/testkit.ts';
 
+const { native } = await import('../../../controller/io/io.ts');
 const SOCK_DGRAM = 2;
 const directory = mkdtempSync(join(tmpdir(), 'pastiche-log-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -130,6 +131,32 @@ it('the system log gets datagrams with priority and name, without debug messages
   expect(text()).toMatch(/^<27>pasta\[\d+\]: three$/);
   expect(text()).toMatch(/^<30>pasta\[\d+\]: six$/);
   for (const fd of [ours, theirs]) testkit.close(fd);
+});
+
+it('a disk that is full: the lines that are lost are counted, and told when there is room again', () => {
+  const { path, fd } = newFile();
+  const full = openSync('/dev/full', 'r+');
+  log.openLog({ ...program, file: { fd, size: 100_000 } });
+  log.leaveStderr();
+  log.info('before');
+  const spare = openSync(path, 'r+');
+  native.dup2(full, fd);
+  for (let i = 0; i < 3; i++) log.info(`lost ${i}`);
+  native.dup2(spare, fd);
+  const now = performance.now();
+  log.info('too soon');
+  vi.spyOn(performance, 'now').mockImplementation(() => now + 1500);
+  log.info('after');
+  log.info('and on');
+  vi.restoreAllMocks();
+  closeSync(fd);
+  expect(lines(path).map((line) => line.replace(/^[0-9.]+: (info: +)?/, ''))).toEqual([
+    expect.stringMatching(/^pasta/),
+    'before',
+    expect.stringMatching(/^WARNING: Lines lost: 4 \(ENOSPC/),
+    'after',
+    'and on',
+  ]);
 });
 
 describe('a site', () => {
