@@ -140,6 +140,11 @@ const martian6 = (at: number): boolean => {
   return (v.getInt32(at) | v.getInt32(at + 4)) === 0 && (v.getInt32(at + 8) === 0 || v.getInt32(at + 8) === 0xffff);
 };
 
+const isUnspecified6 = (at: number): boolean => {
+  const v = io.view;
+  return (v.getInt32(at) | v.getInt32(at + 4) | v.getInt32(at + 8) | v.getInt32(at + 12)) === 0;
+};
+
 const packet6 = (eth: number, frameEnd: number): void => {
   const v = io.view;
   const at = eth + ethernet.HEADER_BYTES;
@@ -157,7 +162,10 @@ const packet6 = (eth: number, frameEnd: number): void => {
     if (icmpv6.isNdp(icmpv6.type(v, transport))) {
       // RFC 6980 §5: nothing of it may come in fragments, not even in one.
       if (ext.isFragmented() || reassembly.isMade(eth)) return drop(DROP['ndp-malformed']);
-      // A host without an address solicits from :: (RFC 4861 §4.1, §4.3).
+      // A host without an address solicits from :: (RFC 4861 §4.1, §4.3); the other martians do not.
+      if ((!isUnspecified6(at + ipv6.SRC) && martian6(at + ipv6.SRC)) || martian6(at + ipv6.DST)) {
+        return drop(DROP['ip-martian']);
+      }
       return enable.ndp ? ndp.handle(eth, at, transport, end) : drop(DROP.disabled);
     }
     // From :: as well, while the address is tentative (RFC 3590).

@@ -52,6 +52,28 @@ describe('the guest', () => {
     station.see4(parseIpv4(text));
     expect(ipv4Text(station.guest4Word())).toBe('192.0.2.10');
   });
+  test('keeps the addresses it used, up to 64 of a family; the first go first', () => {
+    const a4 = (n: number): number => 0xc0000200 | n | 0;
+    for (let n = 100; n < 165; n++) {
+      station.see4(a4(n));
+      station.see6(0x20010db8, 0, 0, n);
+    }
+    const known = (n: number): boolean[] => [station.isGuest4(a4(n)), station.isGuest6(0x20010db8, 0, 0, n)];
+    expect([known(99), known(100), known(101), known(164)].map(String)).toEqual([
+      'false,false',
+      'false,false',
+      'true,true',
+      'true,true',
+    ]);
+    // One that is used again and again takes no other's place.
+    for (let i = 0; i < 200; i++) {
+      station.see4(a4(164 - (i & 1)));
+      station.see6(0x20010db8, 0, 0, 164 - (i & 1));
+    }
+    expect(known(101)).toEqual([true, true]);
+    station.configure(makeNetwork());
+    expect(known(164)).toEqual([false, false]);
+  });
   test('has a link-local and another IPv6 address at the same time', () => {
     see6('fe80::77');
     see6('2001:db8:1:2::77');

@@ -3,8 +3,8 @@
  * The two stations on the link, ours and the guest's: MAC addresses, IP addresses, and the headers of frames between them.
  *
  * The guest's MAC is what the last frame came from (at first what the interface was given), because a virtual machine may
- * bring its own. The guest's IP addresses are those it was given, and beside them the last one seen of each kind, because it
- * may choose its own as well: inbound flows go to the last one seen.
+ * bring its own. The guest's IP addresses are those it was given, and beside them those seen, because it may choose its own as
+ * well, or be several machines: inbound flows go to the last one seen, and none of them is asked for at our MAC.
  *
  * Words are int32; an IPv6 address is four of them.
  */
@@ -17,6 +17,8 @@ import * as ipv6 from '../wire/ipv6.ts';
 
 /** Guest addresses that can be told apart; the command line allows fewer. */
 const ADDRESSES_MAX = 64;
+/** Addresses seen that are remembered, of each family; new ones take the place of the first. */
+const SEEN_MAX = 64;
 const WORDS = 4;
 
 let ourHigh = 0;
@@ -28,6 +30,9 @@ let our4 = 0;
 let seen4 = 0;
 const assigned4 = new Int32Array(ADDRESSES_MAX);
 let assigned4Count = 0;
+/** A ring, and how many were ever put there. */
+const remembered4 = new Int32Array(SEEN_MAX);
+let remembered4Count = 0;
 
 const ourGateway6 = new Int32Array(WORDS);
 const ourLinkLocal6 = new Int32Array(WORDS);
@@ -35,6 +40,8 @@ const seen6 = new Int32Array(WORDS);
 const seenLinkLocal6 = new Int32Array(WORDS);
 const assigned6 = new Int32Array(ADDRESSES_MAX * WORDS);
 let assigned6Count = 0;
+const remembered6 = new Int32Array(SEEN_MAX * WORDS);
+let remembered6Count = 0;
 
 /** Takes over addresses from the network; forgets everything seen. Throws RangeError for text that is no address. */
 export const configure = (network: Network): void => {
@@ -53,6 +60,7 @@ const configure4 = (network: Network): void => {
   assigned4Count = addresses.length;
   for (const [i, a] of addresses.entries()) assigned4[i] = parseIpv4(a.address);
   seen4 = assigned4Count > 0 ? (assigned4[0] as number) : 0;
+  remembered4Count = 0;
   our4 = network.v4 === null ? 0 : parseIpv4(network.v4.gateway);
 };
 
@@ -60,6 +68,7 @@ const configure6 = (network: Network): void => {
   const addresses = (network.v6?.addresses ?? []).slice(0, ADDRESSES_MAX);
   assigned6Count = addresses.length;
   for (const [i, a] of addresses.entries()) assigned6.set(parseIpv6(a.address), i * WORDS);
+  remembered6Count = 0;
   seen6.fill(0);
   seenLinkLocal6.fill(0);
   if (assigned6Count > 0) seen6.set(assigned6.subarray(0, WORDS));
@@ -82,17 +91,34 @@ export const see4 = (src: number): void => {
   const first = src >>> 24;
   if (src === seen4 || first === 0 || first === 127 || first >= 224 || src === our4) return;
   seen4 = src;
+  if (!isAssigned4(src) && !isRemembered4(src)) remembered4[remembered4Count++ % SEEN_MAX] = src;
+};
+const isRemembered4 = (word: number): boolean => {
+  const n = Math.min(remembered4Count, SEEN_MAX);
+  for (let i = 0; i < n; i++) if (remembered4[i] === word) return true;
+  return false;
 };
 
 /** Notes the source of an IPv6 packet from the guest: a link-local one apart from all others. */
 export const see6 = (w0: number, w1: number, w2: number, w3: number): void => {
+  const seen = ipv6.isLinkLocal(w0) ? seenLinkLocal6 : seen6;
+  if (same(seen, 0, w0, w1, w2, w3)) return;
   if (ipv6.isMulticast(w0) || ipv6.isUnspecified(w0, w1, w2, w3) || ipv6.isLoopback(w0, w1, w2, w3)) return;
   if (isOurs6(w0, w1, w2, w3)) return;
-  const seen = ipv6.isLinkLocal(w0) ? seenLinkLocal6 : seen6;
-  seen[0] = w0;
-  seen[1] = w1;
-  seen[2] = w2;
-  seen[3] = w3;
+  setWords(seen, 0, w0, w1, w2, w3);
+  if (isAssigned6(w0, w1, w2, w3) || isRemembered6(w0, w1, w2, w3)) return;
+  setWords(remembered6, (remembered6Count++ % SEEN_MAX) * WORDS, w0, w1, w2, w3);
+};
+const setWords = (words: Int32Array, at: number, w0: number, w1: number, w2: number, w3: number): void => {
+  words[at] = w0;
+  words[at + 1] = w1;
+  words[at + 2] = w2;
+  words[at + 3] = w3;
+};
+const isRemembered6 = (w0: number, w1: number, w2: number, w3: number): boolean => {
+  const n = Math.min(remembered6Count, SEEN_MAX);
+  for (let i = 0; i < n; i++) if (same(remembered6, i * WORDS, w0, w1, w2, w3)) return true;
+  return false;
 };
 
 export const ourMacHigh = (): number => ourHigh;
@@ -111,14 +137,18 @@ export const guest6Word = (i: number): number => seen6[i] as number;
 /** Word `i` of the last link-local source seen; all zero: none yet. */
 export const guestLinkLocal6Word = (i: number): number => seenLinkLocal6[i] as number;
 
-/** An address the guest was given, or the last one that it used. */
-export const isGuest4 = (word: number): boolean => word !== 0 && (word === seen4 || isAssigned4(word));
+/** An address the guest was given, or one that it used. */
+export const isGuest4 = (word: number): boolean =>
+  word !== 0 && (word === seen4 || isAssigned4(word) || isRemembered4(word));
 export const isAssigned4 = (word: number): boolean => {
   for (let i = 0; i < assigned4Count; i++) if (assigned4[i] === word) return true;
   return false;
 };
 export const isGuest6 = (w0: number, w1: number, w2: number, w3: number): boolean =>
-  same(seen6, 0, w0, w1, w2, w3) || same(seenLinkLocal6, 0, w0, w1, w2, w3) || isAssigned6(w0, w1, w2, w3);
+  same(seen6, 0, w0, w1, w2, w3) ||
+  same(seenLinkLocal6, 0, w0, w1, w2, w3) ||
+  isAssigned6(w0, w1, w2, w3) ||
+  isRemembered6(w0, w1, w2, w3);
 export const isAssigned6 = (w0: number, w1: number, w2: number, w3: number): boolean => {
   for (let i = 0; i < assigned6Count; i++) if (same(assigned6, i * WORDS, w0, w1, w2, w3)) return true;
   return false;

@@ -53,8 +53,21 @@ describe('ARP', () => {
     );
     expect(ask('192.0.2.10', target)).toEqual([toHex(Uint8Array.from(expected))]);
   });
-  test('a probe for an address that is not its own is answered: the address is taken (RFC 5227 §2.1)', () => {
+  test('a probe for our address is answered: it is taken (RFC 5227 §2.1); any other the guest may have', () => {
     expect(ask('0.0.0.0', '192.0.2.1')).toHaveLength(1);
+    for (const free of ['192.0.2.77', '203.0.113.9']) expect(ask('0.0.0.0', free)).toEqual([]);
+  });
+  test('the sender of a request, and who announces itself, is of the guest and no longer asked for at our MAC', () => {
+    expect(ask('192.0.2.10', '192.0.2.40')).toHaveLength(1);
+    ask('192.0.2.40', '192.0.2.1');
+    ask('192.0.2.41', '192.0.2.41');
+    for (const own of ['192.0.2.40', '192.0.2.41']) expect(ask('192.0.2.10', own)).toEqual([]);
+    expect(ask('192.0.2.10', '192.0.2.42')).toHaveLength(1);
+  });
+  test.each(['0.0.0.0', '127.0.0.1', '224.0.0.251', '255.255.255.255'])('nobody has %s', (target) => {
+    const before = dropCount('arp-malformed');
+    expect(ask('192.0.2.10', target)).toEqual([]);
+    expect(dropCount('arp-malformed')).toBe(before + 1);
   });
   test('a probe or request for the address the guest was given is not', () => {
     expect(ask('0.0.0.0', '192.0.2.10')).toEqual([]);

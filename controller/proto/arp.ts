@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * ARP towards the guest (RFC 826, RFC 5227). Every host outside is reached through us, so every address asked for is at
- * our MAC, but not the guest's own: answering a probe for that would be a conflict, and the guest would give the address up.
+ * our MAC, but not the guest's own. A probe, by which the guest finds out whether it may take an address, is answered for our
+ * own address only: it may take any other, and an answer would take it away from it.
+ *
+ * What a request or an announcement says of its sender is believed: that is an address of the guest's. We announce nothing,
+ * because our MAC never changes.
  */
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
@@ -21,9 +25,18 @@ export const handle = (at: number, end: number): void => {
   if (arp.operation(v, message) !== arp.REQUEST) return;
   const sender = arp.senderIp(v, message);
   const target = arp.targetIp(v, message);
+  if (!isUnicast(target)) return drop(DROP['arp-malformed']);
+  station.see4(sender);
   // An announcement (RFC 5227 §3) or the old gratuitous request: sender and target are one.
   if (sender === target || station.isGuest4(target)) return;
+  if (sender === 0 && target !== station.our4Word()) return;
   reply(arp.senderMacHigh(v, message), arp.senderMacLow(v, message), sender, target);
+};
+
+/** RFC 1122 §3.2.1.3: nobody has an address of 0/8, 127/8, 224/4 or 240/4. */
+const isUnicast = (word: number): boolean => {
+  const first = word >>> 24;
+  return first !== 0 && first !== 127 && first < 224;
 };
 
 /** Tells the guest that `target` is at our MAC. `sender` is 0 when it was a probe. */

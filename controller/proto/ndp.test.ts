@@ -100,6 +100,9 @@ describe('neighbour solicitation', () => {
     ['half an option', icmp(LL, SOLICITED_NODE, ns(OURS, [1, 1, 0, 0]))],
     ['a source option but no source', icmp('::', SOLICITED_NODE, ns(OURS))],
     ['no source, to one host only', icmp('::', OURS, ns(OURS, []))],
+    ['no source, to a group that is no solicited-node one', icmp('::', 'ff02::1', ns(OURS, []))],
+    ['the unspecified address as target', icmp(LL, SOLICITED_NODE, ns('::'))],
+    ['the loopback address as target', icmp(LL, SOLICITED_NODE, ns('::1'))],
   ])('with %s is dropped (RFC 4861 §7.1.1)', (_what, frame) => {
     const before = dropCount('ndp-malformed');
     expect(sendFrame(frame)).toEqual([]);
@@ -207,8 +210,40 @@ describe('router advertisement', () => {
   });
 });
 
-test("advertisements and redirects of the guest's are taken for what they are: nothing", () => {
-  for (const type of [134, 136, 137]) {
+describe("the guest's advertisement", () => {
+  const na = (target: string, flags = 0x20, options: readonly number[] = []): number[] => [
+    ...[136, 0, 0, 0, flags, 0, 0, 0],
+    ...guest.ip6(target),
+    ...options,
+  ];
+  const OWN = '2001:db8:1:2::88';
+  const isAskedFor = (): boolean => sendFrame(icmp(LL, SOLICITED_NODE, ns(OWN))).length > 0;
+
+  test('unsolicited or not, names an address of its own, which is no longer at our MAC', () => {
+    expect(isAskedFor()).toBe(true);
+    expect(sendFrame(icmp(LL, 'ff02::1', na(OWN)))).toEqual([]);
+    expect(isAskedFor()).toBe(false);
+    configure();
+    sendFrame(icmp(OWN, OURS, na(OWN, 0x60)));
+    expect(isAskedFor()).toBe(false);
+  });
+  test.each<[string, number[]]>([
+    ['a hop limit below 255', icmp(LL, 'ff02::1', na(OWN), 254)],
+    ['a code', icmp(LL, 'ff02::1', [136, 1, ...na(OWN).slice(2)])],
+    ['less than 24 bytes', icmp(LL, 'ff02::1', na(OWN).slice(0, 23))],
+    ['the solicited flag, to a group', icmp(LL, 'ff02::1', na(OWN, 0x60))],
+    ['a group as target', icmp(LL, 'ff02::1', na('ff02::2'))],
+    ['an option of length 0', icmp(LL, 'ff02::1', na(OWN, 0x20, [2, 0, 0, 0, 0, 0, 0, 0]))],
+  ])('with %s is dropped (RFC 4861 §7.1.2)', (_what, frame) => {
+    const before = dropCount('ndp-malformed');
+    sendFrame(frame);
+    expect(dropCount('ndp-malformed')).toBe(before + 1);
+    expect(isAskedFor()).toBe(true);
+  });
+});
+
+test("router advertisements and redirects of the guest's tell us nothing", () => {
+  for (const type of [134, 137]) {
     expect(sendFrame(icmp(LL, 'ff02::1', [type, 0, 0, 0, 0, 0, 0, 0, ...new Array<number>(32).fill(0)]))).toEqual([]);
   }
 });

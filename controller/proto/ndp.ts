@@ -111,8 +111,10 @@ export const handle = (frameAt: number, at: number, icmpAt: number, end: number)
       return routerSolicitation(at, icmpAt, end);
     case icmpv6.NEIGHBOUR_SOLICITATION:
       return neighbourSolicitation(at, icmpAt, end);
+    case icmpv6.NEIGHBOUR_ADVERTISEMENT:
+      return guestAdvertisement(at, icmpAt, end);
     default:
-      // We solicit nothing and take no other router's word: advertisements and redirects tell us nothing.
+      // We take no other router's word.
       return;
   }
 };
@@ -152,21 +154,51 @@ const neighbourSolicitation = (at: number, icmpAt: number, end: number): void =>
   const t1 = ndp.targetWord(v, icmpAt, 1);
   const t2 = ndp.targetWord(v, icmpAt, 2);
   const t3 = ndp.targetWord(v, icmpAt, 3);
-  if (ipv6.isMulticast(t0)) return drop(DROP['ndp-malformed']);
+  if (!isUnicast(t0, t1, t2, t3)) return drop(DROP['ndp-malformed']);
   if (isFromUnspecified(at)) {
-    // RFC 4861 §7.1.1: detection goes to the target's solicited-node group and carries no link-layer address.
-    if (!ipv6.isMulticast(ipv6.dstWord(v, at, 0)) || hasSourceOption(icmpAt + ndp.NEIGHBOUR_BYTES, end)) {
+    // RFC 4861 §7.1.1: detection goes to a solicited-node group and carries no link-layer address.
+    if (!isToSolicitedNode(at) || hasSourceOption(icmpAt + ndp.NEIGHBOUR_BYTES, end)) {
       return drop(DROP['ndp-malformed']);
     }
     if (station.isOurs6(t0, t1, t2, t3)) neighbourAdvertisement(t0, t1, t2, t3, ALL_NODES_0, 0, 0, ALL_NODES_3, 0);
     return;
   }
-  if (station.isGuest6(t0, t1, t2, t3) || isSource(at, t0, t1, t2, t3)) return;
   const d0 = ipv6.srcWord(v, at, 0);
   const d1 = ipv6.srcWord(v, at, 1);
   const d2 = ipv6.srcWord(v, at, 2);
   const d3 = ipv6.srcWord(v, at, 3);
+  station.see6(d0, d1, d2, d3);
+  if (station.isGuest6(t0, t1, t2, t3) || isSource(at, t0, t1, t2, t3)) return;
   neighbourAdvertisement(t0, t1, t2, t3, d0, d1, d2, d3, ndp.NA_SOLICITED);
+};
+
+const isUnicast = (w0: number, w1: number, w2: number, w3: number): boolean =>
+  !ipv6.isMulticast(w0) && !ipv6.isUnspecified(w0, w1, w2, w3) && !ipv6.isLoopback(w0, w1, w2, w3);
+/** ff02::1:ff00:0/104 (RFC 4291 §2.7.1). */
+const isToSolicitedNode = (at: number): boolean => {
+  const v = io.view;
+  return (
+    ipv6.dstWord(v, at, 0) === ALL_NODES_0 &&
+    ipv6.dstWord(v, at, 1) === 0 &&
+    ipv6.dstWord(v, at, 2) === 1 &&
+    ipv6.dstWord(v, at, 3) >>> 24 === 0xff
+  );
+};
+
+/** What the guest advertises, asked or not, is an address of its own (RFC 4861 §7.2.6); its MAC is that of the frame. */
+const guestAdvertisement = (at: number, icmpAt: number, end: number): void => {
+  const v = io.view;
+  if (!ndp.solicitationFits(v, icmpAt, end)) return drop(DROP['ndp-malformed']);
+  const t0 = ndp.targetWord(v, icmpAt, 0);
+  const t1 = ndp.targetWord(v, icmpAt, 1);
+  const t2 = ndp.targetWord(v, icmpAt, 2);
+  const t3 = ndp.targetWord(v, icmpAt, 3);
+  const solicited = (ndp.naFlags(v, icmpAt) & ndp.NA_SOLICITED) !== 0;
+  // RFC 4861 §7.1.2: to all nodes, it cannot be an answer.
+  if (!isUnicast(t0, t1, t2, t3) || (solicited && ipv6.isMulticast(ipv6.dstWord(v, at, 0)))) {
+    return drop(DROP['ndp-malformed']);
+  }
+  station.see6(t0, t1, t2, t3);
 };
 
 const isSource = (at: number, w0: number, w1: number, w2: number, w3: number): boolean => {

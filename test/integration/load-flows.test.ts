@@ -23,7 +23,7 @@ const crowd = (protocol: 'tcp' | 'udp', address: string, count: number): Crowd =
 
 describe.each([
   { protocol: 'tcp', count: 18_000, server: NET.server4 },
-  { protocol: 'udp', count: 7_500, server: NET.server6 },
+  { protocol: 'udp', count: 9_000, server: NET.server6 },
 ] as const)('$count flows of $protocol', ({ protocol, count, server }) => {
   it(`echo at once and again, with one descriptor and at most ${KIB_PER_FLOW_MAX} KiB each`, async () => {
     const pids = guest.toolProcesses();
