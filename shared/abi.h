@@ -64,6 +64,8 @@ enum column {
   X(SOL_SOCKET, SO_PEEK_OFF)       \
   X(SOL_TCP, TCP_NODELAY)          \
   X(SOL_TCP, TCP_MAXSEG)           \
+  X(SOL_TCP, TCP_KEEPIDLE)         \
+  X(SOL_TCP, TCP_KEEPINTVL)        \
   X(SOL_TCP, TCP_WINDOW_CLAMP)     \
   X(SOL_TCP, TCP_QUICKACK)         \
   X(SOL_TCP, TCP_USER_TIMEOUT)     \

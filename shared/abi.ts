@@ -65,6 +65,8 @@ export const SOCKOPT = {
   SO_PEEK_OFF: { level: 1, option: 42 },
   TCP_NODELAY: { level: 6, option: 1 },
   TCP_MAXSEG: { level: 6, option: 2 },
+  TCP_KEEPIDLE: { level: 6, option: 4 },
+  TCP_KEEPINTVL: { level: 6, option: 5 },
   TCP_WINDOW_CLAMP: { level: 6, option: 10 },
   TCP_QUICKACK: { level: 6, option: 12 },
   TCP_USER_TIMEOUT: { level: 6, option: 18 },

@@ -105,6 +105,8 @@ int32_t pathMtu(int32_t fd, bool v6) {
  * #syscalls:controller setsockopt(*, SOL_SOCKET, SO_PEEK_OFF, *, *) — peeking goes on where it ended, or again
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_NODELAY, *, *) — the guest has done its own coalescing
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_MAXSEG, *, *) — the guest's maximum segment size
+ * #syscalls:controller setsockopt(*, SOL_TCP, TCP_KEEPIDLE, *, *) — the guest asks after its peer, and so do we
+ * #syscalls:controller setsockopt(*, SOL_TCP, TCP_KEEPINTVL, *, *) — as often as the guest does
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_WINDOW_CLAMP, *, *) — the guest's window, told to the peer
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_QUICKACK, *, *) — acknowledge at once when the guest waits for it
  * #syscalls:controller setsockopt(*, SOL_TCP, TCP_USER_TIMEOUT, *, *) — how long unacknowledged data is sent again

@@ -58,6 +58,16 @@ describe.each(FAMILIES)('$family', ({ server }) => {
   });
 });
 
+it.each(FAMILIES)("the guest's keep-alives are kept up towards the peer, over $family", async ({ server }) => {
+  const idle = guest.spawn(life('keepAlive', server), { stdin: 'pipe' });
+  await waitFor(() => idle.out().includes('open'), { what: 'the connection' });
+  const timers = () => lab.host.run(['ss', '-Htno', 'state', 'established', 'dst', `[${server}]`]);
+  // The host's own interval is two hours.
+  await waitFor(async () => /timer:\(keepalive,(\d+ms|1(\.\d+)?sec)/.test(await timers()), { what: 'the timer' });
+  idle.child.stdin?.end();
+  await idle.closed;
+});
+
 describe('connections that cannot be made fail as on the host, and as soon', () => {
   it.each([
     ['an unreachable network', '203.0.113.1', 'EHOSTUNREACH'],

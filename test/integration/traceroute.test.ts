@@ -33,6 +33,7 @@ describe.each(PATHS)('traceroute over $family', ({ flag, far, expected }) => {
     ['UDP to rising ports', []],
     ['UDP to one port', ['-U']],
     ['echo requests', ['-I']],
+    ['TCP SYNs', ['-T', '-p', '9']],
   ])('with %s shows the hops', async (_what, how) => {
     const argv = ['traceroute', flag, '-n', '-q', '1', '-w', '3', ...how, far];
     expect(hops(await guest.run(argv))).toEqual(expected);

@@ -5,13 +5,13 @@ The lives of TCP connections, as programs see them: both ends of each scenario, 
     tcp-life.py serve ADDRESS              every scenario's server, on BASE + its number; prints "listening"
     tcp-life.py run ADDRESS SCENARIO...    the clients; a line of JSON with what each saw: {"scenario": result}
     tcp-life.py connect ADDRESS PORT       {"error": errno's name or null, "ms": duration}
-    tcp-life.py ended                      (on standard input of the server: how connections of `aborted` ended)
+    tcp-life.py keepAlive ADDRESS          an idle connection with SO_KEEPALIVE, until standard input ends; prints "open"
 """
 
 import errno
+import fcntl
 import hashlib
 import json
-import os
 import select
 import socket
 import struct
@@ -78,7 +78,7 @@ class Server:
         s.recv(1)
         s.sendall(pattern(SIZE))
         while True:
-            (unsent,) = struct.unpack("i", __import__("fcntl").ioctl(s, 0x5411, b"\0" * 4))
+            (unsent,) = struct.unpack("i", fcntl.ioctl(s, 0x5411, b"\0" * 4))
             if unsent == 0:
                 return
             time.sleep(0.002)
@@ -239,8 +239,21 @@ def connect(address, port):
     print(json.dumps({"error": error, "ms": (time.monotonic() - began) * 1000}))
 
 
+def keep_alive(address):
+    """A connection that says nothing but keep-alives, one a second."""
+    with Client(address).open("aborted") as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        s.recv(2)
+        print("open", flush=True)
+        sys.stdin.read()
+
+
 if sys.argv[1] == "serve":
     serve(sys.argv[2])
+elif sys.argv[1] == "keepAlive":
+    keep_alive(sys.argv[2])
 elif sys.argv[1] == "connect":
     connect(sys.argv[2], int(sys.argv[3]))
 else:

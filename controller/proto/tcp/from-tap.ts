@@ -164,7 +164,7 @@ const settle = (f: Flow): Flow => {
 /** A segment of a known flow. */
 const segment = (f: Flow, at: number, end: number): void => {
   const v = io.view;
-  keepalive.heard(f);
+  const idle = keepalive.heard(f);
   const flags = tcp.flags(v, at);
   const s = tcp.seq(v, at);
   if (!conn.has(f, conn.SOCK_CONNECTED)) {
@@ -190,6 +190,7 @@ const segment = (f: Flow, at: number, end: number): void => {
   if ((flags & tcp.ACK) === 0) return drop(DROP['tcp-malformed']);
   if (!acknowledgement(f, at, end, flags)) return;
   const data = at + tcp.headerBytes(v, at);
+  if (((s + 1) | 0) === conn.seqFromTap(f) && end - data <= 1 && (flags & tcp.FIN) === 0) keepalive.guestAsks(f, idle);
   if (data < end || (flags & tcp.FIN) !== 0) payload(f, s, data, end, (flags & tcp.FIN) !== 0);
   else if (s !== nextFromTap(f)) {
     // Nothing in it and not where we are: a keep-alive or a stray; both want our state (RFC 9293 §3.10.7.4, §3.8.4).

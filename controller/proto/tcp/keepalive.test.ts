@@ -130,6 +130,30 @@ describe.each(t.WORLDS)('idle connections ($name)', (world) => {
     b.expectToGuest({ flags: 'A', seq: 1, ack: 1 });
     b.expectToSocket('');
   });
+  test('the guest that asks after its peer has the host ask, too, and as often', () => {
+    const [SOL_TCP, TCP_KEEPIDLE, TCP_KEEPINTVL] = [6, 4, 5];
+    const intervals = () =>
+      b.socket.options.filter(([l, o]) => l === SOL_TCP && (o === TCP_KEEPIDLE || o === TCP_KEEPINTVL));
+    b.guestSends({ seq: 0 });
+    expect(intervals()).toEqual([]);
+    for (let n = 0; n < 3; n++) {
+      b.after(30_000);
+      b.guestSends({ seq: 0 });
+    }
+    expect(intervals()).toEqual([
+      [SOL_TCP, TCP_KEEPIDLE, 30],
+      [SOL_TCP, TCP_KEEPINTVL, 30],
+    ]);
+    b.expectToGuest({ ack: 1 }, { ack: 1 }, { ack: 1 }, { ack: 1 });
+    b = t.begin(world).established();
+    b.after(50_000);
+    b.guestSends({ seq: 1, data: 'x' });
+    b.expectToGuest({ ack: 2 });
+    b.socket.room = 0;
+    b.after(40_000);
+    b.guestSends({ seq: 2 });
+    expect(intervals()).toEqual([]);
+  });
 });
 
 describe('many idle connections', () => {

@@ -8,11 +8,12 @@
  * Silence is a no only when the guest has been heard about other things: a virtual machine that is paused keeps its
  * connections, for as long as RFC 5382 asks of a router (REQ-5). Beyond that nothing expires: a guest and a peer that
  * both stand by an idle connection keep it. The peer's end is watched by the host's TCP (SO_KEEPALIVE, at the host's
- * intervals).
+ * intervals, or at the guest's where it asks itself: see guestAsks).
  *
  * No timer for each flow: the LRU class is in the order of idleness, so a look at its first ones, every two seconds at
  * most and only when one is due, finds all that want a probe; some are sent a turn, so that the answers fit the tap's queue.
  */
+import { SOCKOPT } from '../../../shared/abi.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
@@ -38,12 +39,17 @@ const LOOK_MS = 2000;
 const PROBES_PER_TURN_MAX = 64;
 /** Longer than anything that is waited for here. */
 const NOTHING_MS = 2 * TIME_WAIT_MS;
+/** Linux's tcp_keepalive_time and tcp_keepalive_intvl: what the guest does not undercut stays so. */
+const KEEPALIVE_GUEST_MAX_S = 7200;
+const KEEPALIVE_RETRY_MAX_S = 75;
 /** Order of use is kept to that precision: a busy flow need not be moved for each segment. */
 const LRU_PRECISION_MS = 1000;
 
 /** Probes that were not answered, and when the last one was sent or answered, int32 ms. */
 const probes = new Uint8Array(flows.FLOW_MAX);
 const probedMs = new Int32Array(flows.FLOW_MAX);
+/** 1: the guest asks after its peer, and the host's TCP does. */
+const guestAsked = new Uint8Array(flows.FLOW_MAX);
 /** When anything came from the guest last, int32 ms. */
 let guestSeenMs = 0;
 /** When to look next, on the loop's clock; too early does no harm. */
@@ -59,6 +65,7 @@ export const reset = (f: Flow): void => {
   due = Math.min(due, io.nowMs() + OPENING_SILENCE_MS);
   conn.setProgressMs(f, io.nowMs() | 0);
   probes[f] = 0;
+  guestAsked[f] = 0;
   probedMs[f] = io.nowMs() | 0;
   flows.setLastActive(f, io.nowMs() | 0);
 };
@@ -68,16 +75,40 @@ export const guestSeen = (nowMs: number): void => {
   guestSeenMs = nowMs | 0;
 };
 
-/** A segment of the flow came from the guest. The answer to a probe is no use of the connection. */
-export const heard = (f: Flow): void => {
+/**
+ * A segment of the flow came from the guest. The answer to a probe is no use of the connection. Returns for how many ms there
+ * had been none.
+ */
+export const heard = (f: Flow): number => {
   const now = io.nowMs() | 0;
+  const idle = (now - flows.lastActive(f)) | 0;
   if (probes[f] !== 0) {
     probes[f] = 0;
     probedMs[f] = now;
-    return;
+    return idle;
   }
-  if (((now - flows.lastActive(f)) | 0) >= LRU_PRECISION_MS) lru.touch(f);
+  if (idle >= LRU_PRECISION_MS) lru.touch(f);
   flows.setLastActive(f, now);
+  return idle;
+};
+
+/**
+ * The guest sent a keep-alive segment, after `idle` ms: it is answered by us, so that the peer would never be asked, and a
+ * translator on the way to it would forget an idle connection. From now on the host's TCP asks as often as the guest.
+ */
+export const guestAsks = (f: Flow, idle: number): void => {
+  // At a closed window the same segment asks for room (RFC 9293 §3.8.6.1), and more than once a second nobody keeps alive.
+  if (guestAsked[f] !== 0 || idle < LRU_PRECISION_MS || conn.edgeToTap(f) === conn.seqFromTap(f)) return;
+  guestAsked[f] = 1;
+  const seconds = Math.min(Math.round(idle / 1000), KEEPALIVE_GUEST_MAX_S);
+  const { TCP_KEEPIDLE, TCP_KEEPINTVL } = SOCKOPT;
+  io.native.setsockopt(flows.fd(f), TCP_KEEPIDLE.level, TCP_KEEPIDLE.option, seconds);
+  io.native.setsockopt(
+    flows.fd(f),
+    TCP_KEEPINTVL.level,
+    TCP_KEEPINTVL.option,
+    Math.min(seconds, KEEPALIVE_RETRY_MAX_S),
+  );
 };
 
 /** Milliseconds until {@link tick} has something to do; -1: nothing is there to be looked at. */
