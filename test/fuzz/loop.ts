@@ -11,7 +11,7 @@ import type { Input } from './steps.ts';
 import type { Target } from './target.ts';
 
 /** No single input takes that long, nor a batch of them. */
-const HANG_MS = 20_000;
+const HANG_MS = 10_000;
 const BATCH = 50;
 const CHANGES_MAX = 6;
 const MINIMISE_MS = 4000;

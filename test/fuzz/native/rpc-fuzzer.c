@@ -120,6 +120,7 @@ void own_grant(const struct grant *grant)
 }
 void own_freeze(void) {}
 void own_forget(void) {}
+void tuple_freeze(void) {}
 void flow_warm_up(void) {}
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int hop_limit,
                  int *errnum, const char **what)
