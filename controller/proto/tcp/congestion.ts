@@ -83,6 +83,12 @@ export const reset = (f: Flow): void => {
 export const window = (f: Flow): number => WINDOW[f] as number;
 /** Smoothed round-trip time, µs; 0: not known. */
 export const srttUs = (f: Flow): number => SRTT_US[f] as number;
+/** Lowest round-trip time of the last seconds, µs; 0: not known. */
+export const leastRttUs = (f: Flow): number => {
+  const a = MIN_US[f] as number;
+  const b = MIN_NEXT_US[f] as number;
+  return a === 0 ? b : b === 0 ? a : Math.min(a, b);
+};
 /** How long an answer to what is sent now may take without something being wrong, µs. */
 export const patienceUs = (f: Flow): number => {
   const srtt = SRTT_US[f] as number;
@@ -171,9 +177,7 @@ const roundEnds = (f: Flow): void => {
 
 /** What the model allows. */
 const model = (f: Flow): void => {
-  const a = MIN_US[f] as number;
-  const b = MIN_NEXT_US[f] as number;
-  const rtt = a === 0 ? b : b === 0 ? a : Math.min(a, b);
+  const rtt = leastRttUs(f);
   const gain = ((FLAGS[f] as number) & DRAINING) !== 0 ? 0.5 : 2;
   const product = gain * Math.max(RATE[f] as number, RATE_NEXT[f] as number) * rtt;
   const headroom = rtt < TAP_RTT_US ? WINDOW_INITIAL : HEADROOM;

@@ -32,6 +32,8 @@ export const OUR_WINDOW_SCALE = 8;
 export const WINDOW_MAX = 0xffff << OUR_WINDOW_SCALE;
 /** What a flow may leave with us when its socket is full; part of the window we announce, so that the socket is filled to the brim and the kernel sees a reason to grow it. */
 export const STASH_CREDIT_BYTES = 256 * 1024;
+/** The same for a guest behind a link with a long round trip, see window.ts: a quarter of all there is. */
+export const STASH_CREDIT_MAX_BYTES = 8 * 1024 * 1024;
 /** Most one flow sends to the guest in one go before others get their turn. */
 export const BURST_BYTES = 8 * 65_536;
 /** An IPv4 packet at most, also for IPv6 so that one limit serves both. */

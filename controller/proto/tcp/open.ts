@@ -38,6 +38,7 @@ import * as keepalive from './keepalive.ts';
 import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
+import { reset as resetWindow } from './window.ts';
 
 /** More than an unscaled window, as in Linux: no old segment falls into the new connection's. */
 const REOPEN_DISTANCE = 65_537;
@@ -103,6 +104,7 @@ export const takeSyn = (f: Flow, at: number): void => {
   conn.setSeqOfWindow(f, tcp.seq(io.view, at));
   conn.setSeqFromTap(f, (tcp.seq(io.view, at) + 1) | 0);
   conn.setEdgeToTap(f, conn.seqFromTap(f));
+  resetWindow(f);
 };
 
 const setIsn = (f: Flow, isn: number): void => {
