@@ -84,6 +84,8 @@ export interface Segment {
   readonly srcPort?: number;
   readonly dstPort?: number;
   readonly hopLimit?: number;
+  /** Blocks of a SACK option, in relative numbers of ours. */
+  readonly sack?: readonly (readonly [from: number, to: number])[];
   /** What is added to the right checksum. */
   readonly corrupt?: number;
   /** The virtio-net header's flags, 1 NEEDS_CSUM or 2 DATA_VALID; the checksum is 0 then. */
@@ -99,6 +101,9 @@ export interface Seen {
   readonly bytes: Buffer;
   readonly mss: number | null;
   readonly scale: number | null;
+  readonly sackPermitted: boolean;
+  /** Blocks of a SACK option, in relative numbers. */
+  readonly sack: readonly (readonly [from: number, to: number])[];
   readonly srcPort: number;
   readonly dstPort: number;
   /** Since the bench began. */
@@ -113,6 +118,7 @@ const flagText = (bits: number): string =>
   [...'SFRPAU'].filter((c) => (bits & (1 << LETTERS.indexOf(c))) !== 0).join('');
 export const optionMss = (n: number): number[] => [2, 4, ...u16(n)];
 export const optionScale = (n: number): number[] => [1, 3, 3, n];
+export const SACK_PERMITTED: readonly number[] = [1, 1, 4, 2];
 /** Bytes that tell their place. */
 export const numbered = (length: number, from = 0): Buffer =>
   Buffer.from(Uint8Array.from({ length }, (_, i) => ((from + i) * 31 + ((from + i) >> 8)) & 0xff));
@@ -120,15 +126,22 @@ export const numbered = (length: number, from = 0): Buffer =>
 const toBuffer = (data: string | Uint8Array | undefined): Buffer =>
   typeof data === 'string' ? Buffer.from(data) : Buffer.from(data ?? []);
 
-/** RFC 9293 §3.2, kinds 2 and 3. */
-const readOptions = (l4: Buffer): { mss: number | null; scale: number | null } => {
+/** RFC 9293 §3.2, RFC 7323, RFC 2018: kinds 2 to 5. Blocks are absolute. */
+const readOptions = (l4: Buffer) => {
   const end = ((l4[12] as number) >> 4) * 4;
   let [mss, scale]: (number | null)[] = [null, null];
+  let sackPermitted = false;
+  const sack: [number, number][] = [];
   for (let p = 20; p < end && l4[p] !== 0; p += l4[p] === 1 ? 1 : (l4[p + 1] as number)) {
     if (l4[p] === 2) mss = l4.readUInt16BE(p + 2);
     if (l4[p] === 3) scale = l4[p + 2] as number;
+    if (l4[p] === 4) sackPermitted = true;
+    if (l4[p] === 5) {
+      for (let at = p + 2; at < p + (l4[p + 1] as number); at += 8)
+        sack.push([l4.readInt32BE(at), l4.readInt32BE(at + 4)]);
+    }
   }
-  return { mss: mss ?? null, scale: scale ?? null };
+  return { mss: mss ?? null, scale: scale ?? null, sackPermitted, sack };
 };
 
 export class Bench {
@@ -209,7 +222,7 @@ export class Bench {
     const bits = l4[13] as number;
     const headerBytes = ((l4[12] as number) >> 4) * 4;
     const payload = l4.subarray(headerBytes);
-    const { mss, scale } = readOptions(l4);
+    const { mss, scale, sackPermitted, sack } = readOptions(l4);
     const gsoSize = a.vnet.length === 0 ? 0 : a.vnet.readUInt16LE(4);
     const [from, to] = a.v4 ? ADDRESSES_4 : ADDRESSES_6;
     assert.equal(a.src, from);
@@ -239,6 +252,8 @@ export class Bench {
       bytes: Buffer.from(payload),
       mss,
       scale,
+      sackPermitted,
+      sack: sack.map(([from, to]) => [(from - this.guestIsn) | 0, (to - this.guestIsn) | 0] as const),
       srcPort: l4.readUInt16BE(0),
       dstPort: l4.readUInt16BE(2),
       atMs: fake.nowMs() - this.startMs,
@@ -249,6 +264,10 @@ export class Bench {
   /** The TCP segment in bytes, its checksum right unless `s` says otherwise. */
   segmentBytes(s: Segment): Buffer {
     const options = [...(s.options ?? [])];
+    if (s.sack !== undefined && s.sack.length > 0) {
+      options.push(1, 1, 5, 2 + 8 * s.sack.length);
+      for (const block of s.sack) for (const n of block) options.push(...u32((this.ourIsn + n) | 0));
+    }
     while (options.length % 4 !== 0) options.push(0);
     const bits = flagBits(s.flags ?? 'A');
     const ack = (bits & 16) !== 0 ? (this.ourIsn + (s.ack ?? 1)) | 0 : 0;
@@ -304,7 +323,8 @@ export class Bench {
 
   /** Milliseconds the loop would sleep; -1: until something happens. */
   get nextDelay(): number {
-    const delays = [wheel.nextDelay(fake.nowMs()), keepalive.nextDelay(fake.nowMs())].filter((ms) => ms >= 0);
+    const now = fake.nowMs();
+    const delays = [wheel.nextDelay(now), keepalive.nextDelay(now)].filter((ms) => ms >= 0);
     return delays.length === 0 ? -1 : Math.min(...delays);
   }
   /** Time passes; the loop wakes whenever a deadline comes. */

@@ -7,7 +7,7 @@
  *
  * Streams are `numbered` bytes; offsets count from 0, the first byte of each direction.
  */
-import { MSS, numbered, optionMss, optionScale, type Seen, type Segment } from './tcp-bench.ts';
+import { MSS, numbered, optionMss, optionScale, SACK_PERMITTED, type Seen, type Segment } from './tcp-bench.ts';
 
 /** Numbers in [0, 1), the same for the same seed (mulberry32). */
 export const randomOf = (seed: number): (() => number) => {
@@ -30,11 +30,14 @@ export interface GuestPlan {
   readonly scale: number | null;
   /** Keeps what comes out of order. */
   readonly reassembles: boolean;
+  /** Offers selective acknowledgements, and gives them if it reassembles. */
+  readonly sack: boolean;
 }
 
 const RTO_MS = 250;
 const OUR_SCALE = 8;
-export const STREAM = numbered(1 << 20);
+/** `numbered` repeats itself every 64 KiB. */
+export const STREAM = Buffer.concat(Array.from({ length: 512 }, () => numbered(1 << 16)));
 
 export class Guest {
   readonly plan: GuestPlan;
@@ -60,6 +63,9 @@ export class Guest {
   private announcedMax = 0;
   private ackDue = false;
   private finAt = -1;
+  private latest = 0;
+  /** Times our data was told by SACK. */
+  told = 0;
   private readonly holes: [from: number, to: number][] = [];
   private readonly out: Segment[] = [];
 
@@ -93,7 +99,33 @@ export class Guest {
   private send(s: Segment): void {
     const ack = (this.base + 1 + this.received + (this.finReceived ? 1 : 0)) | 0;
     this.ackDue = false;
-    this.out.push({ srcPort: this.plan.port, ack, win: this.window(), vouched: 1, ...s });
+    const sack = this.plan.sack && this.holes.length > 0 ? { sack: this.blocks() } : {};
+    this.out.push({ srcPort: this.plan.port, ack, win: this.window(), vouched: 1, ...sack, ...s });
+  }
+  /** RFC 2018 §4: three at most, that of the latest segment first. The list is sorted, without overlaps. */
+  private blocks(): [number, number][] {
+    const latest = this.holes.findIndex(([from, to]) => this.latest >= from && this.latest < to);
+    const at = latest < 0 ? this.holes.length - 1 : latest;
+    return this.holes
+      .slice(Math.max(at - 2, 0), at + 1)
+      .reverse()
+      .map(([from, to]) => [this.base + 1 + from, this.base + 1 + to]);
+  }
+  private keep(from: number, to: number): void {
+    this.latest = from;
+    const i = this.holes.findIndex((h) => h[1] >= from);
+    if (i < 0) {
+      this.holes.push([from, to]);
+      return;
+    }
+    let n = 0;
+    let [low, high] = [from, to];
+    for (let h = this.holes[i]; h !== undefined && h[0] <= high; h = this.holes[i + n]) {
+      low = Math.min(low, h[0]);
+      high = Math.max(high, h[1]);
+      n++;
+    }
+    this.holes.splice(i, n, [low, high]);
   }
   private bareAck(): void {
     this.send({ seq: 1 + this.max + (this.finSent ? 1 : 0) });
@@ -160,6 +192,13 @@ export class Guest {
       this.fail(`the window's edge moves back from ${this.sendEdgeMax} to ${edge}`);
     this.sendEdgeMax = Math.max(this.sendEdgeMax, edge);
     if (s.ack - 1 > this.max + (this.finSent ? 1 : 0)) this.fail(`acknowledgement of ${s.ack - 1} of ${this.max}`);
+    if (s.sack.length > 0 && !this.plan.sack) this.fail('a SACK option that was not permitted');
+    s.sack.forEach(([from, to], i) => {
+      this.told++;
+      if (from >= to || to - 1 > this.max) this.fail(`a SACK block [${from}, ${to}) of ${this.max}`);
+      // Only the first may tell what came twice (RFC 2883 §4); the others lie beyond the acknowledgement.
+      if (i > 0 && from <= s.ack) this.fail(`a SACK block at ${from}, acknowledged up to ${s.ack}`);
+    });
   }
   private acknowledged(s: Seen): void {
     const at = s.ack - 1;
@@ -175,7 +214,7 @@ export class Guest {
     const end = at + s.bytes.length;
     if (s.flags.includes('F')) this.finAt = end;
     if (at > this.received) {
-      if (this.plan.reassembles) this.holes.push([at, end]);
+      if (this.plan.reassembles && end > at) this.keep(at, end);
       else if (s.flags.includes('F')) this.finAt = -1;
       // A duplicate ACK for each, at once (RFC 5681 §4.2).
       this.bareAck();
@@ -183,13 +222,9 @@ export class Guest {
     }
     const room = this.read + this.plan.capacity;
     this.received = Math.min(Math.max(this.received, end), Math.max(room, this.received));
-    for (let again = true; again; ) {
-      again = false;
-      for (const [from, to] of this.holes) {
-        if (from > this.received || to <= this.received || to > room) continue;
-        this.received = to;
-        again = true;
-      }
+    for (let h = this.holes[0]; h !== undefined && h[0] <= this.received; h = this.holes[0]) {
+      this.received = Math.max(this.received, Math.min(h[1], room));
+      this.holes.shift();
     }
     if (this.finAt === this.received) this.finReceived = true;
     this.ackDue = true;
@@ -227,7 +262,11 @@ export class Guest {
     if (nowMs - this.lastMs < 1000) return;
     this.lastMs = nowMs;
     this.state = 'syn';
-    const options = this.plan.scale === null ? optionMss(MSS) : [...optionMss(MSS), ...optionScale(this.plan.scale)];
+    const options = [
+      ...optionMss(MSS),
+      ...(this.plan.scale === null ? [] : optionScale(this.plan.scale)),
+      ...(this.plan.sack ? SACK_PERMITTED : []),
+    ];
     const win = this.window();
     this.announcedMax = win;
     this.out.push({ flags: 'S', seq: 0, srcPort: this.plan.port, win, options, vouched: 1 });

@@ -59,11 +59,14 @@ const RATE_ROUNDS = new Uint8Array(FLOW_MAX);
 /** Bytes that reached the guest, and bytes held for lost, modulo 2^32. */
 const DELIVERED = new Int32Array(FLOW_MAX);
 const LOST = new Int32Array(FLOW_MAX);
-// The round: it ends when the guest has everything before TIMED_SEQ.
+// The round: it ends when the guest has everything before TIMED_SEQ, which was sent at TIMED_US.
 const TIMED_SEQ = new Int32Array(FLOW_MAX);
 const TIMED_US = new Int32Array(FLOW_MAX);
-const TIMED_DELIVERED = new Int32Array(FLOW_MAX);
-const TIMED_LOST = new Int32Array(FLOW_MAX);
+// Rates are taken from the end of one round to that of the next: acknowledgements come in clumps, and most of a clump
+// comes before the next round's first segment is sent.
+const ROUND_US = new Int32Array(FLOW_MAX);
+const ROUND_DELIVERED = new Int32Array(FLOW_MAX);
+const ROUND_LOST = new Int32Array(FLOW_MAX);
 
 export const nowUs = (): number => (io.nowMs() * 1000) | 0;
 
@@ -102,14 +105,18 @@ export const rtoMs = (f: Flow, retries: number): number => {
   return Math.min(first * 2 ** retries, RTO_MAX_MS);
 };
 
-/** New data up to `seq` goes out: it is timed unless something is already. */
-export const sent = (f: Flow, seq: number): void => {
+/** New data up to `seq` goes out, `quiet`: with nothing under way before. It is timed unless something is already. */
+export const sent = (f: Flow, seq: number, quiet: boolean): void => {
   if (((FLAGS[f] as number) & TIMING) !== 0) return;
   FLAGS[f] = ((FLAGS[f] as number) & ~LIMITED) | TIMING;
   TIMED_SEQ[f] = seq;
   TIMED_US[f] = nowUs();
-  TIMED_DELIVERED[f] = DELIVERED[f] as number;
-  TIMED_LOST[f] = LOST[f] as number;
+  if (quiet) beginRound(f, TIMED_US[f] as number);
+};
+const beginRound = (f: Flow, us: number): void => {
+  ROUND_US[f] = us;
+  ROUND_DELIVERED[f] = DELIVERED[f] as number;
+  ROUND_LOST[f] = LOST[f] as number;
 };
 /** Bytes [from, to) go out again: what comes in answer to them says nothing about time. */
 export const sentAgain = (f: Flow, from: number, to: number): void => {
@@ -155,8 +162,10 @@ const roundEnds = (f: Flow): void => {
     MIN_SINCE_US[f] = now;
     FLAGS[f] = (FLAGS[f] as number) | DRAINING;
   }
-  const bytes = ((DELIVERED[f] as number) - (TIMED_DELIVERED[f] as number)) | 0;
-  const rate = bytes / rtt;
+  const bytes = ((DELIVERED[f] as number) - (ROUND_DELIVERED[f] as number)) | 0;
+  const lost = ((LOST[f] as number) - (ROUND_LOST[f] as number)) | 0;
+  const rate = bytes / Math.max((now - (ROUND_US[f] as number)) | 0, rtt);
+  beginRound(f, now);
   if (rate > (RATE_NEXT[f] as number)) RATE_NEXT[f] = rate;
   if ((flags & LIMITED) === 0) {
     const rounds = (RATE_ROUNDS[f] as number) + 1;
@@ -167,7 +176,6 @@ const roundEnds = (f: Flow): void => {
     }
   }
   if ((flags & MODEL) === 0) return;
-  const lost = ((LOST[f] as number) - (TIMED_LOST[f] as number)) | 0;
   if (lost + bytes > JUDGED_SEGMENTS * conn.mss(f) && lost > LOSS_MAX * (lost + bytes)) {
     RATE[f] = rate;
     RATE_NEXT[f] = rate;
@@ -190,9 +198,10 @@ export const lost = (f: Flow, bytes: number): void => {
   LOST[f] = ((LOST[f] as number) + bytes) | 0;
   if (((FLAGS[f] as number) & MODEL) !== 0) return;
   FLAGS[f] = (FLAGS[f] as number) | MODEL;
-  // Without a finished round there is nothing to go by yet but what was allowed so far.
-  if ((MIN_NEXT_US[f] as number) === 0 && (MIN_US[f] as number) === 0) TARGET[f] = WINDOW_INITIAL;
+  // Before there is a finished round there is nothing to go by but what was allowed so far.
+  if (leastRttUs(f) === 0) TARGET[f] = WINDOW_INITIAL;
   else model(f);
+  if ((TARGET[f] as number) < WINDOW_INITIAL) TARGET[f] = WINDOW_INITIAL;
 };
 
 /** Nothing came for a whole time-out. */

@@ -199,7 +199,7 @@ export const connected = (f: Flow): void => {
   conn.add(f, conn.SOCK_CONNECTED);
   conn.setProgressMs(f, io.nowMs() | 0);
   toTap.sendSynAck(f);
-  congestion.sent(f, conn.seqToTap(f));
+  congestion.sent(f, conn.seqToTap(f), true);
   timeout.armRetransmission(f);
 };
 

@@ -175,7 +175,7 @@ const resend = (f: Flow, budget: number): void => {
       // No crumbs of a longer hole.
       if (length > left && left < mss) return;
       if (length > 0) {
-        const sent = toTap.sendAgain(f, at, Math.min(length, left));
+        const sent = toTap.sendAgain(f, at, length > left ? left - (left % mss) : length);
         if (sent <= 0) return;
         ranges.setSent(n, (at + sent) | 0, congestion.nowUs());
         congestion.sentAgain(f, at, (at + sent) | 0);

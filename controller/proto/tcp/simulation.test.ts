@@ -20,7 +20,7 @@ const ECONNREFUSED = 111;
 const ECONNRESET = 104;
 
 /** What came to pass in all lives, so that the simulation cannot lose its teeth unnoticed. */
-const seen = { retransmitted: 0, zeroWindows: 0, kept: 0, resets: 0, lost: 0, wholeLives: 0 };
+const seen = { retransmitted: 0, told: 0, zeroWindows: 0, kept: 0, resets: 0, lost: 0, wholeLives: 0 };
 
 type Ending = 'both close' | 'guest aborts' | 'peer resets' | 'refused';
 interface Life {
@@ -54,6 +54,7 @@ const play = (world: import('../../../test/support/tcp-bench.ts').World, seed: n
         capacity: 512 + upTo(chance(0.3) ? 100_000 : 5000),
         scale: chance(0.2) ? null : upTo(9),
         reassembles: chance(0.7),
+        sack: chance(0.6),
       },
       random,
     ),
@@ -187,6 +188,7 @@ const play = (world: import('../../../test/support/tcp-bench.ts').World, seed: n
   for (const life of lives) {
     expect(over(life), `${life.ending} comes to its end`).toBe(true);
     seen.retransmitted += life.guest.repeated;
+    seen.told += life.guest.told;
     seen.zeroWindows += life.guest.zeroWindows;
     if (life.ending !== 'both close') continue;
     seen.wholeLives++;

@@ -243,7 +243,7 @@ export const sendData = (f: Flow, budget: number): number => {
   if (n === 0) return ended ? END : DRAINED;
   const next = (conn.seqToTap(f) + n) | 0;
   conn.setSeqToTap(f, next);
-  congestion.sent(f, next);
+  congestion.sent(f, next, inFlight === 0);
   if (n < asked) return conn.has(f, conn.SOCK_RDHUP) ? MORE : DRAINED;
   return asked === room ? WINDOW_FULL : MORE;
 };
