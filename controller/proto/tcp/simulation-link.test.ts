@@ -142,6 +142,11 @@ describe('without loss nothing is sent twice and nothing waits for a time-out', 
   });
 });
 
+test('what may be under way doubles with every round trip', () => {
+  // 256 KiB at first: with the handshake and the end, eight round trips; a fixed window would take fifteen.
+  expect(transfer({ seed: 1, rttMs: 100, loss: 0, toGuest: 3 * MIB }).ms).toBeLessThan(900);
+});
+
 describe('loss with selective acknowledgement', () => {
   test.each([
     [20, 0.01],
