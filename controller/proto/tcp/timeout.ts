@@ -30,7 +30,11 @@ const PROBE_MARGIN_MS = 30;
 
 /** How long from the last progress until something is to be done. */
 const waitMs = (f: Flow): number => {
-  const rto = congestion.rtoMs(f, conn.retries(f));
+  // A closed window is probed ever more seldom, also while every probe is answered (RFC 9293 §3.8.6.1).
+  const rto = congestion.rtoMs(
+    f,
+    conn.wndFromTap(f) === 0 ? Math.max(conn.retries(f), conn.probes(f)) : conn.retries(f),
+  );
   if (!mayProbe(f)) return rto;
   const srtt = congestion.srttUs(f);
   return Math.min(rto, (2 * srtt) / 1000 + PROBE_MARGIN_MS * (1 + conn.probes(f)));
@@ -110,6 +114,7 @@ const retry = (f: Flow, waited: number, retriesMax: number): void => {
     return;
   }
   conn.setRetries(f, n + 1);
+  if (conn.wndFromTap(f) === 0) conn.setProbes(f, Math.min(conn.probes(f) + 1, DATA_RETRIES_MAX));
   // RFC 6298 §5.5. The wait begins anew with what is sent now.
   conn.setProgressMs(f, now());
   wheel.arm(f, io.nowMs() + waitMs(f));
