@@ -3,7 +3,7 @@
 
   udp.py serve ADDRESS PORT TTL TOS                     echo with these
   udp.py ask ADDRESS PORT SOURCE_PORT TTL TOS SIZE…     one question of each size, and its echo
-  udp.py hold ADDRESS PORT SOURCE_PORT                  a question for each line of standard input: "TEXT"
+  udp.py hold ADDRESS PORT SOURCE_PORT                  a question for each line of standard input, until answered
   udp.py many ADDRESS PORT COUNT ROUNDS                 a question from each of COUNT sockets, up to 4 times until answered
   udp.py scan ADDRESS FIRST LAST                        a datagram to each port, from one port
 """
@@ -75,9 +75,17 @@ elif mode == "hold":
     port, source_port = numbers
     s = open_socket(source_port, 64, 0)
     print("ready", flush=True)
+    s.settimeout(0.5)
     for line in sys.stdin:
-        s.sendto(line.strip().encode(), (address, port))
-        receive(s)
+        question = line.strip().encode()
+        for attempt in range(8):
+            s.sendto(question, (address, port))
+            try:
+                while receive(s)[0] != question:
+                    pass
+                break
+            except TimeoutError:
+                pass  # lost: an interface under a scan has no room for it
 elif mode == "many":
     port, count, rounds = numbers
     sockets = [open_socket(0, 64, 0) for _ in range(count)]
