@@ -3,6 +3,7 @@
 /** What is measured: each row is a name, a unit, whether more is better, and how to take one sample of one peer. */
 import { NET } from '../support/lab.mjs';
 import { contextSwitches, finish, isAlive, pssKib, signalQuietly, waitFor } from '../support/process.mjs';
+import { crowdRows } from './crowd-rows.mjs';
 import { emptyNamespace } from './peers.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
@@ -181,4 +182,5 @@ export const ROWS = [
     sample: loadedMemory,
   },
   { name: 'Idle wake-ups', unit: '1/min', digits: 0, mtu: 1500, once: true, seconds: 23, sample: wakeUps },
+  ...crowdRows(PORT),
 ];
