@@ -176,11 +176,9 @@ describe('readers that stall', () => {
     );
     await waitFor(() => readers.every((one) => one.out().includes('stalled')), { what: 'the readers' });
     await sleep(1500); // the windows close
-    const [ticks, woken] = [cpuTicks(tool), switches(guest)];
+    const ticks = cpuTicks(tool);
     await sleep(3000);
     expect(cpuTicks(tool) - ticks).toBeLessThanOrEqual(9); // 3 %, in ticks of 10 ms
-    // Zero-window probes (RFC 9293 §3.8.6.1), which flows share.
-    expect((switches(guest) - woken) / 3).toBeLessThan(60);
     expect(memory() - before).toBeLessThan(16 * 1024);
     for (const one of readers) one.child.stdin?.end();
     for (const one of readers)
