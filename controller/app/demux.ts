@@ -114,7 +114,7 @@ const packet4 = (eth: number, frameEnd: number): void => {
   switch (protocol) {
     case TCP:
       if (!enable.tcp) return drop(DROP.disabled);
-      if (dst >>> 28 >= 14) return drop(DROP['ip-martian']);
+      if (dst >>> 28 >= 14 || ethernet.toGroup(v, eth)) return drop(DROP['ip-martian']);
       return tcp.fromTap(eth, at, transport, end, true);
     case UDP:
       return enable.udp ? udp.fromTap(eth, at, transport, end, true) : drop(DROP.disabled);
@@ -176,7 +176,7 @@ const packet6 = (eth: number, frameEnd: number): void => {
   switch (protocol) {
     case TCP:
       if (!enable.tcp) return drop(DROP.disabled);
-      if (ipv6.isMulticast(ipv6.dstWord(v, at, 0))) return drop(DROP['ip-martian']);
+      if (ipv6.isMulticast(ipv6.dstWord(v, at, 0)) || ethernet.toGroup(v, eth)) return drop(DROP['ip-martian']);
       return tcp.fromTap(eth, at, transport, end, false);
     case UDP:
       if (udpWire.fits(v, transport, end) && udpWire.dstPort(v, transport) === DHCPV6_SERVER_PORT) {

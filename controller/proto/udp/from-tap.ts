@@ -7,6 +7,7 @@ import * as io from '../../io/io.ts';
 import * as reassembly from '../../link/reassembly.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as checksum from '../../wire/checksum.ts';
+import * as ethernet from '../../wire/ethernet.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
 import * as ipv6 from '../../wire/ipv6.ts';
 import { UDP } from '../../wire/protocols.ts';
@@ -42,7 +43,7 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
     drop(reason);
     return;
   }
-  const f = flowOf(ipAt, at, v4);
+  const f = flowOf(frameAt, ipAt, at, v4);
   if (f === NO_FLOW) return;
   const bytes = sizeOf(at, end, superframe);
   const payload = bytes - udp.HEADER_BYTES;
@@ -66,7 +67,7 @@ const fault = (ipAt: number, at: number, end: number, v4: boolean, superframe: b
   return -1;
 };
 
-const flowOf = (ipAt: number, at: number, v4: boolean): Flow => {
+const flowOf = (frameAt: number, ipAt: number, at: number, v4: boolean): Flow => {
   const srcPort = udp.srcPort(io.view, at);
   const dstPort = udp.dstPort(io.view, at);
   const f = hash.findFromTap(FLOW_UDP, v4, ipAt, srcPort, dstPort);
@@ -74,6 +75,11 @@ const flowOf = (ipAt: number, at: number, v4: boolean): Flow => {
   const forMany = group.isForMany(ipAt, v4);
   if (forMany && !group.mayLeave(ipAt, v4)) {
     drop(DROP.multicast);
+    return NO_FLOW;
+  }
+  // To one host, but in a frame to everybody: not for a router (RFC 1122 §3.3.6, RFC 1812 §5.3.4).
+  if (!forMany && ethernet.toGroup(io.view, frameAt)) {
+    drop(DROP['ip-martian']);
     return NO_FLOW;
   }
   return life.open(v4, ipAt, srcPort, dstPort, forMany);

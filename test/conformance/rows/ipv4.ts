@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The IPv4 header: what is thrown away without a word, what is stepped over, what is passed on. */
-import { bytes, ETHERTYPE, type Ip, ipv4, PROTOCOL, pattern, u8, udp as udpDatagram } from '../packet.ts';
+import {
+  bytes,
+  ETHERTYPE,
+  type Ip,
+  internetChecksum,
+  ipBytes,
+  ipv4,
+  PROTOCOL,
+  pattern,
+  u8,
+  u16,
+  udp as udpDatagram,
+} from '../packet.ts';
 import type { Row } from '../row.ts';
 import { equal, type Talk, truth } from '../talk.ts';
 
@@ -209,6 +221,38 @@ export const IPV4_ROWS: readonly Row[] = [
       const { icmp } = await t.expect((f) => f.icmp?.type === 3, 'protocol unreachable');
       equal(icmp?.code, 2, 'code');
       equal(icmp?.quoted?.ip.protocol, 253, 'quoted protocol');
+      t.send(t.ip({ protocol: 253 }, pattern(1400)));
+      const large = await t.expect((f) => f.icmp?.type === 3, 'protocol unreachable');
+      truth((large.ip?.length ?? 0) <= 576, `${large.ip?.length} bytes about a large packet`);
+    },
+  },
+  {
+    id: 'igmp-report',
+    rfc: 'RFC 3376 §4, §6, RFC 2236 §3',
+    level: 'must',
+    what: "The guest's reports and leaves, of every version, whole, cut and lying about their number, get no answer and no error.",
+    where: 'controller/proto/igmp.ts',
+    families,
+    run: async (t) => {
+      const group = ipBytes('224.0.0.251');
+      const summed = (message: Buffer): Buffer => {
+        message.writeUInt16BE(internetChecksum(message), 2);
+        return message;
+      };
+      const messages = [
+        summed(bytes(u8(0x22, 0), u16(0, 0, 1), u8(4, 0), u16(0), group)),
+        summed(bytes(u8(0x22, 0), u16(0, 0, 0xffff), u8(4, 255), u16(0xffff), group)),
+        summed(bytes(u8(0x16, 0), u16(0), group)),
+        summed(bytes(u8(0x12, 0), u16(0), group)),
+        summed(bytes(u8(0x17, 0), u16(0), group)),
+        summed(bytes(u8(0x99, 0), u16(0), group)),
+        bytes(u8(0x16, 0), u16(0x1234), group),
+      ];
+      for (const dst of ['224.0.0.22', '224.0.0.251', '224.0.0.2'])
+        for (const message of messages)
+          for (const cut of [message.length, 7, 1, 0])
+            t.send(t.ip({ protocol: 2, dst, ttl: 1, options: u8(0x94, 4, 0, 0) }, message.subarray(0, cut)));
+      await t.silence((f) => t.isAnything(f) && f.ip?.family === 4, 'answer');
     },
   },
   {

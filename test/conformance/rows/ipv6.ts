@@ -256,7 +256,7 @@ export const IPV6_ROWS: readonly Row[] = [
   },
   {
     id: 'ip6-next-header',
-    rfc: 'RFC 8200 §4, RFC 4443 §3.4',
+    rfc: 'RFC 8200 §4, RFC 4443 §3.4, §2.4(c)',
     level: 'must',
     what: 'An unrecognised next header (253), also behind an extension header: parameter problem code 1 that points at it.',
     where,
@@ -264,6 +264,9 @@ export const IPV6_ROWS: readonly Row[] = [
     run: async (t) => {
       t.send(t.ip({ protocol: 253 }, pattern(32)));
       await problem(t, 1, 6);
+      t.send(t.ip({ protocol: 253 }, pattern(1400)));
+      const large = await t.expect((f) => f.icmp?.type === PARAMETER_PROBLEM, 'a parameter problem');
+      equal(large.ip?.length, 1280, 'length of the error about a large packet');
       t.send(t.ip({ protocol: DESTINATION }, bytes(optionsHeader(253, Buffer.alloc(0)), pattern(32))));
       await problem(t, 1, 40);
     },

@@ -73,7 +73,7 @@ export const TCP_DATA_ROWS: readonly Row[] = [
     id: 'tcp-sequence-wrap',
     rfc: 'RFC 9293 §3.4',
     level: 'must',
-    what: 'The sequence number passes 2^32 in the middle of data, and at the FIN.',
+    what: 'The sequence number passes 2^32 and 2^31 in the middle of data, with a gap, and at the FIN.',
     where: 'controller/wire/seq.ts',
     run: async (t) => {
       const c = await TcpTalk.open(t, { iss: 0xffff_fc00 });
@@ -84,6 +84,20 @@ export const TCP_DATA_ROWS: readonly Row[] = [
       await d.closes();
       const e = await TcpTalk.open(t.sibling(), { iss: 0xffff_ffff });
       await e.converse(100);
+      // Where the number taken as a signed one changes its sign.
+      for (const iss of [0x7fff_fc00, 0x7fff_ffff - 100]) {
+        const f = await TcpTalk.open(t.sibling(), { iss });
+        const data = pattern(2500);
+        f.stray('PA', { seq: add(f.seq, 2000) }, data.subarray(2000));
+        await f.expect(() => true, 'a duplicate acknowledgement');
+        f.send('A', data.subarray(0, 1000));
+        f.send('A', data.subarray(1000, 2000));
+        await f.expect((s) => distance(s.ack, f.seq) >= 0, 'the acknowledgement of what filled the gap');
+        f.send('PA', data.subarray(2000));
+        await f.acknowledged();
+        await f.delivered(data);
+        await f.closes();
+      }
     },
   },
   {
@@ -135,6 +149,28 @@ export const TCP_DATA_ROWS: readonly Row[] = [
       await c.acknowledged();
       await c.delivered(data);
       await c.closes();
+    },
+  },
+  {
+    id: 'tcp-reversed',
+    rfc: 'RFC 9293 §3.10.7.4 (SHLD-31), RFC 2018 §4',
+    level: 'should',
+    what: 'Twenty segments in reverse order, the FIN first of all, then the one that was missing: all arrives, in order, and the end.',
+    where: 'controller/proto/tcp/out-of-order.ts',
+    run: async (t) => {
+      const c = await TcpTalk.open(t, { options: { mss: 1460, sackPermitted: true } });
+      const data = pattern(20_000);
+      const at = c.seq;
+      c.stray('FA', { seq: add(at, 20_000) });
+      for (let n = 19; n >= 0; n--) c.stray('A', { seq: add(at, n * 1000) }, data.subarray(n * 1000, n * 1000 + 1000));
+      c.seq = add(at, 20_000);
+      await c.expect((s) => distance(s.ack, c.seq) >= 0, 'the acknowledgement of all of it');
+      c.send('FA');
+      await c.acknowledged('the acknowledgement of the FIN');
+      await until(() => c.server.ended, 'end of file at the server');
+      same(c.server.received, data, 'the data');
+      t.bed.peer.end(c.server);
+      await c.takesFin();
     },
   },
   {
@@ -406,6 +442,23 @@ export const TCP_DATA_ROWS: readonly Row[] = [
     },
   },
   {
+    id: 'tcp-challenge-flood',
+    rfc: 'RFC 5961 §7',
+    level: 'should',
+    what: 'Two hundred segments that want a challenge get few; the connection lives.',
+    where: 'controller/proto/tcp/challenge.ts',
+    run: async (t) => {
+      const c = await TcpTalk.open(t);
+      const from = t.cursor;
+      for (let n = 0; n < 200; n++) c.stray(n % 2 === 0 ? 'S' : 'R', { seq: add(c.seq, 1 + n) });
+      await t.sentinel();
+      const said = t.bed.wire.frames.slice(from).filter((f) => c.isMine(f)).length;
+      truth(said >= 1 && said <= 40, `${said} answers to 200`);
+      await c.lives();
+      await c.closes();
+    },
+  },
+  {
     id: 'tcp-every-flag',
     rfc: 'RFC 9293 §3.10.7.4',
     level: 'must',
@@ -465,6 +518,22 @@ export const TCP_DATA_ROWS: readonly Row[] = [
     },
   },
   {
+    id: 'tcp-window-scaled',
+    rfc: 'RFC 7323 §2.2, §2.3',
+    level: 'must',
+    what: 'With scaling agreed on, more than 64 KiB may be on the way to a server that does not read, and all of it arrives.',
+    where: windows,
+    run: async (t) => {
+      const c = await TcpTalk.open(t, { options: { mss: 1460, scale: 7 }, paused: true });
+      const data = await fill(c);
+      truth(data.length > 65_535, `only ${data.length} bytes`);
+      t.bed.peer.resume(c.server);
+      await c.delivered(data);
+      await c.lives();
+      await c.closes();
+    },
+  },
+  {
     id: 'tcp-window-obeyed',
     rfc: 'RFC 9293 §3.8.6',
     level: 'must',
@@ -507,6 +576,25 @@ export const TCP_DATA_ROWS: readonly Row[] = [
       c.send('A');
       t.rewind();
       await c.collect(data);
+      await c.closes();
+    },
+  },
+  {
+    id: 'tcp-window-scale-used',
+    rfc: 'RFC 7323 §2.2',
+    level: 'must',
+    what: 'The window of every segment but the SYN is shifted by what the guest said: a field of 3 with a shift of 10 is 3072 bytes.',
+    where: sender,
+    run: async (t) => {
+      const c = await TcpTalk.open(t, { options: { mss: 1000, scale: 10 }, window: 3 });
+      t.bed.peer.write(c.server, pattern(9000));
+      const end = (f: { tcp?: { seq: number; payload: Buffer } }): number =>
+        f.tcp === undefined ? 0 : distance(add(f.tcp.seq, f.tcp.payload.length), c.ack);
+      await t.expect((f) => c.isMine(f) && end(f) > 2000, 'data up to the window');
+      await t.sentinel();
+      t.rewind();
+      t.none((f) => c.isMine(f) && end(f) > 3072, 'data beyond the window');
+      await c.collect(pattern(9000));
       await c.closes();
     },
   },

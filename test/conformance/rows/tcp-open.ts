@@ -139,12 +139,14 @@ export const TCP_OPEN_ROWS: readonly Row[] = [
     where,
     run: async (t) => {
       const c = await TcpTalk.open(t, { options: { mss: 1460, scale: 15 }, window: 1 });
-      // One unit of 2^14: at 2^15 twice as much would come before the acknowledgement.
+      // So much at first that the window is what bounds it afterwards, not the beginning (RFC 5681 §3.1).
+      await c.receives(pattern(100_000));
+      const from = t.cursor;
       t.bed.peer.write(c.server, pattern(40_000));
       const end = (s: { seq: number; payload: Uint8Array }): number => distance(add(s.seq, s.payload.length), c.ack);
       await c.expect((s) => s.payload.length > 0 && end(s) > 14_000, 'data up to the window');
       await t.sentinel();
-      t.rewind();
+      t.cursor = from;
       t.none(
         (f) => c.isMine(f) && (f.tcp?.payload.length ?? 0) > 0 && f.tcp !== undefined && end(f.tcp) > 16_384,
         'data beyond the window',
@@ -284,6 +286,39 @@ export const TCP_OPEN_ROWS: readonly Row[] = [
       const step = distance(two.irs, one.irs);
       truth(step > 0 && step < 0x4000_0000, `the second begins ${step} behind the first`);
       await two.closes();
+    },
+  },
+  {
+    id: 'tcp-third-segment',
+    rfc: 'RFC 9293 §3.10.7.4 (SYN-RECEIVED)',
+    level: 'must',
+    what: 'The third segment of the handshake may carry data, or data and FIN, or come in the wrong order.',
+    where: nowhere,
+    run: async (t) => {
+      const c = await TcpTalk.begin(t);
+      c.send('PA', pattern(300));
+      await c.acknowledged();
+      await until(() => c.listener.connections.length === 1, 'the connection at the server');
+      await c.delivered(pattern(300));
+      await c.closes();
+      const d = await TcpTalk.begin(t.sibling());
+      d.send('FPA', pattern(200));
+      await d.acknowledged();
+      await until(() => d.listener.connections[0]?.ended, 'end of file at the server');
+      await d.delivered(pattern(200));
+      t.bed.peer.end(d.server);
+      await d.takesFin();
+      const e = await TcpTalk.begin(t.sibling());
+      e.stray('PA', { seq: add(e.seq, 100) }, pattern(200).subarray(100));
+      e.send('PA', pattern(200).subarray(0, 100));
+      e.seq = add(e.seq, 100);
+      await e.acknowledged('the acknowledgement of both').catch(async () => {
+        e.stray('PA', { seq: add(e.seq, -100) }, pattern(200).subarray(100));
+        await e.acknowledged('the acknowledgement of what was sent again');
+      });
+      await until(() => e.listener.connections.length === 1, 'the connection at the server');
+      await e.delivered(pattern(200));
+      await e.closes();
     },
   },
   {
@@ -490,6 +525,29 @@ export const TCP_OPEN_ROWS: readonly Row[] = [
         }
       await t.silence((f) => t.isTcp(f) || t.isError(f), 'answer');
       equal(listener.connections.length, 0, 'connections at the server');
+    },
+  },
+  {
+    id: 'tcp-link-broadcast',
+    rfc: 'RFC 1122 §3.3.6, §3.2.2',
+    level: 'must',
+    what: 'Packets to one host in a frame to everybody or to a group: no connection, and no ICMP error.',
+    where: 'controller/app/demux.ts',
+    run: async (t) => {
+      const listener = await t.listen();
+      const closed = await t.closedPort();
+      for (const mac of ['ffffffffffff', '01005e000001', '333300000001'])
+        for (const frame of [
+          t.tcp({ dstPort: listener.port, flags: 'S', seq: 1 }),
+          t.tcp({ dstPort: closed, flags: 'A', seq: 1 }),
+          t.udp(closed, pattern(10)),
+        ]) {
+          frame.write(mac, 0, 'hex');
+          t.send(frame);
+        }
+      // What an answer through the host would take.
+      await t.sibling().echoes(await t.echoServer(), pattern(10));
+      await t.silence((f) => t.isTcp(f) || t.isError(f), 'answer');
     },
   },
   {
