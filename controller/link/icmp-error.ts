@@ -100,8 +100,9 @@ export const unreachable = (f: Flow, reason: Reason, protocol: number, quoteAt: 
   else send(f, icmpv6.UNREACHABLE, CODES6[reason], 0, protocol, quoteAt, quoteBytes);
 };
 
-/** Whether the error that io.native.recvError() has just described is the host's own: then it quotes nothing. */
-export const isLocal = (): boolean => io.col[io.COL.ERR_ORIGIN] === ORIGIN_LOCAL;
+/** Whether the error that io.native.recvError() has just described is the host's own, about a packet larger than its link. */
+export const isTooLong = (): boolean =>
+  io.col[io.COL.ERR_ORIGIN] === ORIGIN_LOCAL && io.col[io.COL.ERR_ERRNO] === EMSGSIZE;
 
 /**
  * Passes on the error that io.native.recvError() has just described in COL.ERR_*, with the offender's address in the 16
@@ -111,14 +112,6 @@ export const relay = (f: Flow, offenderAt: number, protocol: number, quoteAt: nu
   const origin = io.col[io.COL.ERR_ORIGIN] as number;
   const info = io.col[io.COL.ERR_INFO] as number;
   const v4 = isV4(f);
-  if (origin === ORIGIN_LOCAL) {
-    // The host's own route has a smaller MTU than the datagram: its gateway would have said so, and we are that.
-    if (io.col[io.COL.ERR_ERRNO] !== EMSGSIZE) return false;
-    fromUs(f);
-    if (v4) send(f, icmpv4.UNREACHABLE, icmpv4.FRAGMENTATION_NEEDED, info, protocol, quoteAt, quoteBytes);
-    else send(f, icmpv6.PACKET_TOO_BIG, 0, info, protocol, quoteAt, quoteBytes);
-    return true;
-  }
   if (origin !== (v4 ? ORIGIN_ICMP : ORIGIN_ICMP6)) return false;
   const type = io.col[io.COL.ERR_TYPE] as number;
   if (!(v4 ? relayed4(type) : relayed6(type))) return false;

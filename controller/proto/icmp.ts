@@ -46,13 +46,13 @@ const REFUSED_MS = 1000;
 const SLOTS = 15;
 const SLOT_BYTES = 65_664;
 const CALLS_MAX = 4;
+const EMSGSIZE = 90;
 const ERRORS_PER_EVENT_MAX = 16;
 const HOP_LIMIT_UNKNOWN = 255;
 const OFFENDER_AT = io.SOCK_AT;
 const QUOTE_AT = OFFENDER_AT + 64;
 const EIO = 5;
 const EAGAIN = 11;
-const EMSGSIZE = 90;
 const ENOBUFS = 105;
 
 const OPENING = 0;
@@ -209,13 +209,14 @@ const send = (
   const ipBytes = isV4(f) ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
   fragmentation.set(f, fragmentation.wanted(f, dontFragment, ipBytes + bytes));
   let r = io.native.write(fd(f), at, bytes);
-  if (r < 0 && r !== -EAGAIN && r !== -ENOBUFS) {
-    // The error of an earlier request fails the next call once. One larger than the host's link is told, but not lost (see udp/send.ts).
-    drainErrors(f, at, bytes);
-    const cut = r === -EMSGSIZE && fragmentation.mode(f) === fragmentation.MUST_NOT;
-    if (cut) fragmentation.set(f, fragmentation.HOST);
+  // The error of an earlier request fails the next call once, and what is larger than the host's link is left to it (udp/send.ts).
+  for (let tries = 0; r < 0 && r !== -EAGAIN && r !== -ENOBUFS && tries < (r === -EMSGSIZE ? 2 : 1); tries++) {
+    drainErrors(f);
+    if (tooLong) {
+      fragmentation.leaveToHost(f, ipBytes + bytes);
+      fragmentation.set(f, fragmentation.HOST);
+    }
     r = io.native.write(fd(f), at, bytes);
-    if (cut) fragmentation.set(f, fragmentation.MUST_NOT);
   }
   if (r >= 0) return;
   if (r === -EAGAIN || r === -ENOBUFS) {
@@ -309,19 +310,24 @@ const reply = (f: Flow, i: number): void => {
   );
 };
 
+let tooLong = false;
 /**
- * Passes on what the error queue holds; each entry quotes our request from its ICMP header on, but for the host's own, which
- * are about the `len` bytes at `at` if a call has just failed. Returns how many there were.
+ * Passes on what the error queue holds; each entry quotes our request from its ICMP header on. Returns how many there were.
+ * `tooLong`: among them was the host's own objection to a request larger than its link.
  */
-const drainErrors = (f: Flow, at = -1, len = 0): number => {
+const drainErrors = (f: Flow): number => {
   const v4 = isV4(f);
+  tooLong = false;
   let n = 0;
   for (; n < ERRORS_PER_EVENT_MAX; n++) {
     const bytes = io.native.recvError(fd(f), QUOTE_AT, icmpError.QUOTE_BYTES_MAX_6, OFFENDER_AT);
     if (bytes < 0) break;
-    const own = at >= 0 && icmpError.isLocal();
-    const quoted = own ? len : asGuestSent(f, bytes, v4);
-    if (!icmpError.relay(f, OFFENDER_AT, protocolOf(v4), own ? at : QUOTE_AT, quoted)) drop(DROP['sock-error']);
+    if (icmpError.isTooLong()) {
+      tooLong = true;
+      continue;
+    }
+    const quoted = asGuestSent(f, bytes, v4);
+    if (!icmpError.relay(f, OFFENDER_AT, protocolOf(v4), QUOTE_AT, quoted)) drop(DROP['sock-error']);
   }
   return n;
 };

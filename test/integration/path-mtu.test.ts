@@ -87,11 +87,9 @@ describe.each(FAMILIES)('$family', ({ family, flag, far, router, says }) => {
     });
   });
 
-  it('an echo request larger than it is told, but not lost for it', async () => {
+  it('and so is an echo request', async () => {
     await path.setMtu(HOST_MTU);
-    const out = await ping('-c', '3', '-M', 'want', '-s', '4000');
-    expect(out).toMatch(/icmp_seq=1 (Frag needed and DF set \(mtu = 1500\)|Packet too big: mtu=1500)/);
-    expect(out).toMatch(/, \+1 errors, 0% packet loss/);
+    expect(await ping('-c', '2', '-M', 'want', '-s', '4000')).toContain('2 received, 0% packet loss');
   });
 
   it('datagrams lose one each time the path becomes smaller, and go on', async () => {

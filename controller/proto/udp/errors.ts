@@ -44,14 +44,22 @@ const writeDatagram = (f: Flow, at: number, bytes: number): number => {
   return writeHeader(f, part);
 };
 
+let tooLong = false;
+/** Whether the last {@link drain} found that a datagram was larger than the host's link. */
+export const wasTooLong = (): boolean => tooLong;
+
 /** Empties the socket's error queue towards the guest. Returns how many errors there were. Overwrites io.SOCK_AT. */
 export const drain = (f: Flow): number => {
+  tooLong = false;
   let n = 0;
   for (; n < ERRORS_PER_EVENT_MAX; n++) {
     const bytes = io.native.recvError(fd(f), DATA_AT, DATA_BYTES_MAX, OFFENDER_AT);
     if (bytes < 0) break;
     // The host's own objection, to a datagram larger than its link: send.ts has the host cut it.
-    if (icmpError.isLocal()) continue;
+    if (icmpError.isTooLong()) {
+      tooLong = true;
+      continue;
+    }
     const quoted = writeHeader(f, bytes);
     if (!icmpError.relay(f, OFFENDER_AT, UDP, HEADER_AT, quoted)) drop(DROP['sock-error']);
   }

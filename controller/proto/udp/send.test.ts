@@ -82,6 +82,19 @@ describe.each([
   });
 });
 
+describe('the path’s objection', () => {
+  test('to an earlier datagram does not leave the next one to the host', () => {
+    const socket = udp.opened();
+    udp.batch(() => udp.datagram(udp.numbered(1440)));
+    socket.writeResults.push(-90);
+    socket.errors.push({ payload: udp.numbered(1440), origin: 2, type: 3, code: 4, info: 1400, errno: 90 });
+    udp.batch(() => udp.datagram(udp.numbered(1440)));
+    expect(socket.options.filter(([level, name]) => level === 0 && name === 10)).toEqual([[0, 10, 3]]);
+    expect(socket.sent.length).toBe(3);
+    expect(bench.arrived().map(bench.icmpError)).toMatchObject([{ rest: 1400 }]);
+  });
+});
+
 describe('many datagrams, few calls', () => {
   test('consecutive datagrams of one size leave in one write; the last may be shorter', () => {
     const socket = udp.opened();

@@ -182,6 +182,9 @@ const segmented = (f: Flow): boolean => {
 };
 const isFull = (r: number): boolean => r === -EAGAIN || r === -ENOBUFS;
 
+/** Again after a failure: for an error of an earlier datagram; and for the size of this one, which may be the second to be told. */
+const triesFor = (r: number): number => (r === -EMSGSIZE ? 2 : 1);
+
 const writeRanges = (f: Flow): number => {
   if (ranges === 1) return io.native.write(fd(f), ats[0] as number, lens[0] as number);
   const { col, COL } = io;
@@ -211,13 +214,10 @@ const single = (f: Flow, at: number, len: number): void => {
   // Not worth a call when the kernel has nothing to cut anyway; but a size that was refused as segment stays refused.
   if (segment !== 0 && (len > segment || !mayBeSegments(f, segment))) setSegment(f, 0);
   let r = io.native.write(fd(f), at, len);
-  if (r < 0 && !isFull(r)) {
-    // The error of an earlier datagram fails the next call once; what it was is in the queue. So is what is wrong with this one.
+  // The error of an earlier datagram fails the next call once; what it was is in the queue. So is what is wrong with this one.
+  for (let tries = 0; r < 0 && !isFull(r) && tries < triesFor(r); tries++) {
     errors.drain(f);
-    r =
-      r === -EMSGSIZE && fragmentation.mode(f) === fragmentation.MUST_NOT
-        ? cut(f, at, len)
-        : io.native.write(fd(f), at, len);
+    r = errors.wasTooLong() ? cut(f, at, len) : io.native.write(fd(f), at, len);
   }
   if (r >= 0) return;
   if (isFull(r)) {
