@@ -133,6 +133,7 @@ const hopLimitOption = (f: Flow, v4: boolean): { level: number; option: number }
   if (v4) return remoteWord(f, 3) >>> 28 === 14 ? SOCKOPT.IP_MULTICAST_TTL : SOCKOPT.IP_TTL;
   return remoteWord(f, 0) >>> 24 === 0xff ? SOCKOPT.IPV6_MULTICAST_HOPS : SOCKOPT.IPV6_UNICAST_HOPS;
 };
+/** DSCP and ECN as the guest set them: there is no outer header whose bits would have to be combined with these (RFC 6040). */
 const setHeaderOptions = (f: Flow, hopLimit: number, trafficClass: number): void => {
   const v4 = isV4(f);
   if (hopLimit !== state.hopLimit(f)) {
