@@ -6,9 +6,10 @@ const NEEDS_CSUM = 1;
 const TCP = 6;
 const UDP = 17;
 const ICMP = 1;
+const IGMP = 2;
 const ICMPV6 = 58;
 const ARP_BYTES = 28;
-const FIELD_AT: Readonly<Record<number, number>> = { [TCP]: 16, [UDP]: 6, [ICMP]: 2, [ICMPV6]: 2 };
+const FIELD_AT: Readonly<Record<number, number>> = { [TCP]: 16, [UDP]: 6, [ICMP]: 2, [IGMP]: 2, [ICMPV6]: 2 };
 const OUR_MAC = '02005e005301';
 
 const insist = (yes: boolean, what: string): void => {
@@ -43,7 +44,10 @@ export const judge = (frame: Buffer, header: Buffer, mtu: number): void => {
     insist(header.readUInt16LE(6) === l.l4 && header.readUInt16LE(8) === at, 'checksum start and offset');
     insist(b.readUInt16BE(l.l4 + at) === pseudo(b, l), 'sum of the pseudo-header');
   } else if (l.protocol !== UDP || b.readUInt16BE(l.l4 + 6) !== 0 || !l.v4) {
-    insist(sum(b.subarray(l.l4, l.end), l.protocol === ICMP ? 0 : pseudo(b, l)) === 0xffff, 'transport checksum');
+    insist(
+      sum(b.subarray(l.l4, l.end), l.protocol === ICMP || l.protocol === IGMP ? 0 : pseudo(b, l)) === 0xffff,
+      'transport checksum',
+    );
   }
   if (gso !== 0) superframe(header, partial, l.end - l.l4, mtu);
 };

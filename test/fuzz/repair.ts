@@ -6,7 +6,7 @@
 export const LENGTHS = 1;
 export const L4_CHECKSUM = 2;
 export const IP_CHECKSUM = 4;
-/** The acknowledgement number counts from our initial sequence number, which an input can not know. */
+/** Acknowledgement numbers count from our initial sequence number, which an input can not know. */
 export const RELATIVE_ACK = 8;
 export const ALL = 15;
 
@@ -15,8 +15,9 @@ export const ETH_BYTES = 14;
 const TCP = 6;
 const UDP = 17;
 const ICMP = 1;
+const IGMP = 2;
 const ICMPV6 = 58;
-const CHECKSUM_AT: Readonly<Record<number, number>> = { [TCP]: 16, [UDP]: 6, [ICMP]: 2, [ICMPV6]: 2 };
+const CHECKSUM_AT: Readonly<Record<number, number>> = { [TCP]: 16, [UDP]: 6, [ICMP]: 2, [IGMP]: 2, [ICMPV6]: 2 };
 
 /** RFC 1071, byte by byte. */
 export const sum = (bytes: Uint8Array, initial = 0): number => {
@@ -91,6 +92,18 @@ const lengths = (b: Buffer, eth: number): void => {
   }
 };
 
+/** Selective acknowledgements (RFC 2018 §3) name our sequence numbers, too. */
+const relativeBlocks = (b: Buffer, { l4, end }: Layers, base: number): void => {
+  const optionsEnd = Math.min(l4 + ((b[l4 + 12] as number) >> 4) * 4, end);
+  for (let p = l4 + 20; p + 2 <= optionsEnd; ) {
+    const kind = b[p] as number;
+    const bytes = kind < 2 ? 1 : (b[p + 1] as number);
+    if (kind === 0 || bytes === 0 || p + bytes > optionsEnd) return;
+    if (kind === 5) for (let k = p + 2; k + 4 <= p + bytes; k += 4) b.writeInt32BE((b.readInt32BE(k) + base) | 0, k);
+    p += bytes;
+  }
+};
+
 /** Repairs what `what` says in the frame (virtio-net header first), in place. `isn`: our initial sequence number for RELATIVE_ACK. */
 export const repair = (b: Buffer, what: number, isn: (guestPort: number) => number): void => {
   const eth = VNET_BYTES;
@@ -102,13 +115,15 @@ export const repair = (b: Buffer, what: number, isn: (guestPort: number) => numb
   const whole = at !== undefined && !l.fragment && l.l4 + at + 2 <= l.end;
   if ((what & RELATIVE_ACK) !== 0 && whole && l.protocol === TCP) {
     if (((b[l.l4 + 13] as number) & 16) !== 0) {
-      b.writeInt32BE((b.readInt32BE(l.l4 + 8) + isn(b.readUInt16BE(l.l4))) | 0, l.l4 + 8);
+      const base = isn(b.readUInt16BE(l.l4));
+      b.writeInt32BE((b.readInt32BE(l.l4 + 8) + base) | 0, l.l4 + 8);
+      relativeBlocks(b, l, base);
     }
   }
   if ((what & L4_CHECKSUM) !== 0 && whole) {
     const field = l.l4 + at;
     b.writeUInt16BE(0, field);
-    const right = ~sum(b.subarray(l.l4, l.end), l.protocol === ICMP ? 0 : pseudo(b, l)) & 0xffff;
+    const right = ~sum(b.subarray(l.l4, l.end), l.protocol === ICMP || l.protocol === IGMP ? 0 : pseudo(b, l)) & 0xffff;
     b.writeUInt16BE(l.protocol === UDP && right === 0 ? 0xffff : right, field);
   }
   if ((what & IP_CHECKSUM) !== 0 && l.v4 && l.l4 <= b.length) {
