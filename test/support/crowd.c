@@ -40,6 +40,7 @@ enum {
 	FLOWS_MAX = 1 << 20,
 	PATIENCE_MS = 10000, /* of a whole phase without any progress, and of one connection of "rate" */
 	REPEAT_MS = 400,
+	SILENT_MS = 5, /* after AT_ONCE resets, which a tap's queue may not all hold */
 	REPEATS_MAX = 8
 };
 
@@ -360,7 +361,7 @@ static void phase(const char *what, int from, struct addrinfo *const *to)
 				f->state = DONE;
 			}
 		}
-		n = epoll_wait(epoll, events, EVENTS, silent ? 0 : REPEAT_MS / 4);
+		n = epoll_wait(epoll, events, EVENTS, silent ? SILENT_MS : REPEAT_MS / 4);
 		for (int i = 0; i < n; i++) {
 			struct flow *f = &flows[events[i].data.u64];
 
