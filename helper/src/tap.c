@@ -7,6 +7,7 @@
 
 /* struct virtio_net_hdr_mrg_rxbuf, the form that vhost and QEMU use, too */
 #define VNET_HEADER_BYTES 12
+#define QUEUE_FRAMES 4096
 
 /* Newer than Debian 12's headers: uapi/linux/if_tun.h, kernel 6.2 */
 #ifndef TUN_F_USO4
@@ -40,6 +41,18 @@ static void set_offloads(struct tap *tap)
         ioctl(tap->fd, TUNSETOFFLOAD, 0UL);
 }
 
+/*
+ * The kernel's 500 frames overflow when thousands of connections end at once and the controller is not running at that
+ * moment: what is lost then are their resets, and those flows are forgotten a minute later. Best effort.
+ */
+static void lengthen_queue(const struct tap *tap, int fd)
+{
+    struct ifreq request = {.ifr_qlen = QUEUE_FRAMES};
+
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", tap->name);
+    ioctl(fd, SIOCSIFTXQLEN, &request);
+}
+
 static void read_identity(struct tap *tap)
 {
     struct ifreq request = {0};
@@ -48,6 +61,7 @@ static void read_identity(struct tap *tap)
     snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", tap->name);
     if (fd < 0 || ioctl(fd, SIOCGIFHWADDR, &request) != 0)
         die_errno("Couldn't read the address of tap %s", tap->name);
+    lengthen_queue(tap, fd);
     memcpy(tap->mac, request.ifr_hwaddr.sa_data, sizeof(tap->mac));
     close(fd);
     tap->index = interface_index(tap->name);
