@@ -66,7 +66,7 @@ static int bind_or_any_port(int fd, const struct ip *ip, int family, int port)
     return bind_to(fd, ip, family, 0);
 }
 
-/* No copy for the host's own sockets: the guest has no way to the host's services, and would hear itself. */
+/* No copy for the host's own sockets: the guest has no way to the host's services, and would hear itself. Broadcast has no such option. */
 static void quiet(int fd, int family)
 {
     if (family == AF_INET)
