@@ -17,7 +17,7 @@ const flows = await import('../flow/table.ts');
 const wheel = await import('../flow/wheel.ts');
 const icmpSend = await import('../link/icmp-send.ts');
 const out = await import('../link/out.ts');
-const reassembly = await import('../link/reassembly.ts');
+const slots = await import('../link/fragment-slots.ts');
 const station = await import('../link/station.ts');
 const dhcpv4 = await import('../proto/dhcpv4.ts');
 const dhcpv6 = await import('../proto/dhcpv6.ts');
@@ -211,7 +211,7 @@ const once = (frame: readonly number[], vnet: readonly number[], poison: number)
   fake.setNow(now);
   wheel.expire(now);
   flows.endTurn();
-  reassembly.reset();
+  slots.reset();
   station.configure(NETWORK);
   icmpSend.resetLimit();
   out.flush();
@@ -227,7 +227,7 @@ const once = (frame: readonly number[], vnet: readonly number[], poison: number)
   bench.answer('refused');
   tcpFinish.endBatch();
   out.flush();
-  reassembly.endTurn();
+  slots.endTurn();
   const drops = Object.fromEntries(
     DROPS.map((name, i) => [name, dropCount(name) - (before[i] as number)] as const).filter(([, n]) => n !== 0),
   );
@@ -524,19 +524,34 @@ describe('fragments', () => {
     fake.setNow(now);
     wheel.expire(now);
     flows.endTurn();
-    reassembly.reset();
+    slots.reset();
     for (const frame of [a, b]) {
       const end = guest.place(frame, flags);
       demux.frame(guest.FRAME_AT - VNET_BYTES, end - guest.FRAME_AT + VNET_BYTES, VNET_BYTES);
     }
     udpFromTap.endBatch();
     bench.answer('refused');
-    reassembly.endTurn();
+    slots.endTurn();
     return DROPS.filter((name, i) => dropCount(name) !== before[i]).join(' ');
   };
   test('make a datagram that is taken like any other', () => {
     expect(pair(first, last)).toBe('flow-refused');
     expect(pair(last, first)).toBe('flow-refused');
+  });
+  test('of TCP and ICMP are whole segments and messages, too', () => {
+    for (const [protocol, l4, dropped] of [
+      [TCP, SYN, ''],
+      [ICMP, [...echo(8), ...new Array<number>(20).fill(7)], 'flow-refused'],
+    ] as const) {
+      const all = summed(true, protocol, l4, {});
+      const parts = [
+        guest.ethernet(0x0800, [...header4(protocol, 24, 0x2000, {}), ...all.slice(0, 24)]),
+        guest.ethernet(0x0800, [...header4(protocol, all.length - 24, 3, {}), ...all.slice(24)]),
+      ] as const;
+      const sent = fake.channelSent.length;
+      expect(pair(parts[0], parts[1])).toBe(dropped);
+      expect(fake.channelSent.slice(sent).join()).toContain(protocol === TCP ? '"tcp"' : '"icmp"');
+    }
   });
   test('are checked by the whole’s checksum, whoever vouches for the parts', () => {
     const wrong = [...last];

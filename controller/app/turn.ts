@@ -11,8 +11,8 @@ import type { Flow } from '../flow/table.ts';
 import * as flows from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
 import * as io from '../io/io.ts';
+import * as fragmentSlots from '../link/fragment-slots.ts';
 import * as out from '../link/out.ts';
-import * as reassembly from '../link/reassembly.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
@@ -140,7 +140,7 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 const timers = (now: number): number =>
   shortest(
     shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
-    shortest(reassembly.nextDelay(now), tcpKeepalive.nextDelay(now)),
+    shortest(fragmentSlots.nextDelay(now), tcpKeepalive.nextDelay(now)),
   );
 
 /** One turn of the loop. {@link run} makes them. */
@@ -153,14 +153,14 @@ export const turn = (): void => {
   }
   wheel.expire(io.nowMs());
   ndp.tick(io.nowMs());
-  reassembly.tick(io.nowMs());
+  fragmentSlots.tick(io.nowMs());
   tcpKeepalive.tick(io.nowMs());
   tcpFinish.serveReady();
   udpFromTap.endBatch();
   tcpFinish.endBatch();
   connect.flushRequests();
   out.flush();
-  reassembly.endTurn();
+  fragmentSlots.endTurn();
   flows.endTurn();
   if (edges.endTurn !== null) edges.endTurn();
 };

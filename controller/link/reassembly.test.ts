@@ -11,6 +11,7 @@ const station = await import('./station.ts');
 const icmpSend = await import('./icmp-send.ts');
 const { dropCount, dropCounts } = await import('../obs/drops.ts');
 const reassembly = await import('./reassembly.ts');
+const slots = await import('./fragment-slots.ts');
 const ext = await import('../wire/ext-header.ts');
 type DropReason = import('../obs/drops.ts').DropReason;
 
@@ -98,7 +99,7 @@ beforeEach(() => {
   fake.reset();
   fake.setNow(1000);
   station.configure(makeNetwork());
-  reassembly.reset();
+  slots.reset();
   icmpSend.resetLimit();
 });
 
@@ -121,7 +122,7 @@ describe.each([
     const b = { from: 1480, to: 2001, more: false };
     expect(opened(whole(a, b), v4).equals(DATA.subarray(0, 2001))).toBe(true);
     expect(opened(whole({ ...b, id: 2 }, { ...a, id: 2 }), v4).equals(DATA.subarray(0, 2001))).toBe(true);
-    expect(reassembly.size()).toBe(0);
+    expect(slots.size()).toBe(0);
   });
 
   test('any cuts in any order, some of them twice, make the datagram', () => {
@@ -138,11 +139,11 @@ describe.each([
         const [again] = sequence;
         if (again !== undefined && sequence.length > 2) sequence.splice(1, 0, again);
         expect(opened(whole(...sequence), v4).equals(DATA.subarray(0, last))).toBe(true);
-        reassembly.endTurn();
+        slots.endTurn();
       }),
       { numRuns: 100 },
     );
-    expect(reassembly.size()).toBe(0);
+    expect(slots.size()).toBe(0);
   });
 
   test('the largest datagram there is', () => {
@@ -158,8 +159,8 @@ describe.each([
     const other = v4 ? '192.0.2.11' : '2001:db8:1:2:a::11';
     for (const change of [{ id: 2 }, { src: other }]) {
       expect(whole({ from: 0, to: 800, more: true }, { from: 800, to: 900, more: false, ...change })).toBeNull();
-      expect(reassembly.size()).toBe(2);
-      reassembly.reset();
+      expect(slots.size()).toBe(2);
+      slots.reset();
     }
   });
 
@@ -216,9 +217,9 @@ describe.each([
     expect(whole(...rest)).toBeNull();
     expect(since(before)['fragment-overlap']).toBe(4 + (reason === 'fragment-overlap' ? 1 : 0));
     fake.setNow(1_000_000);
-    reassembly.tick(1_000_000);
+    slots.tick(1_000_000);
     expect(toldFrames()).toEqual([]);
-    expect(reassembly.size()).toBe(0);
+    expect(slots.size()).toBe(0);
   });
 
   test.each<[string, DropReason, Omit<Fragment, 'v4'>]>([
@@ -235,7 +236,7 @@ describe.each([
     const before = drops();
     expect(whole(part)).toBeNull();
     expect(since(before)).toEqual({ [reason]: 1 });
-    expect(reassembly.size()).toBe(0);
+    expect(slots.size()).toBe(0);
   });
 
   test('options and extension headers count towards the largest size', () => {
@@ -261,24 +262,24 @@ describe.each([
     const before = drops();
     expect(ecnOf(0, 3, 5)).toBeNull();
     expect(since(before)).toEqual({ 'fragment-ecn': 1 });
-    expect(reassembly.size()).toBe(0);
+    expect(slots.size()).toBe(0);
   });
 
   describe('bounds', () => {
-    const timeoutMs = v4 ? reassembly.TIMEOUT_4_MS : reassembly.TIMEOUT_6_MS;
+    const timeoutMs = v4 ? slots.TIMEOUT_4_MS : slots.TIMEOUT_6_MS;
     const expire = (): Buffer[] => {
       fake.setNow(1000 + timeoutMs - 1);
-      reassembly.tick(fake.nowMs());
+      slots.tick(fake.nowMs());
       expect(toldFrames()).toEqual([]);
-      expect(reassembly.nextDelay(fake.nowMs())).toBe(1);
+      expect(slots.nextDelay(fake.nowMs())).toBe(1);
       fake.setNow(1000 + timeoutMs);
-      reassembly.tick(fake.nowMs());
-      expect([reassembly.size(), reassembly.nextDelay(fake.nowMs())]).toEqual([0, -1]);
+      slots.tick(fake.nowMs());
+      expect([slots.size(), slots.nextDelay(fake.nowMs())]).toEqual([0, -1]);
       return toldFrames();
     };
 
     test('when the time is over, the sender of a first fragment is told with what it sent', () => {
-      expect(reassembly.nextDelay(1000)).toBe(-1);
+      expect(slots.nextDelay(1000)).toBe(-1);
       const before = drops();
       take({ v4, from: 0, to: 1480, more: true });
       const [error] = expire();
@@ -301,15 +302,15 @@ describe.each([
       take({ v4, from: 0, to: 800, more: true });
       expire();
       expect(take({ v4, from: 800, to: 900, more: false })).toBeNull();
-      expect(reassembly.size()).toBe(1);
+      expect(slots.size()).toBe(1);
     });
 
     test('a source has its share; the oldest of its own makes room', () => {
-      for (let id = 1; id <= reassembly.SLOTS_PER_SOURCE + 5; id++) {
+      for (let id = 1; id <= slots.SLOTS_PER_SOURCE + 5; id++) {
         fake.setNow(1000 + id);
         take({ v4, from: 0, to: 800, more: true, id });
       }
-      expect(reassembly.size()).toBe(reassembly.SLOTS_PER_SOURCE);
+      expect(slots.size()).toBe(slots.SLOTS_PER_SOURCE);
       expect(take({ v4, from: 800, to: 900, more: false, id: 6 })).not.toBeNull();
       expect(take({ v4, from: 800, to: 900, more: false, id: 5 })).toBeNull();
     });
@@ -317,11 +318,11 @@ describe.each([
     test('all slots taken, the oldest of all makes room', () => {
       const before = dropCount('fragment-evicted');
       const source = (n: number): string => (v4 ? `192.0.2.${n}` : `2001:db8:1:2::${n.toString(16)}`);
-      for (let n = 1; n <= reassembly.SLOTS + 3; n++) {
+      for (let n = 1; n <= slots.SLOTS + 3; n++) {
         fake.setNow(1000 + n);
         take({ v4, from: 0, to: 800, more: true, src: source(n) });
       }
-      expect(reassembly.size()).toBe(reassembly.SLOTS);
+      expect(slots.size()).toBe(slots.SLOTS);
       expect(dropCount('fragment-evicted') - before).toBe(3);
       expect(take({ v4, from: 800, to: 900, more: false, src: source(4) })).not.toBeNull();
     });
@@ -329,18 +330,18 @@ describe.each([
     test('bytes of a whole datagram stay until the turn ends, however many come', () => {
       const end = { from: 800, to: 900, more: false };
       const source = (n: number): string => (v4 ? `192.0.2.${n}` : `2001:db8:1:2::${n.toString(16)}`);
-      for (let n = 1; n <= reassembly.SLOTS; n++) take({ v4, from: 0, to: 800, more: true, src: source(n) });
-      for (let n = 1; n <= reassembly.SLOTS; n++) expect(take({ v4, ...end, src: source(n) })).not.toBeNull();
+      for (let n = 1; n <= slots.SLOTS; n++) take({ v4, from: 0, to: 800, more: true, src: source(n) });
+      for (let n = 1; n <= slots.SLOTS; n++) expect(take({ v4, ...end, src: source(n) })).not.toBeNull();
       const before = dropCount('fragment-evicted');
       expect(take({ v4, from: 0, to: 800, more: true, src: source(99) })).toBeNull();
-      expect([reassembly.size(), dropCount('fragment-evicted') - before]).toEqual([0, 1]);
-      reassembly.endTurn();
+      expect([slots.size(), dropCount('fragment-evicted') - before]).toEqual([0, 1]);
+      slots.endTurn();
       take({ v4, from: 0, to: 800, more: true, src: source(99) });
       expect(opened(take({ v4, ...end, src: source(99) }), v4).equals(DATA.subarray(0, 900))).toBe(true);
     });
 
     test('more pieces than any link can have made are none', () => {
-      for (let i = 0; i < reassembly.PIECES_MAX; i++) take({ v4, from: i * 16 + 8, to: i * 16 + 16, more: true });
+      for (let i = 0; i < slots.PIECES_MAX; i++) take({ v4, from: i * 16 + 8, to: i * 16 + 16, more: true });
       const before = drops();
       take({ v4, from: 60_000, to: 60_008, more: true });
       expect(since(before)).toEqual({ 'fragment-pieces': 1 });
@@ -352,7 +353,7 @@ describe('IPv4', () => {
   test('the protocol is part of what tells datagrams apart', () => {
     take({ v4: true, from: 0, to: 800, more: true, protocol: UDP });
     expect(take({ v4: true, from: 800, to: 900, more: false, protocol: TCP })).toBeNull();
-    expect(reassembly.size()).toBe(2);
+    expect(slots.size()).toBe(2);
   });
   test('a fragment that would cover TCP flags is tiny (RFC 3128)', () => {
     const before = dropCount('fragment-tiny');

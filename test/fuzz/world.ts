@@ -17,9 +17,9 @@ import * as lru from '../../controller/flow/lru.ts';
 import * as pending from '../../controller/flow/pending.ts';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
+import * as fragmentSlots from '../../controller/link/fragment-slots.ts';
 import * as groups from '../../controller/link/groups.ts';
 import * as out from '../../controller/link/out.ts';
-import * as reassembly from '../../controller/link/reassembly.ts';
 import { DROPS, type DropReason, dropCount } from '../../controller/obs/drops.ts';
 import * as log from '../../controller/obs/log.ts';
 import { describeFrame } from '../../controller/obs/trace.ts';
@@ -412,7 +412,7 @@ class World {
       'data out of order': outOfOrder.chunksInUse(),
       'kept datagrams': pending.size(),
       stash: stash.chunksInUse(),
-      'datagrams in fragments': reassembly.size(),
+      'datagrams in fragments': fragmentSlots.size(),
       requests: connect.outstanding(),
       timers: wheel.nextDelay(fake.nowMs()) + 1,
       descriptors: io.lent() - 4,
@@ -430,7 +430,7 @@ class World {
 }
 
 const TYPES = [flows.FLOW_TCP, flows.FLOW_UDP, flows.FLOW_PING, flows.FLOW_GROUP] as const;
-const alive = (): number => TYPES.reduce<number>((n, type) => n + flows.count(type), reassembly.size());
+const alive = (): number => TYPES.reduce<number>((n, type) => n + flows.count(type), fragmentSlots.size());
 /** Reasons that are about the frame itself: others may go because of it, and answers be kept back. */
 const OF_FRAMES = DROPS.filter((name) => !/^(sock|flow|tap|group)-|-(limit|limited|evicted|timeout)$/.test(name));
 
