@@ -304,4 +304,20 @@ export const DHCP_ROWS: readonly Row[] = [
       equal((await asked(t, { type: DISCOVER, checksum: 0 })).type, OFFER, 'type');
     },
   },
+  {
+    ...base,
+    id: 'dhcp-checksum-zero-sent',
+    rfc: 'RFC 768, RFC 1122 §4.1.3.4',
+    level: 'must',
+    what: 'An answer whose UDP checksum computes to 0 says all ones: 0 would say that there is none.',
+    where: 'controller/wire/checksum.ts',
+    run: async (t) => {
+      // The transaction identifier comes back, so its lower half can make up what is missing in the sum.
+      const first = await asked(t, { type: DISCOVER });
+      const sum = (lastXid & 0xffff) + (first.frame.udp?.checksum ?? 0);
+      lastXid = ((lastXid & 0xffff_0000) | ((sum & 0xffff) + (sum >>> 16))) - 1;
+      const { frame } = await asked(t, { type: DISCOVER });
+      equal(frame.udp?.checksum, 0xffff, 'checksum');
+    },
+  },
 ];
