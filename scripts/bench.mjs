@@ -12,7 +12,8 @@
  *     --congestion NAME    TCP congestion control (default cubic; with --impaired bbr)
  *     --impaired           the matrix of bad links instead of the rows, against the direct path: --link host|guest,
  *                          --cell RTT,LOSS,REORDER (may be repeated; default all, over an hour), --direction up|down
- *     --write              the table goes to docs/BENCHMARKS.md
+ *     --write              the table goes to docs/BENCHMARKS.md: that of the rows to its beginning, or to the section
+ *                          --section NAME; that of bad links to a section of its own
  *     --skip-setup         neither install nor build
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -34,6 +35,7 @@ import { setupOrExit } from './setup.mjs';
 
 const OURS = 'pastiche';
 const REFERENCE = 'pasta';
+const BAD_LINKS = 'Bad links';
 
 const { values: options } = parseArgs({
   options: {
@@ -48,6 +50,7 @@ const { values: options } = parseArgs({
     cell: { type: 'string', multiple: true },
     direction: { type: 'string', multiple: true },
     write: { type: 'boolean' },
+    section: { type: 'string' },
     'skip-setup': { type: 'boolean' },
   },
 });
@@ -135,32 +138,53 @@ const table = (rows, peers) => {
   return [heading, ...body];
 };
 
-/** @param {readonly (readonly string[])[]} content */
-const writeDocument = (content) => {
+const command = () => {
+  const args = process.argv.slice(2).filter((arg) => arg !== '--skip-setup');
+  const quoted = args.map((arg) => (/^[\w,.=/-]+$/.test(arg) ? arg : `'${arg}'`));
+  return `\`\`\`sh\nnpm run bench -- ${quoted.join(' ')}\n\`\`\``;
+};
+const machine = () => {
   const model = cpus()[0]?.model ?? 'unknown processor';
   const { version } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8'));
-  const text = `<!-- SPDX-License-Identifier: Apache-2.0 -->
-# Benchmarks
-
-One run on one machine; yours differs. The command that made this table, as root:
-
-\`\`\`sh
-npm run bench -- ${process.argv
-    .slice(2)
-    .filter((arg) => arg !== '--skip-setup')
-    .join(' ')}
-\`\`\`
-
-- ${new Date().toISOString().slice(0, 10)}, pastiche ${version}, Node ${process.versions.node}, Linux ${release()}, ${cpus().length} × ${model}, ${Math.round(totalmem() / 2 ** 30)} GiB
-- Host and remote are two network namespaces joined by veth; link and tap have the MTU of the row; ${options.congestion ?? 'cubic'}.
-- ${rounds} round${rounds === 1 ? '' : 's'}, the peers in turn within each round; medians. The receiver's count, not the sender's.
-- \`pasta\` and \`slirp4netns\` are Debian's packages. "direct" has no tool between client and server.
-- The last columns: our figure divided by the other's. Of times, memory and wake-ups less is better.
-
-${markdownTable(content)}
-`;
-  writeFileSync(join(REPOSITORY, 'docs/BENCHMARKS.md'), text);
+  const today = new Date().toISOString().slice(0, 10);
+  return `${today}, pastiche ${version}, Node ${process.versions.node}, Linux ${release()}, ${cpus().length} × ${model}, ${Math.round(totalmem() / 2 ** 30)} GiB`;
 };
+
+/** Replaces one section of the document, or adds it. @param {string | null} heading null: what is before the first section @param {string} text */
+const writeSection = (heading, text) => {
+  const path = join(REPOSITORY, 'docs/BENCHMARKS.md');
+  const [beginning = '', ...sections] = readFileSync(path, 'utf8').split(/^(?=## )/m);
+  const own = `## ${heading}\n`;
+  const others = sections.map((each) => (heading !== null && each.startsWith(own) ? `${own}\n${text}\n` : each));
+  if (heading !== null && !sections.some((each) => each.startsWith(own))) others.push(`${own}\n${text}\n`);
+  writeFileSync(
+    path,
+    [heading === null ? `${text}\n` : beginning, ...others].map((each) => `${each.trimEnd()}\n`).join('\n'),
+  );
+};
+
+/** @param {readonly (readonly string[])[]} content @param {readonly Row[]} rows */
+const writeRows = (content, rows) => {
+  const mtu = [...new Set(rows.map((row) => row.mtu))].join(' or ');
+  const facts = [
+    machine(),
+    `Host and remote are two network namespaces joined by veth; link and tap have the MTU ${mtu}; ${options.congestion ?? 'cubic'}.`,
+    `${rounds} round${rounds === 1 ? '' : 's'}, the peers in turn within each round; medians. The receiver's count, not the sender's.`,
+    '`pasta` and `slirp4netns` are Debian\'s packages. "direct" has no tool between client and server. A dash: no such thing, or it failed.',
+    "The last columns: our figure divided by the other's. Of times, memory and wake-ups less is better.",
+  ];
+  const body = `The command that made this table, as root:\n\n${command()}\n\n${facts.map((fact) => `- ${fact}`).join('\n')}\n\n${markdownTable(content)}`;
+  const licence =
+    '<!-- SPDX-License-Identifier: Apache-2.0 -->\n# Benchmarks\n\nOne run on one machine; yours differs. ';
+  writeSection(options.section ?? null, options.section === undefined ? licence + body : body);
+};
+
+/** @param {readonly (readonly string[])[]} content */
+const writeImpaired = (content) =>
+  writeSection(
+    BAD_LINKS,
+    `Both ends use ${options.congestion ?? 'bbr'}. ${machine()}.\n\n${command()}\n\n${markdownTable(content)}`,
+  );
 
 /** The matrix of bad links. */
 const impaired = async () => {
@@ -189,6 +213,7 @@ const impaired = async () => {
     });
   }
   console.log(`\n${textTable(impairedTable(results))}`);
+  if (options.write) writeImpaired(impairedTable(results));
 };
 
 const main = async () => {
@@ -224,7 +249,7 @@ const main = async () => {
   }
   const content = table(rows, peers);
   console.log(`\n${textTable(content)}`);
-  if (options.write) writeDocument(content);
+  if (options.write) writeRows(content, rows);
 };
 
 main().catch((error) => {
