@@ -149,6 +149,8 @@ export class Bench {
   /** Segments to the guest, and what else came, that no expectation has consumed yet. */
   readonly seen: Seen[] = [];
   readonly errors: bench.IcmpError[] = [];
+  /** The most frames that one turn sent. */
+  mostAtOnce = 0;
   /** The socket handed over last. */
   socket: Stream = new Stream(-1);
   guestIsn: number;
@@ -200,7 +202,9 @@ export class Bench {
     }
   }
   private collect(): void {
-    for (const a of bench.arrived()) {
+    const all = bench.arrived();
+    this.mostAtOnce = Math.max(this.mostAtOnce, all.length);
+    for (const a of all) {
       assert.equal(a.v4, this.o.v4);
       if (a.protocol === TCP) this.seen.push(this.taken(a));
       else this.errors.push(bench.icmpError(a));
