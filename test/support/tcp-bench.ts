@@ -20,6 +20,8 @@ import { endBatch, serveReady } from '../../controller/proto/tcp/finish.ts';
 import { onEvent } from '../../controller/proto/tcp/from-sock.ts';
 import { flushWrites, fromTap } from '../../controller/proto/tcp/from-tap.ts';
 import * as keepalive from '../../controller/proto/tcp/keepalive.ts';
+import * as outOfOrder from '../../controller/proto/tcp/out-of-order.ts';
+import * as ranges from '../../controller/proto/tcp/ranges.ts';
 import * as stash from '../../controller/proto/tcp/stash.ts';
 import { configure } from '../../controller/proto/tcp/tcp.ts';
 import { onTimer } from '../../controller/proto/tcp/timeout.ts';
@@ -407,7 +409,7 @@ export class Bench {
     if (lru.size(lru.LRU_TCP_TIME_WAIT) > 0) this.after(TIME_WAIT_MS * 1.1);
     expect(flows.count(flows.FLOW_TCP)).toBe(0);
     expect([...streams.values()].filter((s) => !s.closed || s.watched)).toEqual([]);
-    expect(stash.chunksInUse()).toBe(0);
+    expect([stash.chunksInUse(), outOfOrder.chunksInUse(), ranges.nodesInUse()]).toEqual([0, 0, 0]);
     expect(this.nextDelay).toBe(-1);
     expect(connect.outstanding()).toBe(0);
     expect(hasReady()).toBe(false);
