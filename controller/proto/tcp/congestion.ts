@@ -59,8 +59,6 @@ const RATE_ROUNDS = new Uint8Array(FLOW_MAX);
 /** Bytes that reached the guest, and bytes held for lost, modulo 2^32. */
 const DELIVERED = new Int32Array(FLOW_MAX);
 const LOST = new Int32Array(FLOW_MAX);
-/** What got through in the last round that lost too much, and a little more with every round since; 0: there was none. */
-const CEILING = new Int32Array(FLOW_MAX);
 // The round: it ends when the guest has everything before TIMED_SEQ, which was sent at TIMED_US.
 const TIMED_SEQ = new Int32Array(FLOW_MAX);
 const TIMED_US = new Int32Array(FLOW_MAX);
@@ -82,7 +80,6 @@ export const reset = (f: Flow): void => {
   RATE[f] = 0;
   RATE_NEXT[f] = 0;
   RATE_ROUNDS[f] = 0;
-  CEILING[f] = 0;
 };
 
 /** Bytes that may be under way. */
@@ -182,10 +179,6 @@ const roundEnds = (f: Flow): void => {
   if (lost + bytes > JUDGED_SEGMENTS * conn.mss(f) && lost > LOSS_MAX * (lost + bytes)) {
     RATE[f] = rate;
     RATE_NEXT[f] = rate;
-    // A queue ran over: what it held is what a burst may be.
-    CEILING[f] = Math.min(Math.max(bytes, WINDOW_INITIAL), WINDOW_LIMIT);
-  } else if ((flags & LIMITED) === 0 && CEILING[f] !== 0) {
-    CEILING[f] = Math.min((CEILING[f] as number) + ((CEILING[f] as number) >> 4), WINDOW_LIMIT);
   }
   model(f);
 };
@@ -197,8 +190,6 @@ const model = (f: Flow): void => {
   const product = gain * Math.max(RATE[f] as number, RATE_NEXT[f] as number) * rtt;
   const headroom = rtt < TAP_RTT_US ? WINDOW_INITIAL : HEADROOM;
   TARGET[f] = Math.min(Math.max(product + headroom, SEGMENTS_MIN * conn.mss(f)), WINDOW_LIMIT);
-  const ceiling = CEILING[f] as number;
-  if (ceiling !== 0 && ceiling < (TARGET[f] as number)) TARGET[f] = ceiling;
   if ((WINDOW[f] as number) > (TARGET[f] as number)) WINDOW[f] = TARGET[f] as number;
 };
 

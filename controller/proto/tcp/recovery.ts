@@ -139,7 +139,6 @@ export const examine = (f: Flow): void => {
         }
       } else if (beyond > 0 && ((ranges.sentTo(n) - to) | 0) >= 0 && ((now - ranges.sentUs(n)) | 0) > overdue) {
         ranges.setSent(n, from, now);
-        lost += length;
       }
       if (ranges.lost(n)) {
         const again = ranges.sentTo(n);
