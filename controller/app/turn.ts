@@ -13,6 +13,7 @@ import * as wheel from '../flow/wheel.ts';
 import * as io from '../io/io.ts';
 import * as fragmentSlots from '../link/fragment-slots.ts';
 import * as out from '../link/out.ts';
+import * as pressure from '../link/pressure.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
@@ -103,6 +104,7 @@ const readTap = (): void => {
     if (n !== -EIO && n !== -EAGAIN) ended = `the tap is gone (errno ${-n})`;
     return;
   }
+  pressure.batch(n, n === BATCH_FRAMES);
   if (n > 0) tcpKeepalive.guestSeen(io.nowMs());
   for (let i = 0; i < n; i++) {
     const at = io.col[io.COL.FRAME_AT + i] as number;

@@ -50,6 +50,7 @@ export const DROPS = [
   'flow-evicted',
   'flow-pending-full',
   'tap-full',
+  'guest-flood',
   'sock-full',
   'sock-error',
   'disabled',

@@ -22,6 +22,7 @@ import * as echo from '../link/echo.ts';
 import * as guestError from '../link/guest-error.ts';
 import * as icmpError from '../link/icmp-error.ts';
 import * as packetOut from '../link/packet-out.ts';
+import * as pressure from '../link/pressure.ts';
 import * as reassembly from '../link/reassembly.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import { register, request } from '../rpc/connect.ts';
@@ -112,6 +113,10 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   }
   if (!isRequest(at, v4)) {
     drop(DROP['icmp-type']);
+    return;
+  }
+  if (!pressure.mayServe()) {
+    drop(DROP['guest-flood']);
     return;
   }
   if (echo.isToUs(ipAt, v4)) {

@@ -422,7 +422,7 @@ export class Bench {
       for (const s of streams.values())
         if (!s.closed) {
           s.queue = Buffer.alloc(0);
-          s.fails(104);
+          s.fails(111);
         }
     });
     this.seen.length = 0;

@@ -78,18 +78,20 @@ export const hasFailed = (f: Flow): boolean => failed[f] !== 0;
 
 /**
  * The socket failed (the peer's reset, mostly). What the peer had sent before that lies in the queue still, and is sent
- * first: on a plain network the guest's own queue would hold it, and its program would read it before the error.
+ * first: on a plain network the guest's own queue would hold it, and its program would read it before the error. A guest that
+ * has not acknowledged our SYN|ACK yet does that before.
  */
 export const fail = (f: Flow): void => {
   stash.discardAll(f);
-  const open = conn.has(f, conn.ESTABLISHED) && !conn.has(f, conn.TAP_FIN_SENT);
-  if (!open || (conn.has(f, conn.PEEK_OFFSET) && !toTap.hasMore(f))) {
+  const established = conn.has(f, conn.ESTABLISHED);
+  const mayHold = conn.has(f, conn.PEEK_OFFSET) ? toTap.hasMore(f) : established;
+  if (conn.has(f, conn.TAP_FIN_SENT) || !mayHold) {
     abort(f);
     return;
   }
   failed[f] = 1;
   conn.add(f, conn.READABLE);
-  touch(f);
+  if (established) touch(f);
 };
 
 /** Nothing more is to be done for the flow: what is kept for its socket is given up, and it is off the lists. */

@@ -8,6 +8,8 @@ import * as conn from './conn.ts';
 import { connected, refuse } from './open.ts';
 import * as stash from './stash.ts';
 
+const ECONNRESET = 104;
+
 /** Events of flow `f`'s socket; the caller has checked that the row is in use. */
 export const onEvent = (f: Flow, mask: number): void => {
   const fd = flows.fd(f);
@@ -41,6 +43,12 @@ const connecting = (f: Flow, fd: number, mask: number): void => {
   if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0) {
     const errno = io.native.socketError(fd);
     // A socket that is not connecting yet answers HUP without an error: its own event follows.
+    if (errno === ECONNRESET) {
+      // A refusal would be ECONNREFUSED: the peer has taken the connection and given it up before we looked.
+      connected(f);
+      fail(f);
+      return;
+    }
     if (errno !== 0) refuse(f, errno);
     else if ((mask & io.EPOLLOUT) === 0) return;
   }

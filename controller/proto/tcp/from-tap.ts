@@ -6,6 +6,7 @@ import * as lru from '../../flow/lru.ts';
 import * as flows from '../../flow/table.ts';
 import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
+import * as pressure from '../../link/pressure.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
@@ -148,7 +149,7 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   // No program sends that, and a listening host does not answer it: a scan.
   if ((flags & (tcp.SYN | tcp.FIN)) === (tcp.SYN | tcp.FIN)) return drop(DROP['tcp-malformed']);
   drop(DROP['tcp-no-flow']);
-  resetReply(ipAt, at, end, v4);
+  if (pressure.mayServe()) resetReply(ipAt, at, end, v4);
 };
 
 /** Ends a connection whose both lines are closed before its batch ends. Returns the row if it stays, in TIME-WAIT. */

@@ -9,6 +9,7 @@ const { dropCount } = await import('../../obs/drops.ts');
 const flows = await import('../../flow/table.ts');
 const { SYN_ACK_RETRIES_MAX } = await import('./constants.ts');
 
+const ECONNRESET = 104;
 const ECONNREFUSED = 111;
 const EHOSTUNREACH = 113;
 const ENETUNREACH = 101;
@@ -234,6 +235,24 @@ describe.each(t.WORLDS)('opening ($name)', (world) => {
       b.peer((s) => s.fails(ECONNREFUSED));
       const [s] = b.expectToGuest({ flags: 'RA', ack: 1 });
       expect((s as import('../../../test/support/tcp-bench.ts').Seen).seq).toBe(0);
+      b.expectGivenBack();
+    });
+    test('a peer that takes the connection and resets it at once did not refuse it: SYN|ACK, what it sent, reset', () => {
+      b.opening();
+      b.peer((x) => {
+        x.receives(Buffer.from('503 busy'));
+        x.fails(ECONNRESET);
+      });
+      b.expectToGuest({ flags: 'SA', seq: 0, ack: 1 });
+      b.guestSends({ seq: 1, ack: 1, flags: 'A' });
+      b.expectData(1, '503 busy');
+      b.expectToGuest({ flags: 'RA', seq: 9 });
+      b.expectGivenBack();
+    });
+    test('with nothing sent the reset comes right behind the SYN|ACK', () => {
+      b.opening();
+      b.peer((x) => x.fails(ECONNRESET));
+      b.expectToGuest({ flags: 'SA', seq: 0, ack: 1 }, { flags: 'RA', seq: 1 });
       b.expectGivenBack();
     });
     test('so is one that connect(2) refused at once', () => {

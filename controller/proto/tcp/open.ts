@@ -9,6 +9,7 @@ import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as icmpError from '../../link/icmp-error.ts';
 import * as out from '../../link/out.ts';
+import * as pressure from '../../link/pressure.ts';
 import * as station from '../../link/station.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as log from '../../obs/log.ts';
@@ -61,6 +62,10 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   if (connect.outstanding() >= OPENING_REQUESTS_MAX) {
     // The helper is behind: a flood. Silence, as from any overloaded network; a guest that means it asks again in a second.
     drop(DROP['flow-pending-full']);
+    return flows.NO_FLOW;
+  }
+  if (!pressure.mayServe()) {
+    drop(DROP['guest-flood']);
     return flows.NO_FLOW;
   }
   const admitted = caps.admit();

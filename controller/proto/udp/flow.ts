@@ -19,6 +19,7 @@ import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
 import * as guestError from '../../link/guest-error.ts';
+import * as pressure from '../../link/pressure.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import { request } from '../../rpc/connect.ts';
 import { HEADER_BYTES } from '../../wire/udp.ts';
@@ -49,6 +50,10 @@ export const setTimeouts = (singleMs: number, streamMs: number): void => {
 
 /** A flow for the packet whose IP header lies at `ipAt`; its socket is asked for; `toGroup`: for many hosts. NO_FLOW when there is no room: counted. */
 export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number, toGroup: boolean): Flow => {
+  if (!pressure.mayServe()) {
+    drop(DROP['guest-flood']);
+    return flows.NO_FLOW;
+  }
   const f = flows.alloc(flows.FLOW_UDP);
   if (f === flows.NO_FLOW) {
     drop(DROP['flow-table-full']);
