@@ -21,6 +21,7 @@ import * as tcpFinish from '../proto/tcp/finish.ts';
 import * as tcpFromSock from '../proto/tcp/from-sock.ts';
 import * as tcpFromTap from '../proto/tcp/from-tap.ts';
 import * as tcpKeepalive from '../proto/tcp/keepalive.ts';
+import * as tcpPace from '../proto/tcp/pace.ts';
 import * as tcpTimeout from '../proto/tcp/timeout.ts';
 import * as udp from '../proto/udp/flow.ts';
 import * as udpFromTap from '../proto/udp/from-tap.ts';
@@ -142,7 +143,7 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 const timers = (now: number): number =>
   shortest(
     shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
-    shortest(fragmentSlots.nextDelay(now), tcpKeepalive.nextDelay(now)),
+    shortest(shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)), tcpKeepalive.nextDelay(now)),
   );
 
 /** One turn of the loop. {@link run} makes them. */
@@ -158,6 +159,7 @@ export const turn = (): void => {
   fragmentSlots.tick(io.nowMs());
   tcpKeepalive.tick(io.nowMs());
   tcpFinish.serveReady();
+  tcpFinish.servePaced();
   udpFromTap.endBatch();
   tcpFinish.endBatch();
   connect.flushRequests();

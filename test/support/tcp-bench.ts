@@ -16,11 +16,12 @@ import * as out from '../../controller/link/out.ts';
 import { hasReady } from '../../controller/proto/tcp/close.ts';
 import * as conn from '../../controller/proto/tcp/conn.ts';
 import { TIME_WAIT_MS } from '../../controller/proto/tcp/constants.ts';
-import { endBatch, serveReady } from '../../controller/proto/tcp/finish.ts';
+import { endBatch, servePaced, serveReady } from '../../controller/proto/tcp/finish.ts';
 import { onEvent } from '../../controller/proto/tcp/from-sock.ts';
 import { flushWrites, fromTap } from '../../controller/proto/tcp/from-tap.ts';
 import * as keepalive from '../../controller/proto/tcp/keepalive.ts';
 import * as outOfOrder from '../../controller/proto/tcp/out-of-order.ts';
+import * as pace from '../../controller/proto/tcp/pace.ts';
 import * as ranges from '../../controller/proto/tcp/ranges.ts';
 import * as stash from '../../controller/proto/tcp/stash.ts';
 import { configure } from '../../controller/proto/tcp/tcp.ts';
@@ -184,6 +185,7 @@ export class Bench {
       wheel.expire(fake.nowMs());
       keepalive.tick(fake.nowMs());
       serveReady();
+      servePaced();
       endBatch();
       connect.flushRequests();
       this.collect();
@@ -330,7 +332,7 @@ export class Bench {
   /** Milliseconds the loop would sleep; -1: until something happens. */
   get nextDelay(): number {
     const now = fake.nowMs();
-    const delays = [wheel.nextDelay(now), keepalive.nextDelay(now)].filter((ms) => ms >= 0);
+    const delays = [wheel.nextDelay(now), keepalive.nextDelay(now), pace.nextDelay(now)].filter((ms) => ms >= 0);
     return delays.length === 0 ? -1 : Math.min(...delays);
   }
   /** Time passes; the loop wakes whenever a deadline comes. */

@@ -9,13 +9,19 @@ export interface LineOptions {
   readonly reorder: number;
   /** How much longer what is reordered takes. */
   readonly reorderMs: number;
+  /** The queue in front: so many items at most, so many of which leave in a millisecond. */
+  readonly queue?: { readonly length: number; readonly perMs: number };
 }
 
 export class Line<T> {
   private readonly o: LineOptions;
   private readonly random: () => number;
+  /** When the last item of the queue leaves it. */
+  private busyUntilMs = 0;
   private waiting: { readonly dueMs: number; readonly item: T }[] = [];
   put = 0;
+  /** The most that the queue held. */
+  longest = 0;
   lost = 0;
 
   constructor(o: LineOptions, random: () => number) {
@@ -29,7 +35,18 @@ export class Line<T> {
       this.lost++;
       return;
     }
-    const dueMs = nowMs + o.delayMs + (random() < o.reorder ? o.reorderMs : 0);
+    let leavesMs = nowMs;
+    if (o.queue !== undefined) {
+      const begins = Math.max(this.busyUntilMs, nowMs);
+      if ((begins - nowMs) * o.queue.perMs >= o.queue.length) {
+        this.lost++;
+        return;
+      }
+      this.longest = Math.max(this.longest, (begins - nowMs) * o.queue.perMs);
+      leavesMs = begins + 1 / o.queue.perMs;
+      this.busyUntilMs = leavesMs;
+    }
+    const dueMs = leavesMs + o.delayMs + (random() < o.reorder ? o.reorderMs : 0);
     this.waiting.push({ dueMs, item });
     if (random() < o.duplicate) this.waiting.push({ dueMs, item });
   }

@@ -9,7 +9,9 @@ import * as log from '../../obs/log.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as conn from './conn.ts';
 import * as outOfOrder from './out-of-order.ts';
+import * as pace from './pace.ts';
 import * as recovery from './recovery.ts';
+import * as sockRoom from './sock-room.ts';
 import * as stash from './stash.ts';
 import * as toTap from './to-tap.ts';
 
@@ -99,6 +101,8 @@ export const forget = (f: Flow): void => {
   stash.discardAll(f);
   outOfOrder.discardAll(f);
   recovery.reset(f);
+  pace.reset(f);
+  sockRoom.reset(f);
   failed[f] = 0;
   conn.clear(f, conn.TOUCHED | conn.READY);
 };

@@ -7,8 +7,10 @@
  * machine, a tunnel), with queues that overflow and with losses that say nothing about a queue. From its first loss on a
  * flow keeps a model of the path: the highest delivery rate of the last rounds and the lowest round-trip time of the last
  * seconds. Twice their product may be under way, as long as fewer than a fifth of the bytes get lost; the idea is BBR's
- * (Cardwell et al., 2016: "BBR: Congestion-Based Congestion Control"). A window that is halved at each loss instead would make
- * 1 % of loss over 100 ms a hundredth of what the path carries.
+ * (Cardwell et al., 2016: "BBR: Congestion-Based Congestion Control"), and so is the end of the start: three rounds that
+ * brought little more than those before, or a round-trip time that doubled. What is sent is paced (pace.ts), at twice the window
+ * a round trip at first, a fifth above it later: the window alone bounds what is under way, pacing only spreads it.
+ * A window that is halved at each loss instead would make 1 % of loss over 100 ms a hundredth of what the path carries.
  *
  * Round-trip times are taken from one segment at a time that was sent once (RFC 6298 §3, Karn's rule). Timestamps
  * (RFC 7323) are not offered: they cost 12 bytes and a look at the options in every segment, and a sample a round is enough.
@@ -42,6 +44,17 @@ const MODEL = 2;
 const LIMITED = 4;
 /** For one round the queues on the path are let run empty, so that its round-trip time shows. */
 const DRAINING = 8;
+/** The path is full: its rate did not grow any more. */
+const FULL = 16;
+/** BBR's start-up ends when that many rounds brought less than that much more. */
+const FULL_ROUNDS_MAX = 3;
+const FULL_GROWTH = 1.25;
+/** So does it when the round-trip time tells of a queue as long as the path, and that is not the guest's scheduler. */
+const QUEUED = 2;
+const QUEUED_US = 4000;
+/** How much faster than a window a round trip we send: while the window doubles, and later (those of Linux). */
+const GAIN_STARTUP = 2;
+const GAIN = 1.2;
 
 const FLAGS = new Uint8Array(FLOW_MAX);
 const WINDOW = new Int32Array(FLOW_MAX);
@@ -56,6 +69,11 @@ const MIN_SINCE_US = new Int32Array(FLOW_MAX);
 const RATE = new Float32Array(FLOW_MAX);
 const RATE_NEXT = new Float32Array(FLOW_MAX);
 const RATE_ROUNDS = new Uint8Array(FLOW_MAX);
+/** The rate that start-up compares with, and the rounds that brought little more. */
+const FULL_RATE = new Float32Array(FLOW_MAX);
+const FULL_ROUNDS = new Uint8Array(FLOW_MAX);
+/** The last round-trip time. */
+const RTT_US = new Int32Array(FLOW_MAX);
 /** Bytes that reached the guest, and bytes held for lost, modulo 2^32. */
 const DELIVERED = new Int32Array(FLOW_MAX);
 const LOST = new Int32Array(FLOW_MAX);
@@ -80,6 +98,8 @@ export const reset = (f: Flow): void => {
   RATE[f] = 0;
   RATE_NEXT[f] = 0;
   RATE_ROUNDS[f] = 0;
+  FULL_RATE[f] = 0;
+  FULL_ROUNDS[f] = 0;
 };
 
 /** Bytes that may be under way. */
@@ -91,6 +111,14 @@ export const leastRttUs = (f: Flow): number => {
   const a = MIN_US[f] as number;
   const b = MIN_NEXT_US[f] as number;
   return a === 0 ? b : b === 0 ? a : Math.min(a, b);
+};
+/** Whether the guest's round trips are those of a link, not of the tap. */
+export const hasLink = (f: Flow): boolean => leastRttUs(f) > TAP_RTT_US;
+/** Bytes a millisecond to send at; 0: as fast as it goes, for there is no link behind the tap. */
+export const rate = (f: Flow): number => {
+  if (!hasLink(f)) return 0;
+  const gain = ((FLAGS[f] as number) & FULL) !== 0 ? GAIN : GAIN_STARTUP;
+  return (gain * 1000 * (WINDOW[f] as number)) / Math.min(SRTT_US[f] as number, RTT_US[f] as number);
 };
 /** How long an answer to what is sent now may take without something being wrong, µs. */
 export const patienceUs = (f: Flow): number => {
@@ -144,6 +172,7 @@ const roundEnds = (f: Flow): void => {
   const rtt = Math.max((now - (TIMED_US[f] as number)) | 0, 1);
   const flags = FLAGS[f] as number;
   FLAGS[f] = flags & ~(TIMING | DRAINING);
+  RTT_US[f] = rtt;
   const srtt = SRTT_US[f] as number;
   if (srtt === 0) {
     SRTT_US[f] = rtt;
@@ -175,12 +204,26 @@ const roundEnds = (f: Flow): void => {
       RATE_NEXT[f] = 0;
     }
   }
-  if ((flags & MODEL) === 0) return;
+  if ((flags & FULL) === 0 && hasLink(f)) startUp(f, rate, rtt);
+  if (((FLAGS[f] as number) & MODEL) === 0) return;
   if (lost + bytes > JUDGED_SEGMENTS * conn.mss(f) && lost > LOSS_MAX * (lost + bytes)) {
     RATE[f] = rate;
     RATE_NEXT[f] = rate;
   }
   model(f);
+};
+
+/** Whether the path is full: then the model bounds the window, before a queue overflows. */
+const startUp = (f: Flow, rate: number, rtt: number): void => {
+  const queued = rtt > QUEUED * leastRttUs(f) + QUEUED_US;
+  if (!queued && ((FLAGS[f] as number) & LIMITED) !== 0) return;
+  if (!queued && rate >= FULL_GROWTH * (FULL_RATE[f] as number)) {
+    FULL_RATE[f] = rate;
+    FULL_ROUNDS[f] = 0;
+    return;
+  }
+  FULL_ROUNDS[f] = (FULL_ROUNDS[f] as number) + 1;
+  if (queued || FULL_ROUNDS[f] === FULL_ROUNDS_MAX) FLAGS[f] = (FLAGS[f] as number) | FULL | MODEL;
 };
 
 /** What the model allows. */

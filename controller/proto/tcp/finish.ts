@@ -6,10 +6,12 @@ import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
-import { abort, finishReady, finishTouched, hasFailed, makeReady } from './close.ts';
+import { abort, finishReady, finishTouched, hasFailed, makeReady, touch } from './close.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
+import * as pace from './pace.ts';
 import * as recovery from './recovery.ts';
+import * as sockRoom from './sock-room.ts';
 import * as stash from './stash.ts';
 import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
@@ -21,6 +23,9 @@ export const endBatch = (): void => {
 };
 /** One more burst for each flow that used up its last one. */
 export const serveReady = (): void => finishReady(finish);
+
+/** The batch takes in the flows that waited for their time. */
+export const servePaced = (): void => pace.serve(touch);
 
 const finish = (f: Flow): void => {
   if (!conn.has(f, conn.ESTABLISHED)) return;
@@ -47,7 +52,11 @@ const finish = (f: Flow): void => {
 /** Sends a burst; false when the flow ended over it. */
 const pump = (f: Flow): boolean => {
   const quiet = conn.inFlight(f) === 0;
-  const r = toTap.sendData(f, recovery.waiting(f) > 0 ? 0 : congestion.window(f) - recovery.pipe(f));
+  sockRoom.follow(f);
+  const room = conn.wndFromTap(f) - conn.inFlight(f);
+  const budget = recovery.waiting(f) > 0 ? 0 : Math.min(congestion.window(f) - recovery.pipe(f), room);
+  if (room < conn.mss(f)) congestion.limited(f);
+  const r = toTap.sendData(f, pace.allow(f, budget));
   if (r === toTap.MORE) makeReady(f);
   else if (r < 0 || (hasFailed(f) && !(r === toTap.WINDOW_FULL && toTap.hasMore(f)))) {
     abort(f);

@@ -18,6 +18,7 @@ import * as tcp from '../../wire/tcp.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { BURST_BYTES, DUPLICATE_ACKS } from './constants.ts';
+import * as pace from './pace.ts';
 import * as ranges from './ranges.ts';
 import * as toTap from './to-tap.ts';
 
@@ -154,8 +155,8 @@ export const examine = (f: Flow): void => {
     conn.setRecover(f, conn.seqToTap(f));
     if (lost === 0) congestion.lost(f, missing);
     // The first segment goes out whatever else is under way (RFC 6675 §5 step 4.3).
-    resend(f, Math.max(congestion.window(f) - pipe(f), conn.mss(f)));
-  } else if (missing > 0) resend(f, congestion.window(f) - pipe(f));
+    resend(f, Math.max(pace.allow(f, congestion.window(f) - pipe(f)), conn.mss(f)));
+  } else if (missing > 0) resend(f, pace.allow(f, congestion.window(f) - pipe(f)));
 };
 
 /** Sends up to `budget` bytes of what is lost again, the lowest first. */

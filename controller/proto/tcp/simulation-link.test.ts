@@ -6,6 +6,7 @@
  *   honest     the model guest finds no broken rule (tcp-guest.ts): windows, acknowledgements, SACK blocks
  *   frugal     without loss nothing is sent twice and nothing waits for a time-out
  *   prompt     with selective acknowledgement, loss costs a few round trips, not time-outs: so much time and no more
+ *   smooth     a window that a queue would not hold is spread over the round trip, and a full path is noticed
  *   bounded    what is sent again is in proportion to what was lost
  *
  * Time is that of the fake clock: the figures are the same on every machine.
@@ -37,6 +38,8 @@ interface Plan {
   readonly toGuest?: number;
   readonly fromGuest?: number;
   readonly capacity?: number;
+  readonly socketRoom?: number;
+  readonly queue?: { readonly length: number; readonly perMs: number };
   readonly world?: import('../../../test/support/tcp-bench.ts').World;
 }
 interface Outcome {
@@ -44,6 +47,7 @@ interface Outcome {
   readonly timeouts: number;
   readonly bytesAgain: number;
   readonly framesLost: number;
+  readonly longestQueue: number;
 }
 
 const transfer = (p: Plan): Outcome => {
@@ -70,7 +74,7 @@ const transfer = (p: Plan): Outcome => {
     },
     random,
   );
-  const toGuest = new Line<Seen>(line, random);
+  const toGuest = new Line<Seen>(p.queue === undefined ? line : { ...line, queue: p.queue }, random);
   const fromGuest = new Line<Segment>(line, random);
   let socket: Stream | null = null;
   let fed = 0;
@@ -102,7 +106,7 @@ const transfer = (p: Plan): Outcome => {
       if (!data.equals(STREAM.subarray(written, written + data.length))) throw new Error(`wrong bytes at ${written}`);
       written += data.length;
     }
-    if (!socket.closed && fed < toGuestBytes && socket.queue.length < MIB) {
+    if (!socket.closed && fed < toGuestBytes && socket.queue.length < (p.socketRoom ?? MIB)) {
       const data = STREAM.subarray(fed, Math.min(fed + FEED_BYTES, toGuestBytes));
       fed += data.length;
       b.peer((s) => {
@@ -128,6 +132,7 @@ const transfer = (p: Plan): Outcome => {
     timeouts: timeouts - before.timeouts,
     bytesAgain: bytesAgain - before.bytesAgain,
     framesLost: toGuest.lost + fromGuest.lost,
+    longestQueue: toGuest.longest,
   };
 };
 
@@ -167,6 +172,34 @@ describe('loss with selective acknowledgement', () => {
     const o = transfer({ seed: 1, rttMs: 100, loss: 0, reorder: 0.05, toGuest: 3 * MIB });
     expect(o.timeouts).toBe(0);
     expect(o.ms).toBeLessThan(3000);
+  });
+});
+
+describe('a link with a queue in front', () => {
+  test('shorter than the window loses nothing of what the link can carry', () => {
+    const o = transfer({ seed: 1, rttMs: 100, loss: 0, toGuest: MIB, queue: { length: 100, perMs: 30 } });
+    expect(o).toMatchObject({ framesLost: 0, timeouts: 0, bytesAgain: 0 });
+    expect(o.ms).toBeLessThan(1000);
+  });
+  test('that would hold everything is not filled with all that the guest would take', () => {
+    const o = transfer({
+      seed: 1,
+      rttMs: 50,
+      loss: 0,
+      toGuest: 8 * MIB,
+      socketRoom: 4 * MIB,
+      queue: { length: 10_000, perMs: 4 },
+    });
+    expect(o).toMatchObject({ framesLost: 0, timeouts: 0, bytesAgain: 0 });
+    // The path holds 200 frames; unbounded, the window would grow to four thousand.
+    expect(o.longestQueue).toBeLessThan(1200);
+  });
+  test('that cannot hold what the guest would take is not filled over and over', () => {
+    const o = transfer({ seed: 1, rttMs: 50, loss: 0, toGuest: 3 * MIB, queue: { length: 400, perMs: 8 } });
+    expect(o.timeouts).toBe(0);
+    // At the rate of the link it takes 400 ms.
+    expect(o.ms).toBeLessThan(1200);
+    expect(o.framesLost).toBeLessThan(800);
   });
 });
 

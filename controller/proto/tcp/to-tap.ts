@@ -21,6 +21,7 @@ import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { BURST_BYTES, PACKET_BYTES_MAX } from './constants.ts';
 import * as outOfOrder from './out-of-order.ts';
+import * as pace from './pace.ts';
 import { announceWindow } from './window.ts';
 
 const ALIGN = 64;
@@ -211,6 +212,7 @@ const burst = (f: Flow, seq: number, want: number): number => {
     ended = first === 0 || conn.has(f, conn.SOCK_RDHUP);
     return 0;
   }
+  pace.spent(f, n);
   let s = seq;
   const window = announceWindow(f, false);
   for (let i = 0, left = n; left > 0; i++, left -= per) {
@@ -280,7 +282,7 @@ export const sendAgain = (f: Flow, seq: number, len: number): number => {
 /**
  * What the guest has acknowledged leaves the socket's queue: at once, or over a link with a round-trip time in halves of what
  * is there. (The kernel grows the receive buffer by what is read within one of its own round trips, and the guest's link may be
- * a hundred times longer than the peer's: read in crumbs, the buffer would stay as small as at the beginning.)
+ * a hundred times longer than the peer's: read in crumbs, the buffer would not grow beyond what sock-room.ts asked for.)
  * Returns 0, or -errno.
  */
 export const discardAcknowledged = (f: Flow): number => {
