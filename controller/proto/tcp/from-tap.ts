@@ -347,18 +347,26 @@ const finReached = (f: Flow): void => {
   conn.add(f, conn.TAP_FIN_RCVD | conn.ACK_DUE);
 };
 
-/** Something is missing before it: kept as far as it lies in the window, and the duplicate ACK goes out now (RFC 5681 §4.2). */
+/**
+ * Something is missing before it: kept as far as it lies in the window, and the duplicate ACK goes out now (RFC 5681 §4.2). Only
+ * where selective acknowledgement can tell of many segments at once, and nothing more has happened than that one follows the
+ * other, is a batch answered together from the fourth on: over a bad link there is a hole nearly always, and an
+ * ACK for each segment costs as much as the segment, on both sides and on the link between.
+ */
 const aheadOfTime = (f: Flow, s: number, at: number, len: number, fin: boolean): void => {
   flushWrites();
   if (flows.fd(f) < 0) return;
   const room = seq.diff(conn.edgeToTap(f), s);
+  let longer = false;
   if (conn.has(f, conn.TAP_FIN_RCVD) || room < len || room <= 0) drop(DROP['tcp-out-of-window']);
   if (!conn.has(f, conn.TAP_FIN_RCVD) && room > 0) {
-    if (len > 0) outOfOrder.insert(f, s, at, Math.min(len, room));
+    if (len > 0) longer = outOfOrder.insert(f, s, at, Math.min(len, room)) && room >= len;
     if (fin && len <= room) {
       conn.setFinFromTap(f, (s + len) | 0);
       conn.add(f, conn.TAP_FIN_WAITS);
     }
   }
-  toTap.sendAck(f);
+  const now = outOfOrder.mustTell(f, conn.seqFromTap(f)) || !longer || fin || !conn.has(f, conn.SACK);
+  if (now) toTap.sendAck(f);
+  else conn.add(f, conn.ACK_DUE);
 };

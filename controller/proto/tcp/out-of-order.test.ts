@@ -55,6 +55,42 @@ describe.each(t.WORLDS)('out of order ($name)', (world) => {
       [41, 42],
     ]);
   });
+  test('in one row, from the fourth segment of a batch on, is told once', () => {
+    const row = (from: number, n: number) =>
+      Array.from({ length: n }, (_, i) => ({ seq: from + 5 * i, data: 'abcde' }));
+    // Three duplicate ACKs at once, for senders that count them; the rest of the batch by one.
+    b.guestSends(...row(11, 20));
+    const told = (to: number) => ({ ack: 1, sack: [[11, to]] as [number, number][] });
+    b.expectToGuest(told(16), told(21), told(26), told(111));
+    b.guestSends(...row(111, 20));
+    b.expectToGuest(told(211));
+    // A new hole, and one that becomes smaller from behind, are news of their own.
+    b.guestSends(...row(221, 3), ...row(6, 1), ...row(236, 2));
+    b.expectToGuest(
+      { ack: 1, sack: [[221, 226], [11, 211]] }, // biome-ignore format: a row each
+      { ack: 1, sack: [[6, 211]] },
+      { ack: 1, sack: [[221, 246], [6, 211]] }, // biome-ignore format: a row each
+    );
+    b.guestSends({ data: 'first' });
+    b.expectToGuest({ ack: 211, sack: [[221, 246]] });
+    b.seen.length = 0;
+  });
+  test('to a guest that permits no SACK every segment is answered', () => {
+    b = t.begin(world).established();
+    b.guestSends(...Array.from({ length: 10 }, (_, i) => ({ seq: 11 + 5 * i, data: 'abcde' })));
+    b.expectToGuest(...Array.from({ length: 10 }, () => ({ ack: 1, sack: [] })));
+  });
+  test('is told though data goes to the guest in the same batch', () => {
+    b.guestSends(...[11, 16, 21].map((seq) => ({ seq, data: 'abcde' })));
+    b.seen.length = 0;
+    b.turn(() => {
+      b.socket.receives(Buffer.from('answer'));
+      b.guestSends({ seq: 26, data: 'abcde' }, { seq: 31, data: 'abcde' });
+    });
+    const seen = b.seen.splice(0);
+    expect(seen.map((s) => s.data.toString()).join('')).toBe('answer');
+    expect(seen.at(-1)?.sack).toEqual([[11, 36]]);
+  });
   test('the first copy of a byte counts', () => {
     b.guestSends({ seq: 4, data: 'def' }, { seq: 3, data: 'XXXXXg' }, { data: 'abc' });
     b.seen.length = 0;

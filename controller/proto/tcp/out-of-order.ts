@@ -14,6 +14,7 @@ import { FLOW_MAX, type Flow } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
+import { DUPLICATE_ACKS } from './constants.ts';
 import * as ranges from './ranges.ts';
 
 export const CHUNK_BYTES = 8192;
@@ -33,6 +34,9 @@ const LATEST = new Int32Array(FLOW_MAX);
 /** The last segment that was had already (RFC 2883), once; empty: none. */
 const REPEATED_FROM = new Int32Array(FLOW_MAX);
 const REPEATED_TO = new Int32Array(FLOW_MAX);
+/** RCV.NXT when the last duplicate ACK went out at once, and how many did with the same. */
+const TOLD_NEXT = new Int32Array(FLOW_MAX);
+const TOLD = new Uint8Array(FLOW_MAX);
 /** Flows that hold chunks, by the time they took their first one: neighbours, row plus one. */
 const OLDER = new Int32Array(FLOW_MAX);
 const YOUNGER = new Int32Array(FLOW_MAX);
@@ -75,6 +79,7 @@ const give = (f: Flow, c: number): void => {
 /** Forgets all of it. */
 export const discardAll = (f: Flow): void => {
   REPEATED_TO[f] = REPEATED_FROM[f] as number;
+  TOLD[f] = 0;
   if (HEAD[f] === 0) return;
   for (let c = HEAD[f] as number; c !== 0; ) {
     const behind = NEXT[c] as number;
@@ -153,9 +158,13 @@ const copyIn = (f: Flow, seq: number, at: number, len: number): number => {
   return done;
 };
 
-/** Keeps the `len` bytes of the arena at `at`, sequence number `seq`: what is not there yet, as far as there is memory. */
-export const insert = (f: Flow, seq: number, at: number, len: number): void => {
+/**
+ * Keeps the `len` bytes of the arena at `at`, sequence number `seq`: what is not there yet, as far as there is memory. Returns
+ * whether that did no more than lengthen the highest range, so that one acknowledgement can tell of it and of what follows.
+ */
+export const insert = (f: Flow, seq: number, at: number, len: number): boolean => {
   const to = (seq + len) | 0;
+  const before = ranges.count(received, f);
   let s = seq;
   let covered = true;
   while (((to - s) | 0) > 0) {
@@ -181,6 +190,20 @@ export const insert = (f: Flow, seq: number, at: number, len: number): void => {
   if (covered) repeated(f, seq, len);
   // A chunk without a range is nobody's.
   if (BYTES[f] === 0) discardAll(f);
+  if (covered || ranges.count(received, f) !== before) return false;
+  const n = ranges.lastTouched();
+  return ranges.next(n) === 0 && ranges.end(n) === to;
+};
+
+/** Whether the guest, which waits for `next`, has had fewer duplicate ACKs than make some senders act. Counts one. */
+export const mustTell = (f: Flow, next: number): boolean => {
+  if (TOLD_NEXT[f] !== next) {
+    TOLD_NEXT[f] = next;
+    TOLD[f] = 0;
+  }
+  if ((TOLD[f] as number) === DUPLICATE_ACKS) return false;
+  TOLD[f] = (TOLD[f] as number) + 1;
+  return true;
 };
 
 /** A segment that was had already: told once, by the next acknowledgement (RFC 2883 §4). */

@@ -38,6 +38,7 @@ export interface Lists {
 export const lists = (): Lists => ({ head: new Int32Array(FLOW_MAX), length: new Uint16Array(FLOW_MAX) });
 
 export const first = (l: Lists, f: Flow): Node => l.head[f] as number;
+export const count = (l: Lists, f: Flow): number => l.length[f] as number;
 export const next = (n: Node): Node => NEXT[n] as number;
 export const start = (n: Node): number => START[n] as number;
 export const end = (n: Node): number => END[n] as number;

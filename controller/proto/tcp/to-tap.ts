@@ -132,7 +132,8 @@ const finish = (
     tcp.setChecksum(io.view, l4, ~io.native.checksum(l4, segmentBytes, pseudo) & 0xffff);
   }
   out.commitAt(at, l4 - at + segmentBytes);
-  if ((flags & tcp.ACK) !== 0) conn.clear(f, conn.ACK_DUE);
+  // Data goes without options: it acknowledges, but does not tell what waits out of order.
+  if ((flags & tcp.ACK) !== 0 && (payload === 0 || outOfOrder.bytes(f) === 0)) conn.clear(f, conn.ACK_DUE);
 };
 
 /** A segment without data: ACK, FIN|ACK, RST… with sequence number `seq`. An ACK tells what waits out of order (RFC 2018). */
