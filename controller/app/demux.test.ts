@@ -271,7 +271,7 @@ beforeEach(() => {
   ndp.configure(NETWORK);
   dhcpv4.configure(NETWORK);
   dhcpv6.configure(NETWORK);
-  icmp.configure({ linkMtu: 65_520 });
+  icmp.configure({ linkMtu: 65_520, descriptors: 20_000 });
   udp.configure({
     linkMtu: 65_520,
     uso: true,

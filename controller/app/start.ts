@@ -205,16 +205,17 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
   ndp.configure(network);
   dhcpv4.configure(network);
   dhcpv6.configure(network);
-  icmp.configure({ linkMtu });
+  const descriptors = descriptorLimit();
+  icmp.configure({ linkMtu, descriptors });
   udp.configure({
     linkMtu,
     uso: tap.uso,
-    descriptors: descriptorLimit(),
+    descriptors,
     network,
     multicast: plan.multicast,
     ...udpTimeouts,
   });
-  tcp.configure({ tso: tap.tso, linkMtu, descriptors: descriptorLimit() });
+  tcp.configure({ tso: tap.tso, linkMtu, descriptors });
   demux.configure(network);
   const observe = observer(plan);
   out.setObserver(observe === null ? null : (at, len) => observe('to tap', at, len));

@@ -17,7 +17,7 @@ type DropReason = import('../obs/drops.ts').DropReason;
 
 beforeEach(() => {
   udp.begin();
-  icmp.configure({ linkMtu: 65_520 });
+  icmp.configure({ linkMtu: 65_520, descriptors: 20_000 });
 });
 afterEach(udp.closeAll);
 

@@ -61,7 +61,7 @@ beforeEach(() => {
   bench.begin(1000, icmp.onTimer);
   bench.resetAnswers();
   bench.newBatch();
-  icmp.configure({ linkMtu: 1500 });
+  icmp.configure({ linkMtu: 1500, descriptors: 20_000 });
 });
 afterEach(() => {
   // Refused and idle flows all end by then.
@@ -288,8 +288,26 @@ describe('the life of a ping', () => {
     expect(sockets.map((s) => s.closed)).toEqual([true, true]);
   });
 
+  test.each([
+    ['the helper', 24],
+    ['the host', 23],
+  ])('%s is out of descriptors: the oldest ping goes, and the next try is served', (_who, errno) => {
+    for (const id of [1, 2, 1]) ping({ v4: true, id });
+    const sockets = bench.answer({ fd: 20 });
+    ping({ v4: true, id: 3 });
+    bench.answer({ errno });
+    expect(sockets.map((s) => s.closed)).toEqual([false, true]);
+    // The one that was refused has none to give up.
+    ping({ v4: true, id: 4 });
+    bench.answer({ errno });
+    expect(sockets.map((s) => s.closed)).toEqual([true, true]);
+    expire(3000);
+    ping({ v4: true, id: 3 });
+    expect(bench.answer({ fd: 30 })[0]?.sent.length).toBe(1);
+  });
+
   test('at its cap the class gives up the ping that was idle longest', () => {
-    icmp.configure({ linkMtu: 1500, flowsMax: 2 });
+    icmp.configure({ linkMtu: 1500, descriptors: 2 * 16 });
     for (const id of [1, 2, 1, 3]) ping({ v4: true, id });
     expect(lru.size(lru.LRU_PING)).toBe(2);
     expect(bench.requests().map((r) => r.params.sourcePort)).toEqual([1, 2, 3]);

@@ -9,6 +9,7 @@
  * Errors from the guest are for link/guest-error; other ICMP is dropped.
  */
 import { SOCKOPT } from '../../shared/abi.ts';
+import * as descriptors from '../flow/descriptors.ts';
 import { end } from '../flow/end.ts';
 import * as fragmentation from '../flow/fragmentation.ts';
 import * as hash from '../flow/hash.ts';
@@ -37,9 +38,12 @@ import * as vnet from '../wire/vnet.ts';
 export interface IcmpSettings {
   /** MTU of the guest's interface, bytes; larger replies go to it as IP fragments. 0: not known. */
   readonly linkMtu: number;
-  readonly flowsMax?: number;
+  /** Those that a process may have; each flow has one. */
+  readonly descriptors: number;
 }
 const FLOWS_MAX = 1024;
+/** …and where descriptors are few, that part of them. */
+const FLOWS_PART = 1 / 16;
 const TIMEOUT_MS = 60_000;
 /** How long a refusal is remembered before the helper is asked again. */
 const REFUSED_MS = 1000;
@@ -54,6 +58,8 @@ const OFFENDER_AT = io.SOCK_AT;
 const QUOTE_AT = OFFENDER_AT + 64;
 const EIO = 5;
 const EAGAIN = 11;
+const ENFILE = 23;
+const EMFILE = 24;
 const ENOBUFS = 105;
 
 const OPENING = 0;
@@ -69,8 +75,9 @@ const protocolOf = (v4: boolean): number => (v4 ? ICMP : ICMPV6);
 
 /** Called once, before the first frame. */
 export const configure = (settings: IcmpSettings): void => {
-  lru.setCap(lru.LRU_PING, settings.flowsMax ?? FLOWS_MAX);
+  lru.setCap(lru.LRU_PING, Math.max(Math.min(FLOWS_MAX, Math.floor(settings.descriptors * FLOWS_PART)), 1));
   packetOut.configure(settings.linkMtu);
+  descriptors.register(descriptors.PING, giveUpDescriptor);
   register(FLOW_PING, onConnected, onFailed);
   guestError.register(FLOW_PING, onGuestError);
 };
@@ -134,7 +141,10 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
 };
 
 const open = (v4: boolean, ipAt: number, id: number): Flow => {
-  if (lru.isFull(lru.LRU_PING)) close(lru.oldest(lru.LRU_PING));
+  if (lru.isFull(lru.LRU_PING)) {
+    drop(DROP['flow-evicted']);
+    close(lru.oldest(lru.LRU_PING));
+  }
   const f = flows.alloc(FLOW_PING);
   if (f === NO_FLOW) {
     drop(DROP['flow-table-full']);
@@ -160,6 +170,15 @@ const open = (v4: boolean, ipAt: number, id: number): Flow => {
 const close = (f: Flow): void => {
   pending.clear(f);
   end(f);
+};
+
+/** Ends the oldest ping but `but` for its descriptor. False: there is none. */
+const giveUpDescriptor = (but: Flow): boolean => {
+  const f = descriptors.oldestHolder(lru.LRU_PING, but);
+  if (f === NO_FLOW) return false;
+  drop(DROP['flow-evicted']);
+  close(f);
+  return true;
 };
 
 const deliver = (
@@ -247,6 +266,7 @@ const onConnected = (f: Flow, socket: number): void => {
 };
 
 const onFailed = (f: Flow, errno: number): void => {
+  if (errno === ENFILE || errno === EMFILE) descriptors.short(descriptors.PING, f);
   phases[f] = REFUSED;
   errnos[f] = errno;
   for (let e = pending.first(f); e >= 0; e = pending.next(e)) {

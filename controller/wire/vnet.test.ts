@@ -63,6 +63,23 @@ describe('virtio-net header', () => {
     expect(saneTcp(v)).toBe(false);
   });
 
+  test('a UDP superframe has no more segments than Linux makes, whatever their size', () => {
+    const of = (bytes: number, size: number): boolean => {
+      const end = TRANSPORT + 8 + bytes;
+      const v = new DataView(new ArrayBuffer(end));
+      vnet.needChecksum(v, 0, 34, 6);
+      vnet.segment(v, 0, vnet.GSO_UDP_L4, size, 42);
+      return vnet.sane(v, 0, end, IPV4, UDP, TRANSPORT);
+    };
+    expect([of(128, 1), of(129, 1), of(65_507, 1), of(65_507, 511), of(65_507, 512)]).toEqual([
+      true,
+      false,
+      false,
+      false,
+      true,
+    ]);
+  });
+
   test('the ECN bit is for TCP only', () => {
     const v = new DataView(new ArrayBuffer(FRAME));
     vnet.needChecksum(v, 0, 34, 6);

@@ -11,7 +11,7 @@
 import { IPV4, IPV6 } from './ethernet.ts';
 import { TCP, UDP } from './protocols.ts';
 import { CHECKSUM_OFFSET as TCP_CHECKSUM_OFFSET } from './tcp.ts';
-import { CHECKSUM_OFFSET as UDP_CHECKSUM_OFFSET } from './udp.ts';
+import { CHECKSUM_OFFSET as UDP_CHECKSUM_OFFSET, HEADER_BYTES as UDP_HEADER_BYTES } from './udp.ts';
 
 const FLAGS = 0;
 const GSO_TYPE = 1;
@@ -21,6 +21,8 @@ const CSUM_START = 6;
 const CSUM_OFFSET = 8;
 const NUM_BUFFERS = 10;
 export const HEADER_BYTES = 12;
+/** UDP_MAX_SEGMENTS of Linux since 6.10, which is its largest: no sender makes more of one superframe. */
+export const UDP_SEGMENTS_MAX = 128;
 
 /** The checksum field holds the pseudo-header's sum; the rest is left to the receiver. */
 export const NEEDS_CSUM = 1;
@@ -85,7 +87,8 @@ export const isComplete = (v: DataView, at: number): boolean =>
 /**
  * Whether the header at `at` fits the frame that follows it (up to `end`): an `etherType` packet whose transport header,
  * of IP protocol `protocol`, lies at `transportAt`. Only a superframe of that very protocol passes, and only a partial checksum
- * that lies where that protocol has its checksum: then the rest of the program need not look at csum_start again.
+ * that lies where that protocol has its checksum: then the rest of the program need not look at csum_start again. A UDP
+ * superframe has as many segments as Linux makes at most: each becomes a datagram of ours.
  */
 export const sane = (
   v: DataView,
@@ -103,7 +106,9 @@ export const sane = (
   const type = gsoType(v, at);
   if (type === GSO_NONE) return true;
   // virtio 1.2 §5.1.6.2.1: a superframe needs its checksums made for each segment.
-  return (flagBits & NEEDS_CSUM) !== 0 && gsoSize(v, at) !== 0 && typeMatches(type, etherType, protocol);
+  const size = gsoSize(v, at);
+  if ((flagBits & NEEDS_CSUM) === 0 || size === 0 || !typeMatches(type, etherType, protocol)) return false;
+  return protocol !== UDP || end - transportAt - UDP_HEADER_BYTES <= size * UDP_SEGMENTS_MAX;
 };
 const saneChecksum = (v: DataView, at: number, end: number, protocol: number, transportAt: number): boolean => {
   const start = at + HEADER_BYTES + csumStart(v, at);

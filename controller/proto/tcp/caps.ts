@@ -9,6 +9,7 @@
  *                new connection is refused at once by a reset: connections in use are never harmed
  *   TIME-WAIT    no descriptor; at the cap the oldest goes
  */
+import * as descriptors from '../../flow/descriptors.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
@@ -30,12 +31,13 @@ const FULL = log.site('TCP connections refused');
 
 let cap = 0;
 
-/** Called once. `descriptors` is RLIMIT_NOFILE. */
-export const configure = (descriptors: number): void => {
-  cap = Math.max(Math.min(descriptors - DESCRIPTORS_RESERVED, FLOWS_MAX), 1);
+/** Called once. `most` is RLIMIT_NOFILE. */
+export const configure = (most: number): void => {
+  cap = Math.max(Math.min(most - DESCRIPTORS_RESERVED, FLOWS_MAX), 1);
   lru.setCap(lru.LRU_TCP, cap);
   lru.setCap(lru.LRU_TCP_OPENING, Math.min(Math.max(Math.min(cap >> 2, OPENING_MAX), OPENING_MIN), cap));
   lru.setCap(lru.LRU_TCP_TIME_WAIT, TIME_WAIT_MAX);
+  descriptors.register(descriptors.TCP, evict);
 };
 
 /** Makes room for one more connection if need be. False: there is none, counted and said. */
@@ -52,10 +54,10 @@ export const admit = (): boolean => {
   return true;
 };
 
-/** A socket for `f` could not be had: another one may make room for the next attempt. */
+/** A socket for `f` could not be had: somebody may make room for the next attempt. */
 export const descriptorsShort = (f: Flow): void => {
   drop(DROP['flow-refused']);
-  evict(f);
+  descriptors.short(descriptors.TCP, f);
 };
 
 /** Ends what nobody misses, but not `except`. False: there is nothing of that kind. */

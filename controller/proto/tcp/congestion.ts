@@ -88,11 +88,21 @@ const ROUND_LOST = new Int32Array(FLOW_MAX);
 
 export const nowUs = (): number => (io.nowMs() * 1000) | 0;
 
-/** A fresh record. */
+/** A fresh record: nothing of the row's last flow stays. */
 export const reset = (f: Flow): void => {
   FLAGS[f] = 0;
   WINDOW[f] = WINDOW_INITIAL;
+  TARGET[f] = 0;
   SRTT_US[f] = 0;
+  RTTVAR_US[f] = 0;
+  MIN_SINCE_US[f] = 0;
+  DELIVERED[f] = 0;
+  LOST[f] = 0;
+  TIMED_SEQ[f] = 0;
+  TIMED_US[f] = 0;
+  ROUND_US[f] = 0;
+  ROUND_DELIVERED[f] = 0;
+  ROUND_LOST[f] = 0;
   MIN_US[f] = 0;
   MIN_NEXT_US[f] = 0;
   RATE[f] = 0;

@@ -4,38 +4,51 @@
  * order from the guest (out-of-order.ts) and what the guest said it has (recovery.ts), whose nodes also tell how the hole
  * before the range fares.
  *
- * Nodes come from one pool; a list is bounded, and more so when the pool runs low, so that no flow can take it all. A range
- * that finds no node is not noted: both users lose nothing but time by that.
+ * Nodes come from one pool. A list may have a fixed part of what is left of it (dynamic thresholds, Choudhury and Hahne 1998), so
+ * that no number of flows can take it all. A range that finds no node is not noted: both users lose nothing but time by that.
+ * Retransmission must go on whatever others do: each list of recovery.ts has a first node of its own besides.
  */
 import { FLOW_MAX, type Flow } from '../../flow/table.ts';
 
 export const NODES = 1 << 17;
 const NODES_A_LIST = 1024;
-/** When less than a quarter of the pool is left. */
-const NODES_A_LIST_SCARCE = 32;
+/** A list may have 1/64 of the nodes that are left. */
+const PART_SHIFT = 6;
+/** Nodes of their own, one a row, come behind those of the pool; pages of rows that were never used stay untouched. */
+const OWN_AT = NODES + 1;
+const ALL = OWN_AT + FLOW_MAX;
 
 /** A node's number; 0: none. */
 export type Node = number;
 
-const NEXT = new Int32Array(NODES + 1);
-const START = new Int32Array(NODES + 1);
-const END = new Int32Array(NODES + 1);
+const NEXT = new Int32Array(ALL);
+const START = new Int32Array(ALL);
+const END = new Int32Array(ALL);
 /** Of the hole before the range: sent again up to here, last at this time (µs, int32), and whether it is held for lost. */
-const SENT_TO = new Int32Array(NODES + 1);
-const SENT_US = new Int32Array(NODES + 1);
-const LOST = new Uint8Array(NODES + 1);
+const SENT_TO = new Int32Array(ALL);
+const SENT_US = new Int32Array(ALL);
+const LOST = new Uint8Array(ALL);
 let free: Node = 0;
 /** Nodes never used so far: their pages stay untouched. */
 let fresh: Node = 1;
+/** Of the pool; and nodes of their own. */
 let inUse = 0;
-export const nodesInUse = (): number => inUse;
+let ownInUse = 0;
+export const nodesInUse = (): number => inUse + ownInUse;
 
-/** Heads and lengths of one user's lists. */
+/** Heads of one user's lists, how many nodes of the pool each has, and 1 where the node of its own is in use. */
 export interface Lists {
   readonly head: Int32Array;
   readonly length: Uint16Array;
+  readonly own: Uint8Array | null;
 }
-export const lists = (): Lists => ({ head: new Int32Array(FLOW_MAX), length: new Uint16Array(FLOW_MAX) });
+/** For {@link lists}: an empty list never lacks a node. There is one such user. */
+export const OWN_NODE = true;
+export const lists = (ownNode = false): Lists => ({
+  head: new Int32Array(FLOW_MAX),
+  length: new Uint16Array(FLOW_MAX),
+  own: ownNode ? new Uint8Array(FLOW_MAX) : null,
+});
 
 export const first = (l: Lists, f: Flow): Node => l.head[f] as number;
 export const count = (l: Lists, f: Flow): number => l.length[f] as number;
@@ -54,8 +67,12 @@ export const setLost = (n: Node, yes: boolean): void => {
 };
 
 const take = (l: Lists, f: Flow): Node => {
-  const most = inUse > (NODES * 3) / 4 ? NODES_A_LIST_SCARCE : NODES_A_LIST;
-  if ((l.length[f] as number) >= most) return 0;
+  if (l.own !== null && l.own[f] === 0) {
+    l.own[f] = 1;
+    ownInUse++;
+    return OWN_AT + f;
+  }
+  if ((l.length[f] as number) >= Math.min(NODES_A_LIST, (NODES - inUse) >> PART_SHIFT)) return 0;
   let n = free;
   if (n !== 0) free = NEXT[n] as number;
   else if (fresh <= NODES) n = fresh++;
@@ -65,6 +82,11 @@ const take = (l: Lists, f: Flow): Node => {
   return n;
 };
 const give = (l: Lists, f: Flow, n: Node): void => {
+  if (n >= OWN_AT) {
+    (l.own as Uint8Array)[f] = 0;
+    ownInUse--;
+    return;
+  }
   NEXT[n] = free;
   free = n;
   inUse--;

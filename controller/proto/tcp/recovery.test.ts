@@ -4,6 +4,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
 const t = await import('../../../test/support/tcp-bench.ts');
+const fake = await import('../../../test/support/fake-io.ts');
+const congestion = await import('./congestion.ts');
+const ranges = await import('./ranges.ts');
 const { RTO_MIN_MS } = await import('./constants.ts');
 
 let b: InstanceType<typeof t.Bench>;
@@ -98,4 +101,64 @@ describe.each(t.READING_WORLDS)('selective acknowledgement ($name)', (world) => 
     b.expectData(1001, all.subarray(1000, 1000 + 1536));
     b.expectNothing();
   });
+});
+
+describe.each([
+  ['with', syn],
+  ['without', { ...syn, options: syn.options.slice(0, -t.SACK_PERMITTED.length) }],
+])('when other flows took all they can get of the pool, a guest %s selective acknowledgement', (_name, opening) => {
+  const others = ranges.lists();
+  const OTHERS = Array.from({ length: 20_000 }, (_, i) => (1000 + i) as never);
+  beforeEach(() => {
+    b = t.begin(t.WORLDS[0] as never).established({}, opening);
+    for (const f of OTHERS) {
+      for (let n = 0; n < 2000; n++) if (ranges.add(others, f, n * 4, n * 4 + 1) < 0) break;
+    }
+    expect(ranges.add(others, 999 as never, 1, 2)).toBe(-1);
+    b.peerSends(all);
+    b.expectData(1, all);
+  });
+  afterEach(() => {
+    for (const f of OTHERS) ranges.clear(others, f);
+    t.finish();
+  });
+  const firstsAgain = (): number[] => b.seen.splice(0).flatMap((s) => (s.seq === 1 ? [Math.round(s.atMs)] : []));
+
+  test('time-outs send again, with back-off', () => {
+    b.after(10 * RTO_MIN_MS);
+    const times = firstsAgain();
+    expect(times.length).toBeGreaterThan(2);
+    const waits = times.slice(1).map((at, i) => at - (times[i] as number));
+    for (const [i, wait] of waits.slice(1).entries()) expect(wait).toBeGreaterThan((waits[i] as number) * 1.5);
+    b.guestSends({ ack: 10_001 });
+    b.seen.length = 0;
+  });
+  test('so does fast retransmission', () => {
+    const sack = opening === syn ? { sack: [[5001, 10_001]] as const } : {};
+    b.guestSends({ ack: 1, ...sack }, { ack: 1, ...sack }, { ack: 1, ...sack });
+    expect(firstsAgain().length).toBe(1);
+    b.guestSends({ ack: 10_001 });
+    b.seen.length = 0;
+  });
+});
+
+test('a row that is used anew knows nothing of the guest’s times', () => {
+  const f = 500 as never;
+  const known = (): number[] => [
+    congestion.patienceUs(f),
+    congestion.rtoMs(f, 0),
+    congestion.srttUs(f),
+    congestion.leastRttUs(f),
+    congestion.window(f),
+  ];
+  congestion.reset(f);
+  const fresh = known();
+  congestion.sent(f, 1000, true);
+  fake.setNow(fake.nowMs() + 1000);
+  congestion.delivered(f, 1000, 1000);
+  congestion.lost(f, 100);
+  const used = known();
+  expect(used.every((n, i) => n !== fresh[i])).toBe(true);
+  congestion.reset(f);
+  expect(known()).toEqual(fresh);
 });

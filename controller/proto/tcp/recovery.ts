@@ -22,7 +22,7 @@ import * as pace from './pace.ts';
 import * as ranges from './ranges.ts';
 import * as toTap from './to-tap.ts';
 
-const board = ranges.lists();
+const board = ranges.lists(ranges.OWN_NODE);
 /** Bytes beyond SND.UNA that the guest has: those on the board, or a segment for each duplicate ACK. */
 const HAS = new Int32Array(FLOW_MAX);
 /** Bytes held for lost and not sent again. */
@@ -111,7 +111,10 @@ export const duplicate = (f: Flow): void => {
 export const firstIsLost = (f: Flow): void => {
   const una = conn.ackFromTap(f);
   const to = (una + Math.min(conn.mss(f), conn.inFlight(f))) | 0;
-  if (ranges.add(board, f, to, to) < 0) return;
+  if (ranges.add(board, f, to, to) < 0) {
+    reset(f);
+    ranges.add(board, f, to, to);
+  }
   const n = ranges.first(board, f);
   ranges.setLost(n, true);
   ranges.setSent(n, una, 0);
@@ -217,9 +220,10 @@ export const timedOut = (f: Flow): void => {
   if (conn.retries(f) > 1 || !conn.has(f, conn.SACK)) reset(f);
   congestion.timedOut(f);
   const to = conn.seqToTap(f);
+  // An empty list always has a node.
   if (ranges.add(board, f, to, to) < 0) {
     reset(f);
-    if (ranges.add(board, f, to, to) < 0) return;
+    ranges.add(board, f, to, to);
   }
   let from = conn.ackFromTap(f);
   for (let n = ranges.first(board, f); n !== 0; n = ranges.next(n)) {

@@ -30,12 +30,13 @@ export const makeRoom = (cls: number): void => {
   close(lru.oldest(cls));
 };
 
-/** Gives up the descriptor of an unanswered flow other than `but`, if there is one. */
-export const giveUpDescriptor = (but: Flow): void => {
+/** Gives up the descriptor of an unanswered flow other than `but`. False: there is none. */
+export const giveUpDescriptor = (but: Flow): boolean => {
   const f = share.expendable(but);
-  if (f === NO_FLOW) return;
+  if (f === NO_FLOW) return false;
   drop(DROP['flow-evicted']);
   close(f);
+  return true;
 };
 
 /** A datagram passed, in either direction. */
@@ -46,7 +47,10 @@ export const touch = (f: Flow): void => {
   state.notePassing(f, now);
 };
 
-/** The peer sent a datagram: from now on the flow counts as answered. */
+/**
+ * The peer sent something: from now on the flow counts as answered. It may push out another one, which sends what was
+ * gathered for it: never between receiving and the last frame of what was received, whose place in memory errors need.
+ */
 export const answered = (f: Flow): void => {
   state.setAnswered(f);
   touch(f);

@@ -11,6 +11,7 @@
  *
  * How many there may be, and who goes when there are too many: share.ts.
  */
+import * as descriptors from '../../flow/descriptors.ts';
 import * as fragmentation from '../../flow/fragmentation.ts';
 import * as hash from '../../flow/hash.ts';
 import * as pending from '../../flow/pending.ts';
@@ -97,8 +98,8 @@ export const onConnected = (f: Flow, fd: number): void => {
 
 /** The helper could not, or would not, connect. */
 export const onFailed = (f: Flow, errno: number): void => {
-  // Descriptors are short: an unanswered flow that was idle longest pays, and the guest will try again.
-  if (errno === ENFILE || errno === EMFILE) activity.giveUpDescriptor(f);
+  // Somebody pays, and the guest will try again.
+  if (errno === ENFILE || errno === EMFILE) descriptors.short(descriptors.UDP, f);
   state.setPhase(f, state.REFUSED);
   state.setErrno(f, errno);
   for (let e = pending.first(f); e >= 0; e = pending.next(e)) {

@@ -132,3 +132,24 @@ describe.each([
     expect(total).toBe(largest + 8);
   });
 });
+
+describe.each([true, false])('what is received while another flow must go (superframes: %s)', (uso) => {
+  test('is not overwritten by what that flow has to tell', () => {
+    udp.configure({ descriptors: 2, uso });
+    const x = udp.opened({ srcPort: 1111 }, 20);
+    udp.peerAnswers(udp.theFlow(1111), x);
+    const y = udp.opened({ srcPort: 2222 }, 21);
+    bench.arrived();
+    // Its last write fails by an error whose text is as large as it can be.
+    x.writeResults.push(-111);
+    x.errors.push({ payload: Buffer.alloc(500, 'E'), origin: 2, type: 3, code: 3, errno: 111 });
+    bench.newBatch();
+    udp.datagram('gathered', { srcPort: 1111 });
+    y.incoming.push({ bytes: Buffer.alloc(300, 'D') }, { bytes: Buffer.alloc(200, 'F') });
+    flow.onEvent(udp.theFlow(2222), fake.EPOLLIN);
+    const got = bench.arrived().filter((a) => a.protocol === udp.UDP);
+    expect(got.map((a) => a.l4.subarray(8).toString())).toEqual(['D'.repeat(300), 'F'.repeat(200)]);
+    expect([x.closed, y.closed]).toEqual([true, false]);
+    expect(x.sent.map(String)).toEqual(['first', 'gathered']);
+  });
+});

@@ -43,7 +43,10 @@ export const configure = (tapTakesUso: boolean): void => {
   uso = tapTakesUso;
 };
 
-/** Takes what the socket has, as far as one event goes. */
+/**
+ * Takes what the socket has, as far as one event goes. Until the last frame of a call is out, nothing may run that reads
+ * errors or sends to sockets: both use the memory that the datagrams lie in. So the flow counts as answered only after that.
+ */
 export const receive = (f: Flow): void => {
   for (let i = 0; i < CALLS_MAX; i++) {
     const n = uso ? receiveInPlace(f) : receiveAside(f);
@@ -53,6 +56,7 @@ export const receive = (f: Flow): void => {
       errors.drain(f);
       continue;
     }
+    if (n > 0) activity.answered(f);
     if (n < SLOTS) return;
   }
 };
@@ -66,7 +70,7 @@ const receiveInPlace = (f: Flow): number => {
   const base = out.reserveBlock(SLOTS, SLOT_BYTES);
   const n = io.native.recvDatagrams(fd(f), base + room, SLOT_BYTES, SLOTS);
   for (let i = 0; i < n; i++) {
-    const len = arrived(f, i);
+    const len = lengthOf(i);
     if (len < 0) continue;
     if (!fitsFrame(f, len, io.col[io.COL.DGRAM_GSO + i] as number)) {
       // It takes several frames, whose room may be where the next slots are.
@@ -79,14 +83,10 @@ const receiveInPlace = (f: Flow): number => {
   return n;
 };
 
-/** Notes that datagram `i` has come. Its length, or -1 if the kernel had to cut it. */
-const arrived = (f: Flow, i: number): number => {
+/** The length of datagram `i`, or -1, counted, if the kernel had to cut it. */
+const lengthOf = (i: number): number => {
   const len = io.col[io.COL.DGRAM_LEN + i] as number;
-  if (len < 0) {
-    drop(DROP['sock-error']);
-    return -1;
-  }
-  activity.answered(f);
+  if (len < 0) drop(DROP['sock-error']);
   return len;
 };
 
@@ -185,7 +185,7 @@ const takeSource = (r: Flow, at: number): boolean => {
 
 /** Sends datagram `i` of the region aside, cut where UDP_GRO had joined, each with its own complete checksum. */
 const emitCopy = (f: Flow, i: number): void => {
-  const len = arrived(f, i);
+  const len = lengthOf(i);
   if (len < 0) return;
   const gso = io.col[io.COL.DGRAM_GSO + i] as number;
   const unit = gso !== 0 && gso < len ? gso : len;

@@ -211,6 +211,15 @@ test('flows to groups have a class of their own, with a cap: they push out each 
   expect(other.closed).toBe(false);
 });
 
+test('where descriptors are few, so are listeners', () => {
+  udp.configure({ multicast: true, descriptors: 64 });
+  const before = dropCount('group-table-full');
+  groups.join(...wordsOf('224.0.0.251'));
+  groups.join(...wordsOf('239.255.255.250'));
+  expect(asked().length).toBe(2);
+  expect(dropCount('group-table-full')).toBe(before + 1);
+});
+
 test('without the option nothing is asked for, and nobody is told', () => {
   udp.configure({ multicast: false });
   const before = dropCount('multicast');

@@ -44,22 +44,26 @@ const WELL_KNOWN: readonly (readonly [w0: number, w1: number, w2: number, w3: nu
   [0xff020000 | 0, 0, 1, 3, [5355]],
 ];
 const LISTENERS_MAX = 2 * groups.GROUPS_MAX;
+/** …and where descriptors are few, that part of them. */
+const LISTENERS_PART = 1 / 32;
 const BROADCASTS_MAX = 64;
 const ADDRESS_WORD_LIMITED_BROADCAST = -1;
 const EIO = 5;
 
 let on = false;
-/** Row + 1 of each listener, 0: free. */
+/** Row + 1 of each listener, 0: free. As many are used as descriptors allow. */
 const listeners = new Int32Array(LISTENERS_MAX);
+let listenersMax = LISTENERS_MAX;
 /** Broadcast addresses of the guest's networks (RFC 919 §7). */
 const broadcasts = new Int32Array(BROADCASTS_MAX);
 let broadcastCount = 0;
 /** Row + 1 of the flow that an answers row belongs to; 0: the row is a listener. */
 const senders = new Int32Array(FLOW_MAX);
 
-/** `multicast`: the option was given. Called once, before the first frame. */
-export const configure = (network: Network, multicast: boolean): void => {
+/** `multicast`: the option was given; `descriptors`: those that a process may have. Called once, before the first frame. */
+export const configure = (network: Network, multicast: boolean, descriptors: number): void => {
   on = multicast;
+  listenersMax = Math.max(Math.min(LISTENERS_MAX, Math.floor(descriptors * LISTENERS_PART)), 1);
   broadcastCount = 0;
   for (const { address, prefix } of network.v4?.addresses ?? []) {
     if (prefix >= 31 || broadcastCount === BROADCASTS_MAX) continue;
@@ -131,7 +135,7 @@ const askSend = (f: Flow, answersPort: number): boolean => {
 /** Opens a listener for that port of a group, unless there is one. */
 const listen = (w0: number, w1: number, w2: number, w3: number, port: number): void => {
   let free = -1;
-  for (let i = 0; i < LISTENERS_MAX; i++) {
+  for (let i = 0; i < listenersMax; i++) {
     if (listeners[i] === 0) free = i;
     else if (isListener(((listeners[i] as number) - 1) as Flow, w0, w1, w2, w3, port)) return;
   }

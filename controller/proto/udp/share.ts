@@ -9,10 +9,11 @@
  *   to a group        LRU_GROUP      see group.ts
  *
  * A flow of a class that is full costs that class its flow that was idle longest. The caps add up to 27/32 of the
- * descriptors, so that even all of them full leave some for TCP.
+ * descriptors (with ping and the listeners of group.ts, 30/32), so that even all of them full leave some for TCP.
  */
+import { oldestHolder } from '../../flow/descriptors.ts';
 import * as lru from '../../flow/lru.ts';
-import { FLOW_MAX, type Flow, guestPort, remotePort, remoteWord } from '../../flow/table.ts';
+import { FLOW_MAX, type Flow, guestPort, NO_FLOW, remotePort, remoteWord } from '../../flow/table.ts';
 
 const DNS_PORT = 53;
 /** Unanswered flows that one guest port, one destination port or one destination may have outside the crowd. */
@@ -84,8 +85,7 @@ export const leave = (f: Flow): void => {
 
 /** The flow whose descriptor is given up when there are none: unanswered, idle longest, of the class that needs it least. NO_FLOW: none. */
 export const expendable = (but: Flow): Flow => {
-  let f = lru.oldest(lru.LRU_UDP_CROWD);
-  if (f < 0 || f === but) f = lru.oldest(lru.LRU_UDP_NEW);
-  if (f < 0 || f === but) f = lru.oldest(lru.LRU_DNS);
-  return f === but ? (-1 as Flow) : f;
+  let f = oldestHolder(lru.LRU_UDP_CROWD, but);
+  if (f === NO_FLOW) f = oldestHolder(lru.LRU_UDP_NEW, but);
+  return f === NO_FLOW ? oldestHolder(lru.LRU_DNS, but) : f;
 };

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** UDP between the guest and sockets of the host: what the composition root sets up. The rest is in the files beside. */
+import * as descriptors from '../../flow/descriptors.ts';
 import { FLOW_UDP } from '../../flow/table.ts';
 import type { Network } from '../../host/network.ts';
 import * as guestError from '../../link/guest-error.ts';
 import * as packetOut from '../../link/packet-out.ts';
 import { register } from '../../rpc/connect.ts';
+import * as activity from './activity.ts';
 import * as flow from './flow.ts';
 import * as fromSock from './from-sock.ts';
 import * as group from './group.ts';
@@ -31,7 +33,8 @@ export const configure = (settings: UdpSettings): void => {
   packetOut.configure(settings.linkMtu);
   flow.setTimeouts(settings.singleMs, settings.streamMs);
   fromSock.configure(settings.uso);
-  group.configure(settings.network, settings.multicast);
+  group.configure(settings.network, settings.multicast, settings.descriptors);
+  descriptors.register(descriptors.UDP, activity.giveUpDescriptor);
   register(FLOW_UDP, flow.onConnected, flow.onFailed);
   guestError.register(FLOW_UDP, flow.onGuestError);
 };
