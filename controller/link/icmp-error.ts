@@ -86,7 +86,10 @@ const isGuest = (f: Flow): boolean => {
   return true;
 };
 
-const toGroup = (f: Flow): boolean => (isV4(f) ? remoteWord(f, 3) >>> 24 >= 224 : ipv6.isMulticast(remoteWord(f, 0)));
+const toGroup = (f: Flow): boolean =>
+  isV4(f)
+    ? remoteWord(f, 3) >>> 24 >= 224 || station.isSubnetBroadcast4(remoteWord(f, 3))
+    : ipv6.isMulticast(remoteWord(f, 0));
 
 /**
  * Says that the flow's destination cannot be reached, for the given reason. The transport header of the guest's packet,

@@ -38,6 +38,10 @@ describe('the guest', () => {
     station.learn(frameFrom(high, low), 0);
     expect(guestMac()).toBe(GUEST_MAC);
   });
+  test('knows the broadcast address of each of its subnets, and takes no other address for one', () => {
+    const yes = (a: string) => station.isSubnetBroadcast4(parseIpv4(a));
+    expect(['192.0.2.255', '192.0.2.254', '0.0.0.0', '192.0.2.10'].map(yes)).toEqual([true, false, false, false]);
+  });
   test('has the last IPv4 address it used, and those it was given', () => {
     station.see4(parseIpv4('192.0.2.99'));
     expect(ipv4Text(station.guest4Word())).toBe('192.0.2.99');

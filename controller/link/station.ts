@@ -29,6 +29,8 @@ let guestLow = 0;
 let our4 = 0;
 let seen4 = 0;
 const assigned4 = new Int32Array(ADDRESSES_MAX);
+/** The broadcast address of each one's subnet; 0: it has none (RFC 3021). */
+const broadcasts4 = new Int32Array(ADDRESSES_MAX);
 let assigned4Count = 0;
 /** A ring, and how many were ever put there. */
 const remembered4 = new Int32Array(SEEN_MAX);
@@ -58,7 +60,10 @@ export const configure = (network: Network): void => {
 const configure4 = (network: Network): void => {
   const addresses = (network.v4?.addresses ?? []).slice(0, ADDRESSES_MAX);
   assigned4Count = addresses.length;
-  for (const [i, a] of addresses.entries()) assigned4[i] = parseIpv4(a.address);
+  for (const [i, a] of addresses.entries()) {
+    assigned4[i] = parseIpv4(a.address);
+    broadcasts4[i] = a.prefix < 31 ? (assigned4[i] as number) | (0xffff_ffff >>> a.prefix) : 0;
+  }
   seen4 = assigned4Count > 0 ? (assigned4[0] as number) : 0;
   remembered4Count = 0;
   our4 = network.v4 === null ? 0 : parseIpv4(network.v4.gateway);
@@ -140,6 +145,11 @@ export const guestLinkLocal6Word = (i: number): number => seenLinkLocal6[i] as n
 /** An address the guest was given, or one that it used. */
 export const isGuest4 = (word: number): boolean =>
   word !== 0 && (word === seen4 || isAssigned4(word) || isRemembered4(word));
+/** The broadcast address of a subnet that the guest has an address in. */
+export const isSubnetBroadcast4 = (word: number): boolean => {
+  for (let i = 0; i < assigned4Count; i++) if (word !== 0 && broadcasts4[i] === word) return true;
+  return false;
+};
 export const isAssigned4 = (word: number): boolean => {
   for (let i = 0; i < assigned4Count; i++) if (assigned4[i] === word) return true;
   return false;

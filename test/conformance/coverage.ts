@@ -58,7 +58,7 @@ export const ELSEWHERE: readonly Elsewhere[] = [
   row(
     'RFC 8899 §3, RFC 4821',
     'should',
-    'Probes of the path MTU by the guest’s own datagrams find it.',
+    'Probes of the path MTU by the guest’s own datagrams, up to the MTU of the host’s link, find it.',
     'proto/udp/send.ts',
     'test/integration/path-mtu.test.ts',
     'probes find the true MTU of the path: none gets through in fragments',

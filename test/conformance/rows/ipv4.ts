@@ -3,7 +3,9 @@
 import {
   bytes,
   ETHERTYPE,
+  echo,
   type Ip,
+  icmp,
   internetChecksum,
   ipBytes,
   ipv4,
@@ -275,6 +277,10 @@ export const IPV4_ROWS: readonly Row[] = [
             'ff:ff:ff:ff:ff:ff',
           ),
         );
+      for (const dst of ['192.0.2.255', '224.0.0.77']) {
+        const request = icmp({ src: t.guest, dst }, 8, 0, echo(t.port, 1, pattern(8)));
+        t.send(t.ip({ protocol: PROTOCOL.icmp, dst }, request));
+      }
       await t.silence((f) => t.isError(f), 'ICMP error');
     },
   },
