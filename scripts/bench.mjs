@@ -19,12 +19,12 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { CELLS, impairedTable, measureImpaired } from '../test/bench/impaired.mjs';
 import { direct, pastaLike, slirp4netns } from '../test/bench/peers.mjs';
 import { PORT, ROWS } from '../test/bench/rows.mjs';
 import { compile, isRoot, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
 import { waitFor } from '../test/support/process.mjs';
+import { readOptions } from './lib/options.mjs';
 import { markdownTable, textTable } from './lib/table.mjs';
 import { setupOrExit } from './setup.mjs';
 
@@ -37,22 +37,20 @@ const OURS = 'pastiche';
 const REFERENCE = 'pasta';
 const BAD_LINKS = 'Bad links';
 
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: 'boolean' },
-    rounds: { type: 'string' },
-    rows: { type: 'string', multiple: true },
-    peer: { type: 'string', multiple: true },
-    only: { type: 'string', multiple: true },
-    congestion: { type: 'string' },
-    impaired: { type: 'boolean' },
-    link: { type: 'string', multiple: true },
-    cell: { type: 'string', multiple: true },
-    direction: { type: 'string', multiple: true },
-    write: { type: 'boolean' },
-    section: { type: 'string' },
-    'skip-setup': { type: 'boolean' },
-  },
+const options = readOptions(import.meta.url, {
+  quick: { type: 'boolean' },
+  rounds: { type: 'string' },
+  rows: { type: 'string', multiple: true },
+  peer: { type: 'string', multiple: true },
+  only: { type: 'string', multiple: true },
+  congestion: { type: 'string' },
+  impaired: { type: 'boolean' },
+  link: { type: 'string', multiple: true },
+  cell: { type: 'string', multiple: true },
+  direction: { type: 'string', multiple: true },
+  write: { type: 'boolean' },
+  section: { type: 'string' },
+  'skip-setup': { type: 'boolean' },
 });
 const rounds = options.quick ? 1 : Number(options.rounds ?? 3);
 

@@ -8,9 +8,9 @@
  */
 import { chmodSync, cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { commandName, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
 import { namespaces, status, waitFor } from '../test/support/process.mjs';
+import { readOptions } from './lib/options.mjs';
 import { textTable } from './lib/table.mjs';
 import { setupOrExit } from './setup.mjs';
 
@@ -22,7 +22,7 @@ const HTTP_PORT = '8080';
 const IPERF_SECONDS = '4';
 const LONG_MS = 180_000;
 
-const { values: options } = parseArgs({ options: { 'skip-setup': { type: 'boolean' }, binary: { type: 'string' } } });
+const options = readOptions(import.meta.url, { 'skip-setup': { type: 'boolean' }, binary: { type: 'string' } });
 
 /** @type {string[][]} */
 const results = [['check', 'result']];

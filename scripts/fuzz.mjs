@@ -2,8 +2,8 @@
 /**
  * The fuzzer: hostile input for every reader of the program, for as long as one likes.
  *
- *   npm run fuzz                                 every target for 20 seconds
- *   npm run fuzz -- --seconds 3600 --target frames --target rpc
+ *   npm run fuzz                                 every target for 20 seconds, one after another
+ *   npm run fuzz -- --seconds 3600 --target frames --target rpc    these two for an hour each
  *   npm run fuzz -- --seed 7                     the same run again (the seed is printed; otherwise it is random)
  *   npm run fuzz -- --seconds 0                  only the corpus
  *   npm run fuzz -- --sanitize --target frames   with the addon under AddressSanitizer making every sum, too
@@ -17,7 +17,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { bundleFuzz, FUZZ_BUNDLE } from './lib/fuzz-bundle.mjs';
 import {
   addonEnvironment,
@@ -29,6 +28,7 @@ import {
   runRpcFuzzer,
   SANITIZER_OPTIONS,
 } from './lib/fuzz-native.mjs';
+import { readOptions } from './lib/options.mjs';
 import { at } from './lib/paths.mjs';
 
 const SECONDS = 20;
@@ -43,30 +43,21 @@ const fail = (sentence) => {
   console.error(`fuzz: ${sentence}`);
   process.exit(2);
 };
-const options = () => {
-  try {
-    return parseArgs({
-      options: {
-        seconds: { type: 'string', default: String(SECONDS) },
-        runs: { type: 'string' },
-        target: { type: 'string', multiple: true },
-        seed: { type: 'string' },
-        replay: { type: 'string' },
-        sanitize: { type: 'boolean', default: false },
-        'sanitized-tests': { type: 'boolean', default: false },
-        quick: { type: 'boolean', default: false },
-      },
-    }).values;
-  } catch (error) {
-    return fail(error.message);
-  }
-};
 const number = (text, name) => {
   const n = Number(text);
   return Number.isFinite(n) && n >= 0 ? n : fail(`--${name} takes a number, not ${text}`);
 };
 
-const given = options();
+const given = readOptions(import.meta.url, {
+  seconds: { type: 'string', default: String(SECONDS) },
+  runs: { type: 'string' },
+  target: { type: 'string', multiple: true },
+  seed: { type: 'string' },
+  replay: { type: 'string' },
+  sanitize: { type: 'boolean', default: false },
+  'sanitized-tests': { type: 'boolean', default: false },
+  quick: { type: 'boolean', default: false },
+});
 const seconds = number(given.seconds, 'seconds');
 const seed = given.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : number(given.seed, 'seed');
 const targets = readdirSync(CORPUS).sort();
