@@ -316,4 +316,16 @@ describe('the life of a ping', () => {
     expect(fake.closedFds).toEqual([21]);
     expect(sockets.map((s) => s.sent.length)).toEqual([2, 0, 1]);
   });
+
+  test.each([true, false])('a socket that reports an error for ever ends its flow (v4: %s)', (v4) => {
+    const socket = opened(v4);
+    const f = theFlow();
+    const serve = (): number => fake.serveEvents(socket, (mask) => icmp.onEvent(f, mask));
+    socket.pendingError = 111;
+    expect(serve()).toBe(1);
+    expect(socket.closed).toBe(false);
+    socket.stuck = fake.EPOLLERR;
+    expect(serve()).toBeLessThan(100);
+    expect(socket.closed).toBe(true);
+  });
 });

@@ -15,6 +15,7 @@ import * as fragmentation from '../flow/fragmentation.ts';
 import * as hash from '../flow/hash.ts';
 import * as lru from '../flow/lru.ts';
 import * as pending from '../flow/pending.ts';
+import * as sockError from '../flow/sock-error.ts';
 import * as flows from '../flow/table.ts';
 import { FLOW_MAX, FLOW_PING, type Flow, fd, isV4, NO_FLOW } from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
@@ -156,6 +157,7 @@ const open = (v4: boolean, ipAt: number, id: number): Flow => {
   hopLimits[f] = 0;
   trafficClasses[f] = 0;
   fragmentation.reset(f);
+  sockError.reset(f);
   hash.insert(f);
   lru.add(lru.LRU_PING, f);
   if (!request(f, 'icmp', id)) {
@@ -279,9 +281,10 @@ const onFailed = (f: Flow, errno: number): void => {
 
 /** An event of the flow's socket. */
 export const onEvent = (f: Flow, mask: number): void => {
-  if ((mask & io.EPOLLERR) !== 0 && drainErrors(f) === 0) {
-    // An error without a message in the queue, which was full: reading it is what makes the event stop.
-    if (io.native.socketError(fd(f)) !== 0) drop(DROP['sock-error']);
+  if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && !sockError.settle(f, drainErrors(f))) {
+    drop(DROP['sock-error']);
+    close(f);
+    return;
   }
   if ((mask & io.EPOLLIN) !== 0) receive(f);
 };

@@ -5,8 +5,9 @@
  *
  *   send     connected to the group. It is bound to the group's address, too, which is no address of ours, so that it
  *            shares a port with the host's own services (mDNS) and takes none of their datagrams.
- *   answers  bound to the port that the guest sends from: what hosts of the link answer by unicast.
- *   group    bound to the group and a port, and joined: what hosts of the link send to it.
+ *   answers  bound to the port that the guest sends from, if nobody has it: what hosts of the link answer by unicast.
+ *   group    bound to the group (so that it takes no unicast datagram) and a port, and joined: what hosts of the link
+ *            send to it.
  *
  * Which groups: those that stay on the link or the site, and addresses that the kernel calls broadcast.
  */
@@ -120,8 +121,10 @@ static int make_answers(int fd, const struct ip *ip, int source_port)
     const struct outbound *o = outbound_settings();
     const struct ip *source = ip->family == AF_INET ? &o->address4 : &o->address6;
 
-    /* Within one user only, as for flows (sock.c): no other user's service loses a datagram. */
-    socket_enable(fd, SOL_SOCKET, SO_REUSEPORT);
+    /*
+     * Shared with nobody, neither now nor later: being bound to an interface, it would outdo every service of our user
+     * that has the port of every address, and take its datagrams. Connected flows (sock.c) may share, this may not.
+     */
     hear_nothing_else(fd, ip->family);
     return bind_or_any_port(fd, source->family == ip->family ? source : &unspecified, ip->family, source_port);
 }
@@ -163,7 +166,10 @@ int group_open(enum group_role role, const struct ip *ip, int port, int source_p
         *errnum = errno;
         return -1;
     }
-    report_path(fd, ip->family);
+    report_header(fd, ip->family);
+    /* What never sends can have no errors: anybody could queue forged ones. */
+    if (role == GROUP_SEND)
+        report_errors(fd, ip->family);
     if (ip->family == AF_INET6)
         socket_enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     errno = ENETUNREACH; /* no interface to send from */

@@ -86,27 +86,35 @@ int socket_enable(int fd, int level, int option)
 }
 
 /*
- * What a datagram must tell beside its bytes: errors of the path (for port unreachable, traceroute, path MTU), how
- * many hops it has left, its traffic class. An old kernel that lacks one of them still gives a working flow.
+ * What a datagram must tell beside its bytes: how many hops it has left, its traffic class. An old kernel that lacks one
+ * of them still gives a working flow.
  */
-void report_path(int fd, int family)
+void report_header(int fd, int family)
 {
     if (family == AF_INET) {
         /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_RECVERR|IP_RECVTTL|IP_RECVTOS, *, *) — errors, TTL and TOS of datagrams */
-        socket_enable(fd, IPPROTO_IP, IP_RECVERR);
         socket_enable(fd, IPPROTO_IP, IP_RECVTTL);
         socket_enable(fd, IPPROTO_IP, IP_RECVTOS);
     } else {
         /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_RECVERR|IPV6_RECVHOPLIMIT|IPV6_RECVTCLASS, *, *) — the same for IPv6 */
-        socket_enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
         socket_enable(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
         socket_enable(fd, IPPROTO_IPV6, IPV6_RECVTCLASS);
     }
 }
 
+/* Errors of the path: for port unreachable, traceroute, path MTU. Only what sends can have any. */
+void report_errors(int fd, int family)
+{
+    if (family == AF_INET)
+        socket_enable(fd, IPPROTO_IP, IP_RECVERR);
+    else
+        socket_enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
+}
+
 static void report_metadata(int fd, enum flow_protocol protocol, int family)
 {
-    report_path(fd, family);
+    report_header(fd, family);
+    report_errors(fd, family);
     if (protocol == FLOW_UDP)
         /* #syscalls:setup,host setsockopt(*, IPPROTO_UDP, UDP_GRO, *, *) — several datagrams in one read */
         socket_enable(fd, IPPROTO_UDP, UDP_GRO);
@@ -119,10 +127,7 @@ static void prepare_stream(int fd, int family)
     /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_OOBINLINE, *, *) — urgent data stays in the stream (RFC 6093) */
     socket_enable(fd, SOL_SOCKET, SO_OOBINLINE);
     /* Who said that the SYN could not get there, and how (Linux 5.8); the controller ends it when the connection stands. */
-    if (family == AF_INET)
-        socket_enable(fd, IPPROTO_IP, IP_RECVERR);
-    else
-        socket_enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
+    report_errors(fd, family);
 }
 
 /* Best effort: a host that does not let us leaves its default. */

@@ -17,7 +17,9 @@ int flow_socket(enum flow_protocol protocol, int family);
 int socket_enable(int fd, int level, int option);
 /* tuple.c: whether a connected UDP socket has these two ends. */
 bool tuple_taken(const union address *local, const union address *remote);
-/* Errors of the path, hops left and traffic class with each datagram. */
-void report_path(int fd, int family);
+/* Hops left and traffic class with each datagram. */
+void report_header(int fd, int family);
+/* Errors of the path, in the error queue. */
+void report_errors(int fd, int family);
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** socket.multicast of the sealed helper: only with --multicast, only what stays on the link or site, nobody's port. */
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Started } from '../support/process.mjs';
@@ -15,12 +16,12 @@ beforeEach(() => {
 afterEach(() => install.remove());
 
 /** In a network namespace with an interface that has a broadcast address. */
-const inNetwork = (steps: readonly Step[]): Started =>
+const inNetwork = (steps: readonly Step[], before = ''): Started =>
   install.start(['-I', 'tap0', '--', 'sleep', '1000'], {
     steps,
     shell: `exec unshare -Urn sh -c 'ip link set lo up && ip link add name dum type veth peer name end && ip link set dum up && ip link set end up &&
       ip addr add 192.0.2.2/24 brd + dev dum && ip -6 addr add 2001:db8::2/64 dev dum nodad &&
-      ip route add default via 192.0.2.1 && ip -6 route add default via 2001:db8::1 && exec "$@"' sh "$@"`,
+      ip route add default via 192.0.2.1 && ip -6 route add default via 2001:db8::1 && ${before} exec "$@"' sh "$@"`,
   });
 const seal = (multicast: object): Step[] => [
   call('host', 'seal', { deny: [], grant: [], outbound: NO_OUTBOUND, ...multicast }),
@@ -96,6 +97,47 @@ describe('socket.multicast', () => {
     expect(udp).toMatch(/ FB0000E0:14E9 00000000:0000 07 /);
     expect(readFileSync(`/proc/${helper.pid()}/net/igmp`, 'utf8')).toMatch(/FB0000E0 +1/);
   });
+
+  it.each([
+    ['IPv4', '0.0.0.0', '224.0.0.251', 'udp'],
+    ['IPv6', '::', 'ff02::fb', 'udp6'],
+    ['both families', '::', '224.0.0.251', 'udp'],
+  ])(
+    'answers never share a port: not with a service of our own user that is there, nor with one that comes later (%s)',
+    async (family, any, group, file) => {
+      const service = (port: number): string =>
+        `python3 -c "${[
+          'import socket,sys,time',
+          `s=socket.socket(socket.AF_INET${any === '::' ? 6 : ''},socket.SOCK_DGRAM)`,
+          `s.setsockopt(socket.IPPROTO_IPV6,socket.IPV6_V6ONLY,${family === 'IPv6' ? 1 : 0})`.repeat(
+            any === '::' ? 1 : 0,
+          ),
+          's.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)',
+          `s.bind((chr(58)*2 if ${any === '::' ? 1 : 0} else chr(0)[:0],${port}))`,
+          'print(1,flush=True)',
+          'time.sleep(float(sys.argv[1]))',
+        ]
+          .filter((line) => line !== '')
+          .join(';')}"`;
+      const helper = inNetwork(
+        [...seal({ multicast: true }), batch('host', open('answers', group, 40_001), open('answers', group, 40_002))],
+        // A pipe tells that it is bound; it ends by itself.
+        `{ ${service(40_001)} 10 & } | read _;`,
+      );
+      await install.scriptDone();
+      expect(codes()).toEqual([0, 0]);
+      const ports = (name: string): number[] =>
+        [...readFileSync(`/proc/${helper.pid()}/net/${name}`, 'utf8').matchAll(/: 0+:([0-9A-F]{4}) 0+:0000 07 /g)].map(
+          ([, port]) => Number.parseInt(port as string, 16),
+        );
+      const all = [...new Set([file, any === '::' ? 'udp6' : 'udp'])].flatMap(ports);
+      expect(all.filter((port) => port === 40_001)).toHaveLength(1);
+      expect(all.filter((port) => port === 40_002)).toHaveLength(1);
+      expect(all).toHaveLength(3);
+      const later = spawnSync('nsenter', ['-t', String(helper.pid()), '-U', '-n', 'sh', '-c', `${service(40_002)} 0`]);
+      expect(String(later.stderr)).toContain('Address already in use');
+    },
+  );
 
   it('is not there before sealing', async () => {
     const helper = inNetwork([batch('host', open('send', '224.0.0.251'))]);

@@ -79,12 +79,32 @@ export class FakeSocket {
   readonly writeResults: number[] = [];
   /** Results of the next receives that fail. */
   readonly receiveResults: number[] = [];
+  /** SO_ERROR, which reading clears. */
+  pendingError = 0;
+  /** Events that nothing makes stop. */
+  stuck = 0;
   writes = 0;
   segment = 0;
   events = 0;
   ref = 0;
   closed = false;
 }
+
+/**
+ * What a level-triggered epoll says of a datagram socket, poll(2): the same again until it was read; an error counts as one
+ * while the queue holds any, watched for or not. 0: nothing.
+ */
+export const pendingEvents = (s: FakeSocket): number => {
+  if (s.closed) return 0;
+  const read = s.incoming.length > 0 ? s.events & EPOLLIN : 0;
+  return s.stuck | read | (s.errors.length > 0 || s.pendingError !== 0 ? EPOLLERR : 0);
+};
+/** Has `onEvent` called until the socket is quiet. Returns how often; more than 1000 times: the loop spins. */
+export const serveEvents = (s: FakeSocket, onEvent: (mask: number) => void): number => {
+  let n = 0;
+  for (; n <= 1000 && pendingEvents(s) !== 0; n++) onEvent(pendingEvents(s));
+  return n;
+};
 
 /** Every descriptor that a test handed out. */
 export const sockets = new Map<number, FakeSocket>();
@@ -241,7 +261,13 @@ const fake = {
     s.options.push([level, option, value]);
     return 0;
   },
-  socketError: (): number => 0,
+  socketError: (fd: number): number => {
+    const s = sockets.get(fd);
+    if (s === undefined) return -9;
+    const errno = s.pendingError;
+    s.pendingError = 0;
+    return errno;
+  },
   localPort: (fd: number): number => (sockets.has(fd) ? 40_000 + fd : -9),
   close: (fd: number): number => {
     closedFds.push(fd);

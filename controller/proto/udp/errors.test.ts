@@ -149,6 +149,25 @@ describe('sockets that fail', () => {
     expect(bench.arrived().map((a) => a.l4.subarray(8).toString())).toEqual(['behind']);
   });
 
+  test('more errors than one event takes come with the next; a socket that reports one for ever ends its flow', () => {
+    const socket = udp.opened();
+    const f = udp.theFlow();
+    const serve = (): number => fake.serveEvents(socket, (mask) => flow.onEvent(f, mask));
+    for (let i = 0; i < 40; i++)
+      socket.errors.push({ payload: Buffer.from('x'), origin: 2, type: 3, code: 3, errno: ECONNREFUSED });
+    socket.pendingError = ECONNREFUSED;
+    expect(serve()).toBeLessThan(10);
+    // Now and then one that was read already is no reason.
+    for (let ms = 2000; ms < 30_000; ms += 200) {
+      fake.setNow(ms);
+      flow.onEvent(f, fake.EPOLLERR);
+    }
+    expect(socket.closed).toBe(false);
+    socket.stuck = fake.EPOLLHUP;
+    expect(serve()).toBeLessThan(100);
+    expect(socket.closed).toBe(true);
+  });
+
   test('an offender that no packet can come from is replaced by the destination', () => {
     const socket = udp.opened();
     const offender = Uint8Array.from([...new Array(10).fill(0), 255, 255, 127, 0, 0, 1]);

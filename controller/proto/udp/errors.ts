@@ -66,6 +66,16 @@ export const drain = (f: Flow): number => {
   return n;
 };
 
+/** Empties the error queue of a socket that never sends: whatever is in it is forged. Returns how many errors there were. Overwrites io.SOCK_AT. */
+export const discard = (f: Flow): number => {
+  let n = 0;
+  while (n < ERRORS_PER_EVENT_MAX && io.native.recvError(fd(f), DATA_AT, DATA_BYTES_MAX, OFFENDER_AT) >= 0) {
+    drop(DROP['sock-error']);
+    n++;
+  }
+  return n;
+};
+
 /** A router without a place left in its table says so, as a soft error (RFC 1122 §4.1.3.3): the guest may try again. */
 const reasonOf = (errno: number): icmpError.Reason | -1 =>
   errno === EMFILE || errno === ENFILE || errno === EADDRNOTAVAIL

@@ -15,6 +15,7 @@ import * as descriptors from '../../flow/descriptors.ts';
 import * as fragmentation from '../../flow/fragmentation.ts';
 import * as hash from '../../flow/hash.ts';
 import * as pending from '../../flow/pending.ts';
+import * as sockError from '../../flow/sock-error.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
@@ -64,6 +65,7 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   flows.setLastActive(f, io.nowMs() | 0);
   state.reset(f, io.nowMs() | 0);
   fragmentation.reset(f);
+  sockError.reset(f);
   hash.insert(f);
   const cls = toGroup ? group.CLASS : share.classOfNew(f);
   activity.makeRoom(cls);
@@ -112,9 +114,10 @@ export const onFailed = (f: Flow, errno: number): void => {
 
 /** An event of the flow's socket. */
 export const onEvent = (f: Flow, mask: number): void => {
-  if ((mask & io.EPOLLERR) !== 0 && errors.drain(f) === 0) {
-    // An error without a message in the queue, which was full: reading it is what makes the event stop.
-    if (io.native.socketError(flows.fd(f)) !== 0) drop(DROP['sock-error']);
+  if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && !sockError.settle(f, errors.drain(f))) {
+    drop(DROP['sock-error']);
+    activity.close(f);
+    return;
   }
   if ((mask & io.EPOLLIN) !== 0) fromSock.receive(f);
 };

@@ -220,6 +220,36 @@ test('where descriptors are few, so are listeners', () => {
   expect(dropCount('group-table-full')).toBe(before + 1);
 });
 
+test('errors that somebody forged for a socket that never sends are read and counted; one that is stuck is given up', () => {
+  groups.join(...wordsOf('224.0.0.251'));
+  const [listener] = bench.answer({ fd: 70 });
+  udp.batch(() => udp.datagram('search', { dst: '239.255.255.250', dstPort: 1900, srcPort: 40_123, checksum: 0 }));
+  const [ear] = bench.answer({ fd: 50 });
+  const [voice] = bench.answer({ fd: 60 });
+  for (const socket of [listener, ear] as FakeSocket[]) {
+    const r = groupRows().find((row) => fake.sockets.get(flows.fd(row)) === socket) as Flow;
+    const serve = (): number => fake.serveEvents(socket, (mask) => group.onEvent(r, mask));
+    const before = dropCount('sock-error');
+    for (let i = 0; i < 40; i++)
+      socket.errors.push({ payload: Buffer.from('x'), origin: 2, type: 3, code: 3, errno: 111 });
+    socket.pendingError = 111;
+    expect(serve()).toBeLessThan(10);
+    expect(dropCount('sock-error')).toBe(before + 41);
+    expect(socket.closed).toBe(false);
+    socket.stuck = fake.EPOLLERR;
+    expect(serve()).toBeLessThan(100);
+    expect(socket.closed).toBe(true);
+    flows.endTurn();
+  }
+  expect(bench.arrived()).toEqual([]);
+  expect(voice?.closed).toBe(false);
+  expect(groupRows()).toEqual([]);
+  // A listener that was given up is asked for again with the next report.
+  asked();
+  groups.join(...wordsOf('224.0.0.251'));
+  expect(asked()).toMatchObject([{ role: 'group', address: '224.0.0.251' }]);
+});
+
 test('without the option nothing is asked for, and nobody is told', () => {
   udp.configure({ multicast: false });
   const before = dropCount('multicast');

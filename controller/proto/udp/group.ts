@@ -4,7 +4,8 @@
  * the group (flow.ts, send.ts). That socket hears nothing, so there are two more kinds, rows of type FLOW_GROUP that are
  * not in the hash and never send:
  *
- *   answers   one beside each such flow: bound to the port it sends from; what comes goes to the guest's port
+ *   answers   one beside each such flow: bound to the port it sends from, or another where somebody has it; what comes
+ *             goes to the guest's port
  *   listener  one for each group that the guest joined and a port that it uses there: what comes goes to the group
  *
  * IGMP and MLD name groups and no ports. A port is taken as used when the guest sends to it, and for the groups of
@@ -14,7 +15,9 @@
  * unicast; others (SSDP) must send from the port at which the answers are heard.
  */
 import { end } from '../../flow/end.ts';
+import * as fragmentation from '../../flow/fragmentation.ts';
 import * as lru from '../../flow/lru.ts';
+import * as sockError from '../../flow/sock-error.ts';
 import * as flows from '../../flow/table.ts';
 import { FLOW_GROUP, FLOW_MAX, type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
@@ -28,6 +31,7 @@ import * as addr from '../../wire/addr.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
 import * as ipv6 from '../../wire/ipv6.ts';
 import * as activity from './activity.ts';
+import * as errors from './errors.ts';
 import * as fromSock from './from-sock.ts';
 import * as state from './state.ts';
 
@@ -112,7 +116,7 @@ export const ask = (f: Flow): boolean => {
   }
   // Source port 0: no answer is expected (RFC 768).
   if (flows.guestPort(f) === 0) return askSend(f, 0);
-  const a = flows.alloc(FLOW_GROUP);
+  const a = newRow();
   if (a === NO_FLOW) return false;
   flows.setV4(a, flows.isV4(f));
   flows.setGuest(a, flows.guestWord(f, 0), flows.guestWord(f, 1), flows.guestWord(f, 2), flows.guestWord(f, 3));
@@ -132,6 +136,16 @@ const askSend = (f: Flow, answersPort: number): boolean => {
   return connect.requestMulticast(f, 'send', connect.remoteText(f), flows.remotePort(f), port);
 };
 
+const newRow = (): Flow => {
+  const r = flows.alloc(FLOW_GROUP);
+  if (r === NO_FLOW) return r;
+  flows.setLastActive(r, io.nowMs() | 0);
+  state.reset(r, io.nowMs() | 0);
+  fragmentation.reset(r);
+  sockError.reset(r);
+  return r;
+};
+
 /** Opens a listener for that port of a group, unless there is one. */
 const listen = (w0: number, w1: number, w2: number, w3: number, port: number): void => {
   let free = -1;
@@ -139,7 +153,7 @@ const listen = (w0: number, w1: number, w2: number, w3: number, port: number): v
     if (listeners[i] === 0) free = i;
     else if (isListener(((listeners[i] as number) - 1) as Flow, w0, w1, w2, w3, port)) return;
   }
-  const r = free < 0 ? NO_FLOW : flows.alloc(FLOW_GROUP);
+  const r = free < 0 ? NO_FLOW : newRow();
   if (r === NO_FLOW) {
     drop(DROP['group-table-full']);
     return;
@@ -207,12 +221,22 @@ const onConnected = (r: Flow, fd: number): void => {
 /** Without an ear the guest still has a voice: errors are not worth more than that. */
 const onFailed = (r: Flow, _errno: number): void => {
   const f = ((senders[r] as number) - 1) as Flow;
-  forget(r);
   drop(DROP['flow-refused']);
+  deafen(r);
+  if (f !== NO_FLOW) goOn(f, flows.guestPort(f));
+};
+
+/** Ends row `r`; the flow that it belongs to, if it does, stays. */
+const deafen = (r: Flow): void => {
+  const f = ((senders[r] as number) - 1) as Flow;
+  forget(r);
   end(r);
-  if (f === NO_FLOW) return;
-  state.setAnswers(f, NO_FLOW);
-  goOn(f, flows.guestPort(f));
+  if (f !== NO_FLOW) state.setAnswers(f, NO_FLOW);
+};
+
+const giveUp = (r: Flow): void => {
+  drop(DROP['sock-error']);
+  deafen(r);
 };
 
 const goOn = (f: Flow, port: number): void => {
@@ -223,7 +247,10 @@ const goOn = (f: Flow, port: number): void => {
 
 /** An event of a listener's or an answers row's socket. */
 export const onEvent = (r: Flow, mask: number): void => {
-  if ((mask & io.EPOLLERR) !== 0 && io.native.socketError(flows.fd(r)) !== 0) drop(DROP['sock-error']);
+  if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && !sockError.settle(r, errors.discard(r))) {
+    giveUp(r);
+    return;
+  }
   if ((mask & io.EPOLLIN) === 0) return;
   const f = ((senders[r] as number) - 1) as Flow;
   if (fromSock.receiveFromAny(r) && f !== NO_FLOW) activity.touch(f);
