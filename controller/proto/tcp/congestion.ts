@@ -93,6 +93,7 @@ export const reset = (f: Flow): void => {
   FLAGS[f] = 0;
   WINDOW[f] = WINDOW_INITIAL;
   TARGET[f] = 0;
+  RTT_US[f] = 0;
   SRTT_US[f] = 0;
   RTTVAR_US[f] = 0;
   MIN_SINCE_US[f] = 0;

@@ -150,6 +150,7 @@ test('a row that is used anew knows nothing of the guest’s times', () => {
     congestion.srttUs(f),
     congestion.leastRttUs(f),
     congestion.window(f),
+    congestion.rate(f),
   ];
   congestion.reset(f);
   const fresh = known();
