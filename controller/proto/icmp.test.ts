@@ -258,6 +258,7 @@ describe.each([
     ['a code that echo has not', 'icmp-type', { code: 1 }],
     ['no hops left', 'ip-martian', { hopLimit: 0 }],
     ['multicast', 'flow-refused', { dst: v4 ? '224.0.0.1' : 'ff02::1' }],
+    ['what is for the whole link', 'flow-refused', { dst: v4 ? '192.0.2.255' : 'ff02::1:2' }],
   ];
   test.each(faults)('%s is dropped, counted', (_what, reason, change) => {
     const before = dropCount(reason);

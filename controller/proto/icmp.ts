@@ -26,6 +26,7 @@ import * as icmpError from '../link/icmp-error.ts';
 import * as packetOut from '../link/packet-out.ts';
 import * as pressure from '../link/pressure.ts';
 import * as reassembly from '../link/reassembly.ts';
+import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import { register, request } from '../rpc/connect.ts';
 import * as checksum from '../wire/checksum.ts';
@@ -89,6 +90,12 @@ const checksumHolds = (ipAt: number, at: number, bytes: number, v4: boolean): bo
   return io.native.checksum(at, bytes, pseudo) === 0xffff;
 };
 
+const isForMany = (ipAt: number, v4: boolean): boolean => {
+  if (!v4) return ipv6.isMulticast(ipv6.dstWord(io.view, ipAt, 0));
+  const dst = ipv4.dst(io.view, ipAt);
+  return dst >>> 28 >= 14 || station.isSubnetBroadcast4(dst);
+};
+
 /** Why the message must be dropped, or -1. */
 const fault = (frameAt: number, ipAt: number, at: number, end: number, v4: boolean): number => {
   const v = io.view;
@@ -97,8 +104,7 @@ const fault = (frameAt: number, ipAt: number, at: number, end: number, v4: boole
     return DROP['icmp-checksum'];
   }
   if ((v4 ? ipv4.ttl(v, ipAt) : ipv6.hopLimit(v, ipAt)) === 0) return DROP['ip-martian'];
-  const group = v4 ? ipv4.dst(v, ipAt) >>> 28 >= 14 : ipv6.isMulticast(ipv6.dstWord(v, ipAt, 0));
-  return group ? DROP['flow-refused'] : -1;
+  return isForMany(ipAt, v4) ? DROP['flow-refused'] : -1;
 };
 const isError = (at: number, v4: boolean): boolean =>
   v4 ? icmpv4.isError(icmpv4.type(io.view, at)) : icmpv6.isError(icmpv6.type(io.view, at));
