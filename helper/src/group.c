@@ -5,7 +5,8 @@
  *
  *   send     connected to the group. It is bound to the group's address, too, which is no address of ours, so that it
  *            shares a port with the host's own services (mDNS) and takes none of their datagrams.
- *   answers  bound to the port that the guest sends from, if nobody has it: what hosts of the link answer by unicast.
+ *   answers  bound to the address and port that the guest's datagrams leave from, a port that nobody has: what hosts of
+ *            the link answer by unicast.
  *   group    bound to the group (so that it takes no unicast datagram) and a port, and joined: what hosts of the link
  *            send to it.
  *
@@ -101,6 +102,11 @@ static int connect_broadcast(int fd, const union address *address, socklen_t len
     return connect(fd, &address->any, length);
 }
 
+static int connect_any(int fd, const struct ip *ip, const union address *address, socklen_t length)
+{
+    return is_any_group(ip) ? connect(fd, &address->any, length) : connect_broadcast(fd, address, length);
+}
+
 static int make_send(int fd, const struct ip *ip, int port, int source_port)
 {
     union address address;
@@ -112,21 +118,58 @@ static int make_send(int fd, const struct ip *ip, int port, int source_port)
     quiet(fd, ip->family);
     if (bind_or_any_port(fd, ip, ip->family, source_port) != 0)
         return -1;
-    return is_any_group(ip) ? connect(fd, &address.any, length) : connect_broadcast(fd, &address, length);
+    return connect_any(fd, ip, &address, length);
 }
 
-static int make_answers(int fd, const struct ip *ip, int source_port)
+/* The address from which the interface sends there: a socket's that is connected for that, as disconnecting leaves traces. */
+static int source_to(const struct ip *ip, int port, const char *interface, union address *source)
 {
-    static const struct ip unspecified;
-    const struct outbound *o = outbound_settings();
-    const struct ip *source = ip->family == AF_INET ? &o->address4 : &o->address6;
+    socklen_t length = address_fill(source, ip, ip->family, port);
+    int fd = flow_socket(FLOW_UDP, ip->family), result, errnum;
 
-    /*
-     * Shared with nobody, neither now nor later: being bound to an interface, it would outdo every service of our user
-     * that has the port of every address, and take its datagrams. Connected flows (sock.c) may share, this may not.
-     */
+    if (fd < 0)
+        return -1;
+    result = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, interface, (socklen_t)strlen(interface));
+    if (result == 0)
+        result = connect_any(fd, ip, source, length);
+    if (result == 0)
+        result = getsockname(fd, &source->any, &length);
+    errnum = errno;
+    close(fd);
+    errno = errnum;
+    return result;
+}
+
+static int bind_port(int fd, union address *address, int port)
+{
+    if (address->any.sa_family == AF_INET) {
+        address->in.sin_port = htons((uint16_t)port);
+        return bind(fd, &address->any, sizeof(address->in));
+    }
+    address->in6.sin6_port = htons((uint16_t)port);
+    return bind(fd, &address->any, sizeof(address->in6));
+}
+
+/*
+ * Bound to the address that the datagram will leave from, and shared with nobody, neither now nor later: being bound to
+ * an interface, it would outdo every service of our user that has the port of every address, and take its datagrams. The
+ * socket that sends has the group's address, and so the same port all the same. A group's own port (mDNS) is left to the
+ * host's services, which may come later.
+ */
+static int make_answers(int fd, const struct ip *ip, int port, int source_port, const char *interface)
+{
+    union address address;
+
     hear_nothing_else(fd, ip->family);
-    return bind_or_any_port(fd, source->family == ip->family ? source : &unspecified, ip->family, source_port);
+    if (source_to(ip, port, interface, &address) != 0)
+        return -1;
+    if (source_port != 0 && !(is_any_group(ip) && source_port == port)) {
+        if (bind_port(fd, &address, source_port) == 0)
+            return 0;
+        if (errno != EADDRINUSE && errno != EACCES)
+            return -1;
+    }
+    return bind_port(fd, &address, 0);
 }
 
 static int make_group(int fd, const struct ip *ip, int port)
@@ -177,7 +220,7 @@ int group_open(enum group_role role, const struct ip *ip, int port, int source_p
         setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, interface, (socklen_t)strlen(interface)) == 0) {
         switch (role) {
         case GROUP_SEND: result = make_send(fd, ip, port, source_port); break;
-        case GROUP_ANSWERS: result = make_answers(fd, ip, source_port); break;
+        case GROUP_ANSWERS: result = make_answers(fd, ip, port, source_port, interface); break;
         case GROUP_JOIN: result = make_group(fd, ip, port); break;
         }
     }

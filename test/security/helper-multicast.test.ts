@@ -93,7 +93,7 @@ describe('socket.multicast', () => {
     const udp = readFileSync(`/proc/${helper.pid()}/net/udp`, 'utf8');
     // Little-endian machines: 224.0.0.251 is FB0000E0. A socket bound to a group shows the group as its address.
     expect(udp).toMatch(/ FB0000E0:9C40 FB0000E0:14E9 01 /);
-    expect(udp).toMatch(/ 00000000:9C41 00000000:0000 07 /);
+    expect(udp).toMatch(/ 020200C0:9C41 00000000:0000 07 /);
     expect(udp).toMatch(/ FB0000E0:14E9 00000000:0000 07 /);
     expect(readFileSync(`/proc/${helper.pid()}/net/igmp`, 'utf8')).toMatch(/FB0000E0 +1/);
   });
@@ -127,9 +127,11 @@ describe('socket.multicast', () => {
       await install.scriptDone();
       expect(codes()).toEqual([0, 0]);
       const ports = (name: string): number[] =>
-        [...readFileSync(`/proc/${helper.pid()}/net/${name}`, 'utf8').matchAll(/: 0+:([0-9A-F]{4}) 0+:0000 07 /g)].map(
-          ([, port]) => Number.parseInt(port as string, 16),
-        );
+        [
+          ...readFileSync(`/proc/${helper.pid()}/net/${name}`, 'utf8').matchAll(
+            /: [0-9A-F]+:([0-9A-F]{4}) 0+:0000 07 /g,
+          ),
+        ].map(([, port]) => Number.parseInt(port as string, 16));
       const all = [...new Set([file, any === '::' ? 'udp6' : 'udp'])].flatMap(ports);
       expect(all.filter((port) => port === 40_001)).toHaveLength(1);
       expect(all.filter((port) => port === 40_002)).toHaveLength(1);

@@ -17,6 +17,7 @@ const sents = new Uint8Array(FLOW_MAX);
 
 /** For a fresh row. */
 export const reset = (f: Flow): void => {
+  sinces[f] = 0;
   sents[f] = 0;
 };
 

@@ -180,6 +180,8 @@ export const wndMaxFromTap = (f: Flow): number => WND_MAX_FROM_TAP[f] as number;
 /** A fresh record for a row that may have been used before. */
 export const reset = (f: Flow): void => {
   EVENTS[f] = 0;
+  RECOVER[f] = 0;
+  FIN_FROM_TAP[f] = 0;
   DUP_ACKS[f] = 0;
   RETRIES[f] = 0;
   PROBES[f] = 0;
