@@ -114,7 +114,7 @@ static int make_send(int fd, const struct ip *ip, int port, int source_port)
 
     /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEADDR, *, *) — --multicast: bound to a group, which takes nobody's datagrams */
     socket_enable(fd, SOL_SOCKET, SO_REUSEADDR);
-    socket_enable(fd, SOL_SOCKET, SO_REUSEPORT);
+    /* Not SO_REUSEPORT: it would let a service of our user in, past the socket that hears answers at that port. */
     quiet(fd, ip->family);
     if (bind_or_any_port(fd, ip, ip->family, source_port) != 0)
         return -1;
