@@ -74,6 +74,9 @@ export const spent = (f: Flow, bytes: number): void => {
   CREDIT[f] = (CREDIT[f] as number) - bytes;
 };
 
+/** The flow has nothing that it could send now, whatever the pace: it is not called again for it. */
+export const leave = (f: Flow): void => remove(f);
+
 /** A fresh record, off the list. */
 export const reset = (f: Flow): void => {
   CREDIT[f] = 0;

@@ -159,7 +159,13 @@ export const examine = (f: Flow): void => {
     if (lost === 0) congestion.lost(f, missing);
     // The first segment goes out whatever else is under way (RFC 6675 §5 step 4.3).
     resend(f, Math.max(pace.allow(f, congestion.window(f) - pipe(f)), conn.mss(f)));
-  } else if (missing > 0) resend(f, pace.allow(f, congestion.window(f) - pipe(f)));
+  } else if (missing > 0) {
+    const budget = pace.allow(f, congestion.window(f) - pipe(f));
+    const before = LOST[f] as number;
+    if (budget > 0) resend(f, budget);
+    // The guest's window is closed over what is missing: its acknowledgement or the timer comes next, not the pace.
+    if (budget > 0 && LOST[f] === before) pace.leave(f);
+  }
 };
 
 /** Sends up to `budget` bytes of what is lost again, the lowest first. */
