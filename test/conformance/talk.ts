@@ -153,8 +153,8 @@ export class Talk {
   echoServer(): Promise<UdpServer> {
     return this.bed.peer.bind(this.family, true);
   }
-  closedPort(): Promise<number> {
-    return this.bed.peer.closedPort(this.family);
+  closedPort(): number {
+    return this.bed.peer.closedPort();
   }
   /** The datagram comes back from where it went to, byte for byte. */
   async echoes(server: UdpServer, payload: Uint8Array, frame = this.udp(server.port, payload)): Promise<Decoded> {

@@ -198,7 +198,7 @@ export const ICMP_ROWS: readonly Row[] = [
     level: 'must',
     what: 'A datagram to a port where nobody listens: port unreachable, from that address, quoting it.',
     where: errors,
-    run: async (t) => unreachable(t, t.udp(await t.closedPort(), pattern(40)), t.family === 4 ? 3 : 4, t.at.server),
+    run: async (t) => unreachable(t, t.udp(t.closedPort(), pattern(40)), t.family === 4 ? 3 : 4, t.at.server),
   },
   {
     id: 'error-quote-size',
@@ -207,7 +207,7 @@ export const ICMP_ROWS: readonly Row[] = [
     what: 'An error quotes as much as fits 576 bytes, over IPv6 the minimum MTU of 1280, and no more.',
     where: errors,
     run: async (t) => {
-      const frame = t.udp(await t.closedPort(), pattern(1400));
+      const frame = t.udp(t.closedPort(), pattern(1400));
       t.send(frame);
       const error = await t.expect((f) => t.isError(f), 'an ICMP error');
       const length = error.ip?.length ?? 0;

@@ -265,7 +265,7 @@ export const IPV4_ROWS: readonly Row[] = [
     where: 'controller/link/icmp-error.ts',
     families,
     run: async (t) => {
-      const port = await t.closedPort();
+      const port = t.closedPort();
       for (const dst of ['255.255.255.255', '192.0.2.255', '224.0.0.77', '239.1.2.3'])
         t.send(
           t.ethernet(

@@ -14,7 +14,7 @@ const refused = async (
   fields: { flags: string; seq: number; ack?: number },
   payload?: Uint8Array,
 ): Promise<{ seq: number; ack: number; flags: string }> => {
-  const dstPort = await t.closedPort();
+  const dstPort = t.closedPort();
   t.send(t.tcp({ dstPort, ...fields }, payload));
   const { tcp: reply } = await t.expect((f) => t.isTcp(f), 'a reset');
   equal(reply?.srcPort, dstPort, 'port');
@@ -69,7 +69,7 @@ export const TCP_CLOSED_ROWS: readonly Row[] = [
     what: 'A reset for no connection is discarded, with whatever other flags.',
     where: nowhere,
     run: async (t) => {
-      const dstPort = await t.closedPort();
+      const dstPort = t.closedPort();
       for (const flags of ['R', 'RA', 'RS', 'RSA', 'RF', 'RFSPAU']) t.send(t.tcp({ dstPort, flags, seq: 1, ack: 1 }));
       await t.silence((f) => t.isTcp(f), 'segment');
     },
@@ -152,7 +152,7 @@ export const TCP_CLOSED_ROWS: readonly Row[] = [
     where: 'controller/app/demux.ts',
     run: async (t) => {
       const listener = await t.listen();
-      const closed = await t.closedPort();
+      const closed = t.closedPort();
       for (const mac of ['ffffffffffff', '01005e000001', '333300000001'])
         for (const frame of [
           t.tcp({ dstPort: listener.port, flags: 'S', seq: 1 }),
