@@ -29,11 +29,11 @@ import * as udpGroup from '../proto/udp/group.ts';
 import * as connect from '../rpc/connect.ts';
 import * as demux from './demux.ts';
 
-/** References in the epoll set above all flows. */
-const REF_TAP = flows.FLOW_MAX;
-const REF_HOST = flows.FLOW_MAX + 1;
-const REF_NETNS = flows.FLOW_MAX + 2;
-const REF_UV = flows.FLOW_MAX + 3;
+/** References in the epoll set, see flow/table.ts. */
+const REF_TAP = flows.OTHER_REF_BASE;
+const REF_HOST = flows.OTHER_REF_BASE + 1;
+const REF_NETNS = flows.OTHER_REF_BASE + 2;
+const REF_UV = flows.OTHER_REF_BASE + 3;
 
 export interface Edges {
   readonly tapFd: number;

@@ -11,7 +11,7 @@
  * only when they are written, so that an idle instance does not pay for 131 072 rows. That is why "none" is zero in
  * columns that hold a row or a descriptor (they hold n + 1).
  *
- * The reference of a flow's socket in the epoll set is its row number; other references must not be in [0, FLOW_MAX).
+ * The reference of a flow's socket in the epoll set is its row number.
  */
 
 import * as io from '../io/io.ts';
@@ -24,6 +24,13 @@ export type Flow = number & { readonly [brand]: true };
 export const NO_FLOW = -1 as Flow;
 
 export const FLOW_MAX = 1 << 17;
+/**
+ * References in the epoll set: flows from 0, second sockets of flows, listening sockets (fwd/listeners), what there is one of
+ * (app/turn).
+ */
+export const SECOND_REF_BASE = FLOW_MAX;
+export const LISTENER_REF_BASE = 2 * FLOW_MAX;
+export const OTHER_REF_BASE = 3 * FLOW_MAX;
 
 /** Types of flows; 0 is a free row. They are not IP protocol numbers: the type keeps the two from being mixed up. */
 export const FLOW_FREE = 0;
@@ -32,8 +39,17 @@ export const FLOW_UDP = 2;
 export const FLOW_PING = 3;
 /** A socket that hears a group, or answers to a group (proto/udp/group.ts); not in the hash. */
 export const FLOW_GROUP = 4;
-const TYPES = 5;
-export type FlowType = typeof FLOW_TCP | typeof FLOW_UDP | typeof FLOW_PING | typeof FLOW_GROUP;
+/** Loopback to loopback, never a frame (proto/splice): two sockets a row; not in the hash. */
+export const FLOW_SPLICE_TCP = 5;
+export const FLOW_SPLICE_UDP = 6;
+const TYPES = 7;
+export type FlowType =
+  | typeof FLOW_TCP
+  | typeof FLOW_UDP
+  | typeof FLOW_PING
+  | typeof FLOW_GROUP
+  | typeof FLOW_SPLICE_TCP
+  | typeof FLOW_SPLICE_UDP;
 
 /** Third word of an IPv4 address in IPv6 form, ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
 export const MAPPED_WORD = 0xffff;
@@ -109,6 +125,8 @@ export const highWater = (): number => top;
 export const typeOf = (f: Flow): FlowType | typeof FLOW_FREE => types[f] as FlowType;
 /** What the flow's socket is called in the epoll set. */
 export const ref = (f: Flow): number => f;
+/** The same for the second socket of a spliced flow: {@link SECOND_REF_BASE} and above, FLOW_MAX of them. */
+export const secondRef = (f: Flow): number => SECOND_REF_BASE + f;
 
 export const isV4 = (f: Flow): boolean => v4[f] !== 0;
 export const setV4 = (f: Flow, yes: boolean): void => {

@@ -21,6 +21,11 @@ export const MESSAGE_BYTES_MAX = 65_536;
 export const BATCH_MAX = 128;
 /** SCM_MAX_FD of the kernel. */
 export const FDS_PER_MESSAGE_MAX = 253;
+/** Listening sockets of one side: what `socket.answer` and `socket.unlisten` can name. */
+export const LISTENERS_MAX = 65_536;
+/** Entries of `seal.grant` and `seal.listen`: with all of them a message still fits. */
+export const GRANTS_MAX = 256;
+export const LISTEN_WINDOWS_MAX = 256;
 /** Descriptor numbers on which the controller finds its channels. */
 export const HOST_CHANNEL_FD = 3;
 export const NETNS_CHANNEL_FD = 4;
@@ -157,10 +162,11 @@ export const METHODS = {
   /**
    * A connected socket: TCP (connecting, non-blocking), UDP, or an ICMP echo ("ping") socket whose source port is the
    * identifier. `sourcePort` 0: the kernel chooses; otherwise it is tried first and given up if taken. Checked against
-   * the deny floor. Every socket is non-blocking and close-on-exec.
+   * the deny floor; by the netns broker: only addresses that are the namespace's own (loopback included), no ICMP. Every
+   * socket is non-blocking and close-on-exec.
    */
   'socket.connect': {
-    sides: ['host'],
+    sides: ['host', 'netns'],
     stages: ['sealed'],
     fds: 1,
     params: z.strictObject({
@@ -185,6 +191,73 @@ export const METHODS = {
     params: z.strictObject({ role: z.enum(['send', 'answers', 'group']), address, port, sourcePort: port }),
     result: z.strictObject({ fd: fdIndex }),
   },
+  /**
+   * A socket bound to one port: TCP listening, UDP with the destination of each datagram reported. `address` '': every
+   * address of both IP versions by one socket; '::' is IPv6 only. `interface` '': any; the broker takes 'lo' alone. In the sealed
+   * stage, only ports within `seal.listen`. `listener`: its number in the two methods below, which says nothing else.
+   */
+  'socket.listen': {
+    sides: ['host', 'netns'],
+    stages: ['setup', 'sealed'],
+    fds: 1,
+    params: z.strictObject({
+      protocol: z.enum(['tcp', 'udp']),
+      address: z.union([z.literal(''), address]),
+      port: z.int().check(z.gte(1), z.lte(65_535)),
+      interface: z.union([z.literal(''), ifname]),
+      /** IP_FREEBIND, IPV6_FREEBIND. */
+      freebind: z.boolean(),
+    }),
+    result: z.strictObject({ fd: fdIndex, listener: z.int().check(z.gte(0)) }),
+  },
+  /**
+   * A UDP socket from the address and port of listener `listener` to whoever sent the datagram that is first in its queue: the
+   * helper looks at its addresses, never at a byte of it. So an answer can go where a question came from, and nowhere else. The
+   * error's errno is EAGAIN when nothing waits.
+   */
+  'socket.answer': {
+    sides: ['host', 'netns'],
+    stages: ['sealed'],
+    fds: 1,
+    params: z.strictObject({ listener: z.int().check(z.gte(0), z.lte(LISTENERS_MAX - 1)) }),
+    result: z.strictObject({
+      fd: fdIndex,
+      /** Who sent it, and to which address of ours. */
+      address,
+      port,
+      local: address,
+    }),
+  },
+  /** The helper forgets a listener, which ends when the controller closes its descriptor. */
+  'socket.unlisten': {
+    sides: ['host', 'netns'],
+    stages: ['setup', 'sealed'],
+    fds: 0,
+    params: z.strictObject({ listener: z.int().check(z.gte(0), z.lte(LISTENERS_MAX - 1)) }),
+    result: empty,
+  },
+  /**
+   * A UNIX stream socket that listens at a path of the command line, mode 0600; one that nobody serves any more is replaced. The
+   * descriptor tells when somebody connects; who is let in is decided by `unix.accept`.
+   */
+  'unix.listen': {
+    sides: ['host'],
+    stages: ['setup'],
+    fds: 1,
+    params: z.strictObject({
+      kind: z.enum(['conf', 'control']),
+      path: z.string().check(z.minLength(1), z.maxLength(107), z.regex(TEXT)),
+    }),
+    result: justFd,
+  },
+  /** The next client, whose credentials (SO_PEERCRED) are our user's or root's; others are hung up on: errno EACCES. EAGAIN: nobody waits. */
+  'unix.accept': {
+    sides: ['host'],
+    stages: ['sealed'],
+    fds: 1,
+    params: z.strictObject({ kind: z.enum(['conf', 'control']) }),
+    result: z.strictObject({ fd: fdIndex, pid: z.int() }),
+  },
   /** Let the spawned command run (after everything is configured and sealed). */
   'command.start': { sides: ['netns'], stages: ['sealed'], fds: 0, params: empty, result: empty },
   /** Ends `setup`. The floor and limits are frozen here. */
@@ -195,8 +268,33 @@ export const METHODS = {
     params: z.strictObject({
       /** Destinations no socket may be connected to, beside the built-in ones (see docs/SECURITY.md). */
       deny: z.array(z.strictObject({ address, prefix: prefix4or6 })).check(z.maxLength(64)),
-      /** Addresses of the host that may be connected to all the same; port 0: every port. Never its loopback. */
-      grant: z.array(z.strictObject({ address, port })).check(z.maxLength(16)),
+      /**
+       * Addresses of the host, its loopback included, that may be connected to all the same. `prefix`: default the whole address;
+       * ports `port` to `last` (default `port`), 0: every port; `protocol`: default all. The broker ignores it.
+       */
+      grant: z
+        .array(
+          z.strictObject({
+            address,
+            port,
+            last: z.optional(port),
+            prefix: z.optional(prefix4or6),
+            protocol: z.optional(z.enum(['tcp', 'udp'])),
+          }),
+        )
+        .check(z.maxLength(GRANTS_MAX)),
+      /** Ports that `socket.listen` may take from now on; default none. A side without any keeps no capability. */
+      listen: z.optional(
+        z
+          .array(
+            z.strictObject({
+              protocol: z.enum(['tcp', 'udp']),
+              first: z.int().check(z.gte(1), z.lte(65_535)),
+              last: z.int().check(z.gte(1), z.lte(65_535)),
+            }),
+          )
+          .check(z.maxLength(LISTEN_WINDOWS_MAX)),
+      ),
       /** Where sockets leave: source address and interface per family, '' for the kernel's choice. */
       outbound: z.strictObject({
         address4: z.union([z.literal(''), address]),

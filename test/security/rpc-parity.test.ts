@@ -5,7 +5,14 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { METHODS, type MethodName, PROTOCOL_VERSION, READABLE_FILES, type Side } from '../../shared/rpc/methods.ts';
+import {
+  LISTENERS_MAX,
+  METHODS,
+  type MethodName,
+  PROTOCOL_VERSION,
+  READABLE_FILES,
+  type Side,
+} from '../../shared/rpc/methods.ts';
 import { Installation, NO_OUTBOUND, type Reply, type Step, sealBoth } from './helper-harness.ts';
 
 let install: Installation;
@@ -56,6 +63,17 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
     { role: 'answers', address: 'ff02::fb', port: 0, sourcePort: 0 },
     { role: 'group', address: 'zz', port: 65_535, sourcePort: 0 },
   ],
+  'socket.listen': [
+    { protocol: 'tcp', address: '', port: 65_535, interface: 'no-such-device', freebind: false },
+    { protocol: 'udp', address: 'zz', port: 1, interface: '', freebind: true },
+  ],
+  'socket.answer': [{ listener: 0 }, { listener: LISTENERS_MAX - 1 }],
+  'socket.unlisten': [{ listener: 0 }, { listener: LISTENERS_MAX - 1 }],
+  'unix.listen': [
+    { kind: 'conf', path: '/nonexistent/conf' },
+    { kind: 'control', path: 'x'.repeat(107) },
+  ],
+  'unix.accept': [{ kind: 'conf' }, { kind: 'control' }],
   seal: [
     { deny: [{ address: 'zz', prefix: 0 }], grant: [{ address: 'zz', port: 65_535 }], outbound: NO_OUTBOUND },
     {

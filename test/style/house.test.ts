@@ -47,11 +47,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   cli: ['wire', 'shared', 'obs', 'flow', 'link', 'host', 'rpc', 'fwd'],
   policy: ['wire', 'shared', 'obs', 'flow', 'link', 'host', 'rpc', 'fwd'],
   control: ['wire', 'shared', 'obs', 'flow', 'link', 'host', 'rpc', 'fwd'],
+  /** Programs that talk to a running instance: pesto, `pastiche ports`. No addon, no frames. */
+  client: ['shared', 'host', 'fwd', 'cli', 'control'],
 };
 /** Packages from the registry, and who may use them. */
 const PACKAGES: Record<string, readonly string[]> = {
-  zod: ['shared', 'cli', 'rpc', 'control'],
-  'json-rpc-2.0': ['rpc', 'control'],
+  zod: ['shared', 'cli', 'rpc', 'control', 'client'],
+  'json-rpc-2.0': ['rpc', 'control', 'client'],
   'ipaddr.js': ['cli', 'host', 'policy', 'control'],
 };
 
