@@ -4,20 +4,13 @@
  * Parsing checks it, so that a wrong decision ends the start and not a packet later, and freezes it.
  */
 import * as z from 'zod/mini';
-import { parseAddress } from '../host/address.ts';
 import type { Network } from '../host/network.ts';
+import { address, address4, address6, flag, frozen, ifname } from './plan-fields.ts';
+import { forward, grant, listen, nat } from './plan-forward-schema.ts';
 
-/** An object without other keys, frozen. */
-const frozen = <S extends z.core.$ZodLooseShape>(shape: S) => z.readonly(z.strictObject(shape));
-
-const address = z.string().check(z.refine((text) => parseAddress(text) !== null, 'not an IP address'));
-const address4 = z.string().check(z.refine((text) => parseAddress(text)?.family === 4, 'not an IPv4 address'));
-const address6 = z.string().check(z.refine((text) => parseAddress(text)?.family === 6, 'not an IPv6 address'));
 const mac = z.string().check(z.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/));
-const ifname = z.string().check(z.regex(/^[!-.0-9;-~]{1,15}$/));
 const interface4 = frozen({ address: address4, prefix: z.int().check(z.gte(1), z.lte(32)) });
 const interface6 = frozen({ address: address6, prefix: z.int().check(z.gte(1), z.lte(128)) });
-const flag = z.boolean();
 
 const network4 = frozen({
   addresses: z.readonly(z.tuple([interface4], interface4)),
@@ -84,8 +77,13 @@ export const planSchema = frozen({
     interface4: outboundInterface,
     interface6: outboundInterface,
   }),
-  /** Addresses of the host that the guest may reach; port 0: every port. */
-  grant: z.readonly(z.array(frozen({ address, port: z.int().check(z.gte(0), z.lte(65_535)) })).check(z.maxLength(16))),
+  grant,
+  listen,
+  forward,
+  nat,
+  /** Path of the socket that speaks pesto's protocol, and of our own JSON-RPC socket; null: none. */
+  conf: z.nullable(z.string()),
+  control: z.nullable(z.string()),
   /** Multicast and broadcast of the guest leave, and groups that it joined come back. */
   multicast: flag,
   /** The command is ours: `command.start` is to be called. */

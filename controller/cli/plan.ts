@@ -125,6 +125,23 @@ const planGrants = (settings: Settings, names: Names): Plan['grant'] => [
     .map((address) => ({ address, port: DNS_PORT })),
 ];
 
+const ofFamily = (servers: readonly string[], family: Family): string | null =>
+  servers.find((server) => familyOf(server) === family) ?? null;
+
+const planNat = (facts: HostFacts, v4: FamilyPlan | null, v6: FamilyPlan | null): Plan['nat'] => ({
+  hostLoopback4: null,
+  hostLoopback6: null,
+  guestAddr4: null,
+  guestAddr6: null,
+  dnsForward4: null,
+  dnsForward6: null,
+  host4: v4?.template?.addresses[0]?.address ?? null,
+  host6: v6?.template?.addresses[0]?.address ?? null,
+  dnsHost4: ofFamily(facts.resolvers.servers, 4),
+  dnsHost6: ofFamily(facts.resolvers.servers, 6),
+  resolvers: facts.resolvers.servers,
+});
+
 const planConfigNet = (settings: Settings, versions: readonly (FamilyPlan | null)[]): Plan['configNet'] => {
   if (!settings.configNet) return null;
   const present = versions.filter((version) => version !== null);
@@ -188,6 +205,17 @@ export const makePlan = (
     outbound: planOutbound(settings),
     multicast: settings.multicast,
     grant: planGrants(settings, names),
+    listen: { host: [], netns: [] },
+    forward: {
+      tables: { host: [], splice: [] },
+      splice: true,
+      spliceOnly: false,
+      loopbackToLoopback: false,
+      freebind: false,
+    },
+    nat: planNat(facts, v4, v6),
+    conf: null,
+    control: null,
     spawn: hello.spawn,
     foreground: hello.foreground,
     templates: { v4: v4?.template?.link.name ?? null, v6: v6?.template?.link.name ?? null },
