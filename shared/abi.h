@@ -14,6 +14,11 @@
 #define EVENTS_MAX 256
 #define IOV_MAX_BATCH 64
 #define DATAGRAMS_MAX 64
+#define SPLICE_EMPTY 1
+#define SPLICE_FULL 2
+#define SPLICE_END 3
+#define SPLICE_FROM_FAILED 4
+#define SPLICE_TO_FAILED 5
 #define COLUMN_INTS 4352
 
 /* Offsets into the Int32 column buffer, in elements. */
@@ -53,6 +58,9 @@ enum column {
   COL_TCPI_PMTU = 4252,
   COL_TCPI_RCVBUF = 4253,
   COL_TCPI_RMEM_ALLOC = 4254,
+  COL_SPLICE_HELD = 4256,
+  COL_SPLICE_STOP = 4257,
+  COL_SPLICE_ERRNO = 4258,
 };
 
 /* The int-valued socket options that the controller may set: X(level, option). */

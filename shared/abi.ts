@@ -15,6 +15,12 @@ export const OUT_MAX = 1024;
 export const EVENTS_MAX = 256;
 export const IOV_MAX_BATCH = 64;
 export const DATAGRAMS_MAX = 64;
+/** Why spliceThrough stopped, COL.SPLICE_STOP: 0, its budget is used up and there may be more. The last two are failures of one side. */
+export const SPLICE_EMPTY = 1;
+export const SPLICE_FULL = 2;
+export const SPLICE_END = 3;
+export const SPLICE_FROM_FAILED = 4;
+export const SPLICE_TO_FAILED = 5;
 
 /** Offsets into the Int32 column buffer, in elements. */
 export const COL = {
@@ -53,6 +59,9 @@ export const COL = {
   TCPI_PMTU: 4252,
   TCPI_RCVBUF: 4253,
   TCPI_RMEM_ALLOC: 4254,
+  SPLICE_HELD: 4256,
+  SPLICE_STOP: 4257,
+  SPLICE_ERRNO: 4258,
 } as const;
 export const COLUMN_INTS = 4352;
 

@@ -40,6 +40,21 @@ export interface Native {
   /** recv(fd, NULL, len, MSG_TRUNC|MSG_DONTWAIT): drops bytes of a TCP receive queue; SO_PEEK_OFF moves back with it. Bytes or -errno. */
   discard(fd: number, len: number): number;
   /**
+   * accept4: the next connection of a listener, non-blocking and close-on-exec. Who connected lies at `at`, what was asked for at
+   * `at` + 32: 16 bytes of address (IPv4 mapped), 2 of port, in network order. Descriptor or -errno (-EAGAIN: nobody waits).
+   */
+  accept(fd: number, at: number): number;
+  /** A pipe, its read end in COL.FD[0], its write end in COL.FD[1], non-blocking, of `bytes` or as much as the kernel grants (page limits of the user: pipe(7)). Its size in bytes, or -errno. */
+  pipe(bytes: number): number;
+  /**
+   * Moves bytes from socket `from` through a pipe, which holds `held` bytes at first, to socket `to` with splice(2), until `budget`
+   * bytes arrived there or one side has to be waited for. COL.SPLICE_STOP says why it stopped: 0 budget, SPLICE_EMPTY nothing (more)
+   * to read, SPLICE_FULL no room, SPLICE_END end of file and all of it delivered, SPLICE_FROM_FAILED or SPLICE_TO_FAILED with
+   * COL.SPLICE_ERRNO. COL.SPLICE_HELD: what is left in the pipe, not 0 only with SPLICE_FULL and SPLICE_TO_FAILED. An end or failure of `from` is told once what came before is delivered.
+   * Bytes that arrived at `to`.
+   */
+  spliceThrough(from: number, pipeIn: number, pipeOut: number, to: number, held: number, budget: number): number;
+  /**
    * recvmmsg of up to `max` (≤ DATAGRAMS_MAX) datagrams into slots at + i·stride, with UDP_GRO, TTL and TOS control data
    * (where the socket was told to report them). COL.DGRAM_LEN/DGRAM_GSO/DGRAM_TTL/DGRAM_TOS[i]: GSO 0 is one datagram, otherwise
    * the length of each but the last; TTL and TOS are -1 where not reported; LEN is -EMSGSIZE for one longer than its slot.

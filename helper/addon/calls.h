@@ -29,6 +29,11 @@ int32_t receiveRanges(int32_t fd, int32_t n, bool peek);
 int32_t discard(int32_t fd, int32_t len);
 int32_t shutdownWrite(int32_t fd);
 
+/* splice.cc */
+int32_t acceptFrom(int32_t fd, int32_t at);
+int32_t makePipe(int32_t bytes);
+int32_t spliceThrough(int32_t from, int32_t pipeIn, int32_t pipeOut, int32_t to, int32_t held, int32_t budget);
+
 /* dgram.cc */
 int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max);
 int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t sourcesAt);

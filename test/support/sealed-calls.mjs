@@ -25,6 +25,9 @@ kit.listen(listener, 1);
 const tcp = kit.socket(2, STREAM | NONBLOCK, 0);
 kit.connect(tcp, loopback[2], kit.port(listener));
 const peer = kit.accept(listener);
+kit.connect(kit.socket(2, STREAM, 0), loopback[2], kit.port(listener));
+const [from, into] = kit.socketpair(STREAM);
+kit.write(into, Buffer.from('spliced'));
 kit.send(peer, Buffer.from('0123456789'));
 /** Connected to itself. */
 const udp = [2, 10].map((domain) => {
@@ -78,6 +81,9 @@ const CALLS = {
   'pathMtu over IPv4': () => native.pathMtu(udp[0], false) > 0,
   'pathMtu over IPv6': () => native.pathMtu(udp[1], true) > 0,
   localPort: () => native.localPort(tcp) > 0,
+  accept: () => native.accept(listener, 0) > 0,
+  pipe: () => native.pipe(1 << 18) > 0,
+  spliceThrough: () => native.spliceThrough(from, col[COL.FD + 1], col[COL.FD], into, 0, 1),
   channelSend: () => native.channelSend(channel, 0, 5),
   channelRecv: () => native.channelRecv(channel, 0, 100, false),
   'channelRecv, blocking': () => native.channelRecv(channel, 0, 100, true),
