@@ -61,8 +61,12 @@ export interface Native {
    * Number, or -errno if the first failed (-EAGAIN: none waiting; a pending ICMP error counts as a failure once).
    */
   recvDatagrams(fd: number, at: number, stride: number, max: number): number;
-  /** {@link recvDatagrams} of a socket that is not connected: who sent datagram i lies at `sourcesAt` + 32·i, 16 bytes of address (IPv4 mapped), 2 of port, in network order. */
-  recvFrom(fd: number, at: number, stride: number, max: number, sourcesAt: number): number;
+  /**
+   * {@link recvDatagrams} of a socket that is not connected. What is known of datagram i lies at `recordsAt` + 64·i, in network order: at 0
+   * the sender's address (16 bytes, IPv4 mapped), at 16 its port, at 18 a byte that is 1 if it was for many (a group, broadcast), at 32
+   * the address it was sent to (zeros: the socket was not told to report it). With `peek` it stays in the queue: one at most, the first.
+   */
+  recvFrom(fd: number, at: number, stride: number, max: number, recordsAt: number, peek: boolean): number;
   /** One message of the error queue (MSG_ERRQUEUE): payload at `at`; COL.ERR_* describe it (origin, type, code, info, errno); offender address as 16 bytes at `offenderAt` (IPv4 mapped; zeros: none). Payload (what was sent) length or -errno. */
   recvError(fd: number, at: number, len: number, offenderAt: number): number;
   /** UDP_SEGMENT: later writes leave as datagrams of `segment` bytes each, the last one shorter; at most 64 KiB and UDP_MAX_SEGMENTS a write. 0: one write is one datagram again. 0 or -errno. */

@@ -36,7 +36,7 @@ int32_t spliceThrough(int32_t from, int32_t pipeIn, int32_t pipeOut, int32_t to,
 
 /* dgram.cc */
 int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max);
-int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t sourcesAt);
+int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t recordsAt, bool peek);
 int32_t recvError(int32_t fd, int32_t at, int32_t len, int32_t offenderAt);
 
 /* sockopt.cc */

@@ -15,12 +15,17 @@
 #define UDP_GRO 104
 #endif
 
-/* What recvFrom() writes for each datagram: 16 bytes of address, 2 of port, the rest unused. */
-constexpr int32_t SOURCE_BYTES = 32;
+/*
+ * What recvFrom() writes for each datagram: the sender's address and port, whether it was for many (a group, broadcast), the
+ * address it was sent to.
+ */
+constexpr int32_t RECORD_BYTES = 64;
+constexpr int32_t RECORD_FOR_MANY = 18;
+constexpr int32_t RECORD_DESTINATION = 32;
 
-/* Segment size, TTL and TOS of one family, each in a cmsg of 24 bytes, with room to spare. */
+/* Segment size, TTL, TOS and destination, each in a cmsg of 24 bytes (40 an IPv6 destination), and both families' forms of the last. */
 struct alignas(cmsghdr) Control {
-  uint8_t bytes[128];
+  uint8_t bytes[256];
 };
 
 static int32_t intOf(const cmsghdr *item) {
@@ -66,8 +71,33 @@ static void writeSource(const sockaddr_storage &from, uint8_t *out) {
   std::memcpy(out + 16, &reinterpret_cast<const sockaddr_in *>(&from)->sin_port, 2);
 }
 
-/* #syscalls:controller recvmmsg(*, *, *, MSG_DONTWAIT, 0) — a batch of datagrams from a UDP or echo socket */
-static int32_t receive(int32_t fd, int32_t at, int32_t stride, int32_t max, uint8_t *sources) {
+/* Where the socket reports it. An IPv4 datagram at a socket of both families reports it twice, alike but for what only IPv4 knows. */
+static void writeDestination(msghdr &message, uint8_t *record) {
+  for (cmsghdr *item = CMSG_FIRSTHDR(&message); item != nullptr; item = CMSG_NXTHDR(&message, item)) {
+    if (item->cmsg_level == SOL_IP && item->cmsg_type == IP_PKTINFO) {
+      in_pktinfo info;
+      std::memcpy(&info, CMSG_DATA(item), sizeof info);
+      uint8_t *out = record + RECORD_DESTINATION;
+      std::memset(out, 0, 10);
+      out[10] = out[11] = 0xff;
+      std::memcpy(out + 12, &info.ipi_addr, 4);
+      /* Answers to what was for many leave from another address. */
+      record[RECORD_FOR_MANY] = info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr;
+    } else if (item->cmsg_level == SOL_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
+      std::memcpy(record + RECORD_DESTINATION, CMSG_DATA(item), 16);
+      if (record[RECORD_DESTINATION] == 0xff) record[RECORD_FOR_MANY] = 1;
+    }
+  }
+}
+
+static void writeRecord(msghdr &message, const sockaddr_storage &from, uint8_t *record) {
+  std::memset(record, 0, RECORD_BYTES);
+  writeSource(from, record);
+  writeDestination(message, record);
+}
+
+/* #syscalls:controller recvmmsg(*, *, *, MSG_DONTWAIT|MSG_DONTWAIT+MSG_PEEK, 0) — datagrams of a UDP or echo socket; the first of a peer stays until it has a socket */
+static int32_t receive(int32_t fd, int32_t at, int32_t stride, int32_t max, uint8_t *records, bool peek) {
   static mmsghdr messages[DATAGRAMS_MAX];
   static iovec slots[DATAGRAMS_MAX];
   static Control controls[DATAGRAMS_MAX];
@@ -75,21 +105,21 @@ static int32_t receive(int32_t fd, int32_t at, int32_t stride, int32_t max, uint
   for (int32_t i = 0; i < max; i++) {
     slots[i] = {memory.arena + at + int64_t{stride} * i, static_cast<size_t>(stride)};
     msghdr &message = messages[i].msg_hdr;
-    message.msg_name = sources == nullptr ? nullptr : &names[i];
-    message.msg_namelen = sources == nullptr ? 0 : sizeof names[i];
+    message.msg_name = records == nullptr ? nullptr : &names[i];
+    message.msg_namelen = records == nullptr ? 0 : sizeof names[i];
     message.msg_iov = &slots[i];
     message.msg_iovlen = 1;
     message.msg_control = controls[i].bytes;
     message.msg_controllen = sizeof controls[i].bytes;
     message.msg_flags = 0;
   }
-  int n = recvmmsg(fd, messages, static_cast<unsigned>(max), MSG_DONTWAIT, nullptr);
+  int n = recvmmsg(fd, messages, static_cast<unsigned>(max), MSG_DONTWAIT | (peek ? MSG_PEEK : 0), nullptr);
   if (n < 0) return -errno;
   for (int32_t i = 0; i < n; i++) {
     bool cut = (messages[i].msg_hdr.msg_flags & MSG_TRUNC) != 0;
     memory.columns[COL_DGRAM_LEN + i] = cut ? -EMSGSIZE : static_cast<int32_t>(messages[i].msg_len);
     describe(messages[i].msg_hdr, i);
-    if (sources != nullptr) writeSource(names[i], sources + SOURCE_BYTES * i);
+    if (records != nullptr) writeRecord(messages[i].msg_hdr, names[i], records + RECORD_BYTES * i);
   }
   return n;
 }
@@ -100,12 +130,12 @@ static bool slotsFit(int32_t at, int32_t stride, int32_t max) {
 
 int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max) {
   if (!slotsFit(at, stride, max)) return OUT_OF_RANGE;
-  return receive(fd, at, stride, max, nullptr);
+  return receive(fd, at, stride, max, nullptr, false);
 }
 
-int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t sourcesAt) {
-  if (!slotsFit(at, stride, max) || !inArena(sourcesAt, int64_t{SOURCE_BYTES} * max)) return OUT_OF_RANGE;
-  return receive(fd, at, stride, max, memory.arena + sourcesAt);
+int32_t recvFrom(int32_t fd, int32_t at, int32_t stride, int32_t max, int32_t recordsAt, bool peek) {
+  if (!slotsFit(at, stride, max) || !inArena(recordsAt, int64_t{RECORD_BYTES} * max)) return OUT_OF_RANGE;
+  return receive(fd, at, stride, max, memory.arena + recordsAt, peek);
 }
 
 static bool isExtendedError(const cmsghdr *item) {

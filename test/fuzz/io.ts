@@ -273,13 +273,13 @@ const program = {
     }
     return n;
   },
-  recvFrom: (fd: number, at: number, stride: number, max: number, sourcesAt: number): number => {
+  recvFrom: (fd: number, at: number, stride: number, max: number, recordsAt: number, peek: boolean): number => {
     own(fd);
-    const n = fake.native.recvFrom(fd, at, stride, max, sourcesAt);
+    const n = fake.native.recvFrom(fd, at, stride, max, recordsAt, peek);
     for (let i = 0; i < n; i++) {
       const len = col[COL.DGRAM_LEN + i] as number;
       if (len > 0) mark(at + i * stride, len);
-      mark(sourcesAt + i * 32, 18);
+      mark(recordsAt + i * 64, 64);
     }
     return n;
   },

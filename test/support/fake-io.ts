@@ -52,6 +52,9 @@ export interface FakeDatagram {
   readonly tos?: number;
   /** Who sent it, for a socket that is not connected: 16 bytes (an IPv4 address as ::ffff:a.b.c.d) and the port. */
   readonly from?: readonly [address: ArrayLike<number>, port: number];
+  /** The address it was sent to, 16 bytes, where the socket reports that; and whether that is a group or broadcast. */
+  readonly to?: ArrayLike<number>;
+  readonly forMany?: boolean;
 }
 export interface FakeError {
   readonly payload: Uint8Array;
@@ -226,14 +229,21 @@ const fake = {
     }
     return n;
   },
-  recvFrom: (fd: number, at: number, stride: number, max: number, sourcesAt: number): number => {
-    const sources = sockets.get(fd)?.incoming.map((d) => d.from) ?? [];
+  recvFrom: (fd: number, at: number, stride: number, max: number, recordsAt: number, peek: boolean): number => {
+    const s = sockets.get(fd);
+    const datagrams = [...(s?.incoming ?? [])];
+    checkRange(recordsAt, 64 * max);
     const n = fake.recvDatagrams(fd, at, stride, max);
     for (let i = 0; i < n; i++) {
-      const [address, port] = sources[i] ?? [new Uint8Array(16), 0];
-      mem.set(address, sourcesAt + i * 32);
-      view.setUint16(sourcesAt + i * 32 + 16, port);
+      const { from, to, forMany } = datagrams[i] as FakeDatagram;
+      const [address, port] = from ?? [new Uint8Array(16), 0];
+      mem.fill(0, recordsAt + i * 64, recordsAt + i * 64 + 64);
+      mem.set(address, recordsAt + i * 64);
+      view.setUint16(recordsAt + i * 64 + 16, port);
+      view.setUint8(recordsAt + i * 64 + 18, forMany === true ? 1 : 0);
+      mem.set(to ?? new Uint8Array(16), recordsAt + i * 64 + 32);
     }
+    if (peek && n > 0) s?.incoming.unshift(...datagrams.slice(0, n));
     return n;
   },
   recvError: (fd: number, at: number, len: number, offenderAt: number): number => {

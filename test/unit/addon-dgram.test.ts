@@ -20,6 +20,7 @@ type Option = Record<Family, readonly [level: number, option: number]>;
 const RECVERR: Option = { 4: [SOL_IP, 11], 6: [SOL_IPV6, 25] };
 const RECVTTL: Option = { 4: [SOL_IP, 12], 6: [SOL_IPV6, 51] };
 const RECVTOS: Option = { 4: [SOL_IP, 13], 6: [SOL_IPV6, 66] };
+const PKTINFO: Option = { 4: [SOL_IP, 8], 6: [SOL_IPV6, 49] };
 const TTL: Option = { 4: [SOL_IP, 2], 6: [SOL_IPV6, 16] };
 const TOS: Option = { 4: [SOL_IP, 1], 6: [SOL_IPV6, 67] };
 
@@ -53,21 +54,57 @@ describe.each<Family>([4, 6])('UDP over IPv%i', (family) => {
     expect(slot(0)).toBe('four');
   });
 
+  const LOOPBACK =
+    family === 4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1] : [...new Array(15).fill(0), 1];
+  const RECORDS = AT + 8 * 2048;
+
   test('who sent a datagram: address and port', () => {
-    const sources = AT + 8 * 2048;
-    mem.fill(0xee, sources, sources + 64);
+    mem.fill(0xee, RECORDS, RECORDS + 128);
     testkit.send(a, Buffer.from('x'));
     testkit.send(a, Buffer.from('yy'));
     testkit.poll(b, POLLIN, 1000);
-    expect(native.recvFrom(b, AT, 2048, 8, sources)).toBe(2);
+    expect(native.recvFrom(b, AT, 2048, 8, RECORDS, false)).toBe(2);
     expect(lengths(2)).toEqual([1, 2]);
-    const loopback =
-      family === 4 ? [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1] : [...new Array(15).fill(0), 1];
-    for (const at of [sources, sources + 32]) {
-      expect([...mem.subarray(at, at + 16)]).toEqual(loopback);
+    for (const at of [RECORDS, RECORDS + 64]) {
+      expect([...mem.subarray(at, at + 16)]).toEqual(LOOPBACK);
       expect(io.view.getUint16(at + 16)).toBe(native.localPort(a));
+      expect([...mem.subarray(at + 18, at + 64)]).toEqual(new Array(46).fill(0));
     }
-    expect(() => native.recvFrom(b, AT, 2048, 8, ARENA_BYTES - 8 * 32 + 1)).toThrow(RangeError);
+    expect(() => native.recvFrom(b, AT, 2048, 8, ARENA_BYTES - 8 * 64 + 1, false)).toThrow(RangeError);
+  });
+
+  test('where it was sent to, of a socket that reports it, beside everything else', () => {
+    for (const each of [RECVTTL, RECVTOS, PKTINFO]) testkit.setInt(b, ...each[family], 1);
+    testkit.setInt(b, SOL_UDP, UDP_GRO, 1);
+    mem.fill(7, 0, 5000);
+    expect(native.udpSegment(a, 1200)).toBe(0);
+    expect(native.write(a, 0, 5000)).toBe(5000);
+    testkit.poll(b, POLLIN, 1000);
+    expect(native.recvFrom(b, AT, SLOT, 1, RECORDS + SLOT, false)).toBe(1);
+    expect([...mem.subarray(RECORDS + SLOT + 18, RECORDS + SLOT + 64)]).toEqual([
+      ...new Array(14).fill(0),
+      ...LOOPBACK,
+      ...new Array(16).fill(0),
+    ]);
+    expect([col[COL.DGRAM_LEN], col[COL.DGRAM_GSO]]).toEqual([5000, 1200]);
+    expect([col[COL.DGRAM_TTL], col[COL.DGRAM_TOS]]).toEqual([64, 0]);
+  });
+
+  test('a look leaves the first datagram where it is', () => {
+    for (const payload of ['one', 'two']) testkit.send(a, Buffer.from(payload));
+    testkit.poll(b, POLLIN, 1000);
+    for (const [peek, expected] of [
+      [true, 'one'],
+      [true, 'one'],
+      [false, 'one'],
+      [true, 'two'],
+      [false, 'two'],
+    ] as const) {
+      expect(native.recvFrom(b, AT, 2048, 1, RECORDS, peek)).toBe(1);
+      expect(slot(0)).toBe(expected);
+      expect(io.view.getUint16(RECORDS + 16)).toBe(native.localPort(a));
+    }
+    expect(native.recvFrom(b, AT, 2048, 1, RECORDS, true)).toBe(-EAGAIN);
   });
 
   test('a datagram longer than its slot is -EMSGSIZE, its neighbours are whole', () => {

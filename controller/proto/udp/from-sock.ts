@@ -31,9 +31,9 @@ const SLOT_BYTES = 65_664;
 const PACKET_BYTES_MAX = 65_535;
 /** Room for the UDP header before each payload aside. */
 const ASIDE_HEADROOM = 64;
-/** Who sent them, behind: see io.native.recvFrom. */
-const SOURCES_AT = io.SOCK_AT + ASIDE_HEADROOM + SLOTS * SLOT_BYTES;
-const SOURCE_BYTES = 32;
+/** What is known of them, behind: see io.native.recvFrom. */
+const RECORDS_AT = io.SOCK_AT + ASIDE_HEADROOM + SLOTS * SLOT_BYTES;
+const RECORD_BYTES = 64;
 const HOP_LIMIT_UNKNOWN = 255;
 const EAGAIN = 11;
 
@@ -152,9 +152,9 @@ const receiveAside = (f: Flow): number => {
 export const receiveFromAny = (r: Flow): boolean => {
   let some = false;
   for (let call = 0; call < CALLS_MAX; call++) {
-    const n = io.native.recvFrom(fd(r), asideAt(0), SLOT_BYTES, SLOTS, SOURCES_AT);
+    const n = io.native.recvFrom(fd(r), asideAt(0), SLOT_BYTES, SLOTS, RECORDS_AT, false);
     for (let i = 0; i < n; i++) {
-      if (!takeSource(r, SOURCES_AT + i * SOURCE_BYTES)) continue;
+      if (!takeSource(r, RECORDS_AT + i * RECORD_BYTES)) continue;
       some = true;
       emitCopy(r, i);
     }
