@@ -16,9 +16,11 @@ import { PlanError } from '../cli/plan-error.ts';
 import type { Plan } from '../cli/plan-schema.ts';
 import { planSummary } from '../cli/summary.ts';
 import * as siphash from '../flow/siphash.ts';
+import * as nat from '../fwd/nat.ts';
 import { DiscoverError, discover } from '../host/discover.ts';
 import type { HostFacts } from '../host/facts.ts';
 import * as io from '../io/io.ts';
+import * as icmpError from '../link/icmp-error.ts';
 import * as out from '../link/out.ts';
 import * as station from '../link/station.ts';
 import * as log from '../obs/log.ts';
@@ -217,6 +219,8 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
   });
   tcp.configure({ tso: tap.tso, linkMtu, descriptors });
   demux.configure(network);
+  nat.configure(plan.nat);
+  icmpError.setTranslator(nat.offender);
   const observe = observer(plan);
   out.setObserver(observe === null ? null : (at, len) => observe('to tap', at, len));
   turn.configure({

@@ -81,6 +81,14 @@ const fromRemote = (f: Flow): void => {
 };
 const fromUs = (f: Flow): void => icmpSend.fromUs(isV4(f));
 
+/** Replaces the four words of `from` (IPv4: word 3) by the address that the guest knows the host by. False: it knows no other. */
+type Translate = (f: Flow, from: Int32Array) => boolean;
+let translate: Translate = () => false;
+/** Called once, at start, where addresses are translated. */
+export const setTranslator = (fn: Translate): void => {
+  translate = fn;
+};
+
 const isGuest = (f: Flow): boolean => {
   for (let i = isV4(f) ? 3 : 0; i < 4; i++) if (icmpSend.from[i] !== guestWord(f, i)) return false;
   return true;
@@ -120,7 +128,7 @@ export const relay = (f: Flow, offenderAt: number, protocol: number, quoteAt: nu
   if (!(v4 ? relayed4(type) : relayed6(type))) return false;
   for (let i = 0; i < 4; i++) icmpSend.from[i] = io.view.getInt32(offenderAt + i * 4);
   // The host itself, whose address the guest may bear, too: a packet from its own address would mean nothing to it.
-  if (isGuest(f)) fromUs(f);
+  if (!translate(f, icmpSend.from) && isGuest(f)) fromUs(f);
   const code = io.col[io.COL.ERR_CODE] as number;
   send(f, type, code, restOf(v4, type, code, info), protocol, quoteAt, quoteBytes);
   return true;

@@ -3,7 +3,7 @@
  * Echo (ping) of the guest, RFC 792 and RFC 4443 §4: one connected "ping" socket of the host for each pair of addresses
  * and identifier. The kernel gives such a socket its own identifier; replies get the guest's back.
  *
- * Requests to our own addresses are answered here. Time exceeded, unreachable and so on come from the socket's error
+ * Requests to our own addresses, and to those that stand for the host, are answered here. Time exceeded, unreachable and so on come from the socket's error
  * queue and are passed on, with the request that they quote as the guest made it: so traceroute works.
  *
  * Errors from the guest are for link/guest-error; other ICMP is dropped.
@@ -17,8 +17,9 @@ import * as lru from '../flow/lru.ts';
 import * as pending from '../flow/pending.ts';
 import * as sockError from '../flow/sock-error.ts';
 import * as flows from '../flow/table.ts';
-import { FLOW_MAX, FLOW_PING, type Flow, fd, isV4, NO_FLOW } from '../flow/table.ts';
+import { FLOW_MAX, FLOW_PING, type Flow, fd, isV4, MAPPED_WORD, NO_FLOW } from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
+import * as nat from '../fwd/nat.ts';
 import * as io from '../io/io.ts';
 import * as echo from '../link/echo.ts';
 import * as guestError from '../link/guest-error.ts';
@@ -133,7 +134,7 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
     drop(DROP['guest-flood']);
     return;
   }
-  if (echo.isToUs(ipAt, v4)) {
+  if (echo.isToUs(ipAt, v4) || standsForHost(ipAt, v4)) {
     echo.answer(ipAt, at, end - at, v4);
     return;
   }
@@ -145,6 +146,14 @@ export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, 
   const hopLimit = v4 ? ipv4.ttl(v, ipAt) : ipv6.hopLimit(v, ipAt);
   const trafficClass = v4 ? ipv4.tos(v, ipAt) : ipv6.trafficClass(v, ipAt);
   deliver(f, at, end - at, hopLimit, trafficClass, reassembly.isUncuttable(frameAt, ipAt, v4));
+};
+
+/** The host answers for its own addresses, whatever they are called; a ping need not leave for that. */
+const standsForHost = (ipAt: number, v4: boolean): boolean => {
+  const v = io.view;
+  if (v4) return nat.standsForHost(true, 0, 0, MAPPED_WORD, ipv4.dst(v, ipAt));
+  const w3 = ipv6.dstWord(v, ipAt, 3);
+  return nat.standsForHost(false, ipv6.dstWord(v, ipAt, 0), ipv6.dstWord(v, ipAt, 1), ipv6.dstWord(v, ipAt, 2), w3);
 };
 
 const open = (v4: boolean, ipAt: number, id: number): Flow => {

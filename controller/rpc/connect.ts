@@ -164,10 +164,16 @@ export const requestMulticast = (
   return true;
 };
 
-/** {@link requestTo} the remote address and port as the guest named them. */
-export const request = (f: Flow, protocol: Protocol, sourcePort = 0, hopLimit = 0): boolean => {
+/** {@link requestTo} the remote port, at the remote address or what it stands for. */
+export const request = (
+  f: Flow,
+  protocol: Protocol,
+  sourcePort = 0,
+  hopLimit = 0,
+  address = remoteText(f),
+): boolean => {
   if (log.debugEnabled) debugFlow(f, 'from tap', 'new');
-  return requestTo(f, protocol, remoteText(f), remotePort(f), sourcePort, hopLimit);
+  return requestTo(f, protocol, address, remotePort(f), sourcePort, hopLimit);
 };
 
 /** Sends what was queued, one batch a datagram. Called once a turn; what the channel does not take waits for its EPOLLOUT. */

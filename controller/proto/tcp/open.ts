@@ -6,6 +6,7 @@ import * as hash from '../../flow/hash.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
+import * as nat from '../../fwd/nat.ts';
 import * as io from '../../io/io.ts';
 import * as icmpError from '../../link/icmp-error.ts';
 import * as out from '../../link/out.ts';
@@ -86,7 +87,8 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   congestion.reset(f);
   conn.setPseudo(f, pseudoHeader(f));
   takeSyn(f, at);
-  if (connect.request(f, 'tcp', 0, hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit)) return f;
+  const hops = hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit;
+  if (connect.request(f, 'tcp', 0, hops, nat.destinationText(f))) return f;
   drop(DROP['flow-pending-full']);
   closeQuietly(f);
   return flows.NO_FLOW;

@@ -19,6 +19,7 @@ import * as sockError from '../../flow/sock-error.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
+import * as nat from '../../fwd/nat.ts';
 import * as io from '../../io/io.ts';
 import * as guestError from '../../link/guest-error.ts';
 import * as pressure from '../../link/pressure.ts';
@@ -70,7 +71,7 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   const cls = toGroup ? group.CLASS : share.classOfNew(f);
   activity.makeRoom(cls);
   share.enter(cls, f);
-  if (!(toGroup ? group.ask(f) : request(f, 'udp', srcPort))) {
+  if (!(toGroup ? group.ask(f) : request(f, 'udp', srcPort, 0, nat.destinationText(f)))) {
     drop(DROP['flow-pending-full']);
     activity.close(f);
     return flows.NO_FLOW;
