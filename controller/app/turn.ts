@@ -65,7 +65,7 @@ export const configure = (e: Edges): void => {
   };
   watch(e.tapFd, io.EPOLLIN, REF_TAP);
   connect.attach(e.hostChannel, REF_HOST);
-  watch(e.netnsChannel, io.EPOLLIN, REF_NETNS);
+  connect.attach(e.netnsChannel, REF_NETNS, 'netns');
   watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
 };
 
@@ -126,8 +126,7 @@ const dispatch = (ref: number, mask: number): void => {
       if (!connect.onChannelReadable()) ended = 'the helper is gone';
       return;
     case REF_NETNS:
-      // The broker has nothing to say once sealed: this is end of file.
-      ended = 'the netns broker is gone';
+      if (!connect.onChannelReadable('netns')) ended = 'the netns broker is gone';
       return;
     case REF_UV:
       uvDue = true;

@@ -172,6 +172,90 @@ describe('socket.connect without promises', () => {
     expect(connect.outstanding()).toBe(8192);
   });
 
+  describe('other questions, on both sides', () => {
+    const NETNS = 4;
+    type Settled = [what: string, errno: number, result: unknown];
+    let settled: Settled[] = [];
+    const note =
+      (what: string) =>
+      (errno: number, result: unknown): void => {
+        settled.push([what, errno, result]);
+      };
+    const listen = (port: number) =>
+      ({ protocol: 'tcp', address: '127.0.0.1', port, interface: '', freebind: false }) as const;
+    const reply = (i: number, results: readonly unknown[], fds: readonly number[], channel: number): void => {
+      const text = JSON.stringify(
+        batch(i).map(({ id }, k) =>
+          results[k] instanceof Error
+            ? { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no', data: { errno: 98 } } }
+            : { jsonrpc: '2.0', id, result: results[k] },
+        ),
+      );
+      fake.channelIncoming.push({ text, fds, channel });
+    };
+    beforeEach(() => {
+      settled = [];
+      fake.addSocket(NETNS);
+      connect.attach(NETNS, REF + 1, 'netns');
+    });
+
+    test('each side has its queue; what was asked is answered once, by method', () => {
+      connect.ask('host', 'socket.listen', listen(80), note('host'));
+      connect.ask('netns', 'socket.listen', listen(81), note('netns'));
+      connect.ask('netns', 'socket.unlisten', { listener: 7 }, note('gone'));
+      connect.flushRequests();
+      expect(fake.channelSentOver).toEqual([CHANNEL, NETNS]);
+      expect(fake.sockets.get(NETNS)?.events).toBe(fake.EPOLLIN);
+      expect(batch(1).map(({ method, params }) => [method, params])).toEqual([
+        ['socket.listen', listen(81)],
+        ['socket.unlisten', { listener: 7 }],
+      ]);
+      reply(1, [{ fd: 0, listener: 3 }, {}], [50], NETNS);
+      expect(connect.onChannelReadable('host')).toBe(true);
+      expect(settled).toEqual([]);
+      connect.onChannelReadable('netns');
+      reply(0, [new Error()], [], CHANNEL);
+      connect.onChannelReadable('host');
+      expect(settled).toEqual([
+        ['netns', 0, { fd: 50, listener: 3 }],
+        ['gone', 0, {}],
+        ['host', 98, null],
+      ]);
+      expect(fake.closedFds).toEqual([]);
+      expect([connect.outstanding('host'), connect.outstanding('netns')]).toEqual([0, 0]);
+    });
+
+    test('for a flow that has ended, nothing is settled and the descriptor is closed', () => {
+      const [a, b] = [flow(), flow()];
+      const params = { protocol: 'tcp', address: '127.0.0.1', port: 80, sourcePort: 0 } as const;
+      connect.askFor(a, 'netns', 'socket.connect', params, note('a'));
+      connect.askFor(b, 'netns', 'socket.connect', params, note('b'));
+      connect.flushRequests();
+      t.release(a);
+      reply(0, [{ fd: 0 }, { fd: 1 }], [60, 61], NETNS);
+      connect.onChannelReadable('netns');
+      expect(settled).toEqual([['b', 0, { fd: 61 }]]);
+      expect(fake.closedFds).toEqual([60]);
+      // Not the handlers of its type: they are for what `request` asked.
+      expect(connected).toEqual([]);
+    });
+
+    test('too many: nothing is queued on that side, and the other has its own', () => {
+      let n = 0;
+      while (connect.ask('netns', 'socket.unlisten', { listener: 1 }, note('x'))) n++;
+      expect(n).toBe(8192);
+      expect(connect.ask('host', 'socket.unlisten', { listener: 1 }, note('x'))).toBe(true);
+    });
+
+    test("the result of another method is not this one's", () => {
+      connect.ask('netns', 'socket.listen', listen(80), note('listen'));
+      connect.flushRequests();
+      reply(0, [{ fd: 0 }], [70], NETNS);
+      expect(() => connect.onChannelReadable('netns')).toThrow();
+      expect([settled, fake.closedFds]).toEqual([[], [70]]);
+    });
+  });
+
   describe('a reply that breaks the protocol throws, and closes what came with it', () => {
     const reply = (id: number, result: unknown): string => JSON.stringify([{ jsonrpc: '2.0', id, result }]);
     test.each<[string, (id: number) => string]>([

@@ -69,6 +69,8 @@ export interface FakeError {
 export interface FakeMessage {
   readonly text: string;
   readonly fds: readonly number[];
+  /** Descriptor of the channel that it comes from; default: whichever is read. */
+  readonly channel?: number;
 }
 export class FakeSocket {
   /** What was written, one entry a datagram: a segmented write is taken apart as the kernel does. */
@@ -126,8 +128,9 @@ export const setVnetBytes = (n: 0 | 12): void => {
   vnetBytes = n;
 };
 
-/** The RPC channel: messages sent, and those that wait to be received. */
+/** The RPC channels: messages sent, over which descriptor each, and those that wait to be received. */
 export const channelSent: string[] = [];
+export const channelSentOver: number[] = [];
 export const channelIncoming: FakeMessage[] = [];
 /** Results of the next sends: -errno fails one. */
 export const channelSendResults: number[] = [];
@@ -143,6 +146,7 @@ export const reset = (): void => {
   tapFrames.length = 0;
   tapVnet.length = 0;
   channelSent.length = 0;
+  channelSentOver.length = 0;
   channelIncoming.length = 0;
   channelSendResults.length = 0;
   channelIdle = -11;
@@ -285,14 +289,16 @@ const fake = {
     if (s !== undefined) s.closed = true;
     return 0;
   },
-  channelSend: (_fd: number, at: number, len: number): number => {
+  channelSend: (fd: number, at: number, len: number): number => {
     const scripted = channelSendResults.shift() ?? 0;
     if (scripted < 0) return scripted;
+    channelSentOver.push(fd);
     channelSent.push(copy(at, len).toString('utf8'));
     return len;
   },
-  channelRecv: (_fd: number, at: number, len: number): number => {
-    const m = channelIncoming.shift();
+  channelRecv: (fd: number, at: number, len: number): number => {
+    const next = channelIncoming.findIndex(({ channel }) => channel === undefined || channel === fd);
+    const [m] = next < 0 ? [] : channelIncoming.splice(next, 1);
     if (m === undefined) return channelIdle;
     const bytes = Buffer.from(m.text);
     if (bytes.length > len) return -90;
