@@ -20,10 +20,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { CELLS, impairedTable, measureImpaired } from '../test/bench/impaired.mjs';
-import { direct, pastaLike, slirp4netns } from '../test/bench/peers.mjs';
+import { direct, INBOUND_PORT, OUTBOUND_PORT, pastaLike, serveLoad, slirp4netns } from '../test/bench/peers.mjs';
 import { PORT, ROWS } from '../test/bench/rows.mjs';
 import { compile, isRoot, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
-import { waitFor } from '../test/support/process.mjs';
 import { readOptions } from './lib/options.mjs';
 import { markdownTable, textTable } from './lib/table.mjs';
 import { setupOrExit } from './setup.mjs';
@@ -90,16 +89,28 @@ const sampleOne = async (row, peer, lab, running, load) => {
   }
 };
 
-/** All rows of one MTU. @param {Lab} lab @param {number} mtu @param {readonly Row[]} rows @param {readonly Peer[]} peers */
-const measure = async (lab, mtu, rows, peers) => {
-  const load = await compile('test/bench/load.c', join(lab.dir, 'load'));
-  for (const address of [NET.server4, NET.server6]) {
-    const server = lab.remote.spawn([load, 'serve', address, String(PORT)]);
-    await waitFor(() => server.out().includes('listening'), { what: 'the load server' });
-  }
+/** All peers at work; with `forwards` those that can forward ports. @param {Lab} lab @param {string} load @param {number} mtu @param {boolean} forwards @param {readonly Peer[]} peers */
+const startAll = async (lab, load, mtu, forwards, peers) => {
   /** @type {Map<Peer, Running>} */
   const running = new Map();
-  for (const peer of peers) running.set(peer, await peer.start(lab, mtu));
+  if (forwards) await serveLoad(lab.host, load, '127.0.0.1', OUTBOUND_PORT);
+  else for (const address of [NET.server4, NET.server6]) await serveLoad(lab.remote, load, address, PORT);
+  for (const [i, peer] of peers.entries())
+    running.set(
+      peer,
+      forwards && peer.startForwarding !== null
+        ? await peer.startForwarding(lab, mtu, load, INBOUND_PORT + 10 * i)
+        : await peer.start(lab, mtu),
+    );
+  return running;
+};
+
+/** Rows of one MTU, all with `forwards` or all without. @param {Lab} lab @param {number} mtu @param {readonly Row[]} rows @param {readonly Peer[]} all */
+const measure = async (lab, mtu, rows, all) => {
+  const load = await compile('test/bench/load.c', join(lab.dir, 'load'));
+  const forwards = rows[0]?.forwards === true;
+  const peers = all.filter((peer) => !forwards || peer.startForwarding !== null);
+  const running = await startAll(lab, load, mtu, forwards, peers);
   for (let round = 0; round < rounds; round++)
     for (const row of rows) {
       if (row.once && round > 0) continue;
@@ -229,17 +240,15 @@ const main = async () => {
   console.log(
     `bench: ${rows.length} rows × ${peers.map(({ name }) => name).join(', ')}, about ${Math.ceil(seconds / 60)} min`,
   );
-  for (const mtu of new Set(rows.map((row) => row.mtu))) {
+  const kinds = [1500, 65_520].flatMap((mtu) => [false, true].map((forwards) => ({ mtu, forwards })));
+  for (const { mtu, forwards } of kinds) {
+    const some = rows.filter((row) => row.mtu === mtu && (row.forwards ?? false) === forwards);
+    if (some.length === 0) continue;
     const lab = await makeLab({ mtu, congestion: options.congestion ?? 'cubic' });
     const interrupt = () => lab.cleanup().then(() => process.exit(130));
     process.once('SIGINT', interrupt).once('SIGTERM', interrupt).once('SIGHUP', interrupt);
     try {
-      await measure(
-        lab,
-        mtu,
-        rows.filter((row) => row.mtu === mtu),
-        peers,
-      );
+      await measure(lab, mtu, some, peers);
     } finally {
       process.off('SIGINT', interrupt).off('SIGTERM', interrupt).off('SIGHUP', interrupt);
       await lab.cleanup();

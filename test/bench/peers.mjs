@@ -10,16 +10,35 @@ import { finish, status, waitFor } from '../support/process.mjs';
  * @typedef {object} Running
  * @property {import('../support/lab.mjs').Side} side where clients run
  * @property {() => number[]} processes its own, for memory and wake-ups
+ * @property {number} [inboundPort] where the host finds the load server in the namespace, with `forwards` only
  * @property {() => Promise<unknown>} close
  */
 /**
  * @typedef {object} Peer
  * @property {string} name
  * @property {(lab: Lab, mtu: number) => Promise<Running>} start
+ * @property {((lab: Lab, mtu: number, load: string, port: number) => Promise<Running>) | null} startForwarding with the load server in
+ *   the namespace, that is reached at `port` (and the next two) of the host, and OUTBOUND_PORT leading to the host's loopback
+ * @property {((lab: Lab, forwards: readonly string[], command: readonly string[]) => string[]) | null} forwarding command line
+ * @property {string | undefined} binary
  * @property {((lab: Lab) => string[]) | null} run command line that makes a namespace, runs `true` there, ends
  * @property {((lab: Lab, pid: string) => string[]) | null} join command line that serves the namespace of a process
  * @property {boolean} tellsReady `join` stays and writes to descriptor 9 when ready; else it returns when ready
  */
+
+/** Of the load server on the host's loopback, and of the next two. */
+export const OUTBOUND_PORT = 7600;
+/** The first of the ports that lead into namespaces; each peer has its own ten. */
+export const INBOUND_PORT = 7610;
+
+/** @param {import('../support/lab.mjs').Side} side @param {string} load @param {string} address @param {number} port */
+export const serveLoad = async (side, load, address, port) => {
+  const server = side.spawn([load, 'serve', address, String(port)]);
+  await waitFor(() => server.out().includes('listening') || server.child.exitCode !== null, {
+    what: 'the load server',
+  });
+  if (server.child.exitCode !== null) throw new Error(`the load server at ${address}: ${server.err()}`);
+};
 
 /** A tool with pasta's command line. @param {string} name @param {string} [binary] default: the lab's @returns {Peer} */
 export const pastaLike = (name, binary) => ({
@@ -28,6 +47,21 @@ export const pastaLike = (name, binary) => ({
     const guest = await lab.guest(['--config-net', '-m', String(mtu)], binary);
     return { side: guest, processes: () => guest.toolProcesses(), close: () => guest.close() };
   },
+  startForwarding: async (lab, mtu, load, port) => {
+    const [inbound, outbound] = [`${port}-${port + 2}`, `${OUTBOUND_PORT}-${OUTBOUND_PORT + 2}`];
+    const forwards = ['-t', inbound, '-u', inbound, '-T', outbound, '-U', outbound];
+    const guest = await lab.guest(['--config-net', '-m', String(mtu), ...forwards], binary, { forwards: true });
+    await serveLoad(guest, load, '0.0.0.0', port);
+    return { side: guest, inboundPort: port, processes: () => guest.toolProcesses(), close: () => guest.close() };
+  },
+  forwarding: (lab, forwards, command) => [
+    binary ?? lab.binary,
+    '--config-net',
+    '-q',
+    ...forwards,
+    ...(command.length > 0 ? ['--', ...command] : []),
+  ],
+  binary,
   run: (lab) => lab.argv(['--config-net', '-q'], ['true'], binary),
   join: (lab, pid) => lab.argv(['--config-net', '-q', pid], [], binary),
   tellsReady: false,
@@ -82,15 +116,24 @@ export const slirp4netns = (path) => ({
       },
     };
   },
+  startForwarding: null,
+  forwarding: null,
+  binary: path,
   run: null,
   join: (_lab, pid) => [...slirpArguments(path, 1500), pid, 'tap0'],
   tellsReady: true,
 });
 
-/** No tool at all: the clients run in the host namespace. @type {Peer} */
+/** No tool at all: the clients, and servers of forwarded ports, run in the host namespace. @type {Peer} */
 export const direct = {
   name: 'direct',
   start: async (lab) => ({ side: lab.host, processes: () => [], close: async () => {} }),
+  startForwarding: async (lab, _mtu, load, port) => {
+    await serveLoad(lab.host, load, '0.0.0.0', port);
+    return { side: lab.host, inboundPort: port, processes: () => [], close: async () => {} };
+  },
+  forwarding: null,
+  binary: undefined,
   run: null,
   join: null,
   tellsReady: false,

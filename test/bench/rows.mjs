@@ -4,6 +4,7 @@
 import { NET } from '../support/lab.mjs';
 import { contextSwitches, finish, isAlive, pssKib, signalQuietly, waitFor } from '../support/process.mjs';
 import { crowdRows } from './crowd-rows.mjs';
+import { forwardRows } from './forward-rows.mjs';
 import { emptyNamespace } from './peers.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
@@ -19,6 +20,7 @@ import { emptyNamespace } from './peers.mjs';
  * @property {string} unit
  * @property {number} digits after the decimal point
  * @property {number} mtu of link and tap
+ * @property {boolean} [forwards] with forwarded ports, and the servers behind them
  * @property {boolean} [once] one round is enough
  * @property {number} seconds about how long one sample takes
  * @property {Sample} sample
@@ -183,4 +185,5 @@ export const ROWS = [
   },
   { name: 'Idle wake-ups', unit: '1/min', digits: 0, mtu: 1500, once: true, seconds: 23, sample: wakeUps },
   ...crowdRows(PORT),
+  ...forwardRows(),
 ];

@@ -343,10 +343,13 @@ export class Lab {
   /**
    * Starts the tool with a command that waits, and gives a way into the new namespace once the command runs.
    * @param {readonly string[]} args @param {string} [binary] another tool with the same command line
+   * @param {{ forwards?: boolean }} [options] forwards: the arguments say themselves what is forwarded
    * @returns {Promise<Guest>}
    */
-  async guest(args, binary = this.binary) {
-    const tool = this.user.spawn(this.argv(args, ['sh', '-c', 'echo running; exec cat'], binary), { stdin: 'pipe' });
+  async guest(args, binary = this.binary, { forwards = false } = {}) {
+    const command = ['sh', '-c', 'echo running; exec cat'];
+    const argv = forwards ? [binary, ...args, '--', ...command] : this.argv(args, command, binary);
+    const tool = this.user.spawn(argv, { stdin: 'pipe' });
     try {
       await waitFor(() => tool.out().includes('running') || hasExited(tool), {
         what: 'the command in the namespace',
