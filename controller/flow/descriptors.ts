@@ -10,8 +10,10 @@ import { type Flow, fd, NO_FLOW } from './table.ts';
 export const UDP = 0;
 export const PING = 1;
 export const TCP = 2;
-const OWNERS = 3;
-export type Owner = typeof UDP | typeof PING | typeof TCP;
+/** Loopback to loopback. */
+export const SPLICE = 3;
+const OWNERS = 4;
+export type Owner = typeof UDP | typeof PING | typeof TCP | typeof SPLICE;
 
 /** Ends one flow other than `but` that nobody will miss much, and that has a descriptor. False: there is none. */
 type GiveUp = (but: Flow) => boolean;

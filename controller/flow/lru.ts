@@ -18,7 +18,9 @@ export const LRU_TCP = 7;
 export const LRU_TCP_TIME_WAIT = 8;
 /** UDP flows to groups. */
 export const LRU_GROUP = 9;
-const CLASSES = 10;
+/** TCP connections of loopback to loopback. */
+export const LRU_SPLICE_TCP = 15;
+const CLASSES = 16;
 
 /** First (oldest) and last (newest) row + 1 of each class. */
 const oldests = new Int32Array(CLASSES);

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The life of a spliced connection, over sockets and pipes that are the test's. */
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { SPLICE_EMPTY, SPLICE_END, SPLICE_FROM_FAILED, SPLICE_FULL, SPLICE_TO_FAILED } from '../../../shared/abi.ts';
+
+vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
+const asked: { f: number; side: string; params: unknown; settle: (errno: number, result: unknown) => void }[] = [];
+let accepting = true;
+vi.mock('../../rpc/connect.ts', () => ({
+  askFor: (f: number, side: string, _method: string, params: unknown, settle: () => void): boolean => {
+    if (accepting) asked.push({ f, side, params, settle });
+    return accepting;
+  },
+}));
+const fake = await import('../../../test/support/fake-io.ts');
+const { Stream, streams } = await import('../../../test/support/fake-stream.ts');
+const splice = await import('./tcp.ts');
+const pipes = await import('./pipes.ts');
+const flows = await import('../../flow/table.ts');
+const wheel = await import('../../flow/wheel.ts');
+const { dropCount } = await import('../../obs/drops.ts');
+type Flow = import('../../flow/table.ts').Flow;
+type Stream = InstanceType<typeof Stream>;
+
+const EAGAIN = 11;
+const EMFILE = 24;
+const ECONNRESET = 104;
+const ECONNREFUSED = 111;
+const ETIMEDOUT = 110;
+const { IN, OUT } = { IN: fake.EPOLLIN, OUT: fake.EPOLLOUT };
+const { COL } = fake;
+
+/** Contents of the pipes, by read end. */
+const contents = new Map<number, Buffer>();
+let nextFd = 1000;
+let pipeError = 0;
+/** Bytes that a pipe takes. */
+const PIPE_BYTES = 1000;
+const end = (stop: number, errno: number, moved: number, left: Buffer, out: number): number => {
+  fake.col[COL.SPLICE_STOP] = stop;
+  fake.col[COL.SPLICE_ERRNO] = errno;
+  fake.col[COL.SPLICE_HELD] = left.length;
+  contents.set(out, left);
+  return moved;
+};
+const stream = (fd: number): Stream => {
+  const s = streams.get(fd);
+  if (s === undefined || s.closed) throw new Error(`descriptor ${fd} is not open`);
+  return s;
+};
+Object.assign(fake.native, {
+  pipe: (bytes: number): number => {
+    if (pipeError !== 0) return -pipeError;
+    fake.col[COL.FD] = nextFd++;
+    fake.col[COL.FD + 1] = nextFd++;
+    contents.set(nextFd - 2, Buffer.alloc(0));
+    return bytes;
+  },
+  // As native.ts describes it.
+  spliceThrough: (from: number, into: number, out: number, to: number, held: number, budget: number): number => {
+    let inside = contents.get(out) as Buffer;
+    if (into !== out + 1 || inside.length !== held) throw new Error('not what is in the pipe');
+    const [source, sink] = [stream(from), stream(to)];
+    let moved = 0;
+    for (;;) {
+      while (inside.length > 0) {
+        const failed = sink.takeError();
+        if (failed !== 0) return end(SPLICE_TO_FAILED, failed, moved, inside, out);
+        const n = sink.writev(inside);
+        if (n < 0) return end(n === -EAGAIN ? SPLICE_FULL : SPLICE_TO_FAILED, n === -EAGAIN ? 0 : -n, moved, inside, out);
+        moved += n;
+        inside = inside.subarray(n);
+      }
+      if (moved >= budget) return end(0, 0, moved, inside, out);
+      const n = source.queue.length > 0 ? Math.min(source.queue.length, PIPE_BYTES) : 0;
+      if (n > 0) {
+        inside = Buffer.from(source.queue.subarray(0, n));
+        source.discard(n);
+        continue;
+      }
+      const failed = source.takeError();
+      if (failed !== 0) return end(SPLICE_FROM_FAILED, failed, moved, inside, out);
+      return end(source.discard(1) === 0 ? SPLICE_END : SPLICE_EMPTY, 0, moved, inside, out);
+    }
+  },
+});
+
+const make = (): Stream => {
+  const s = new Stream(nextFd++);
+  streams.set(s.fd, s);
+  return s;
+};
+/** Delivers every edge until there is none. Returns how many: more than a few, and the loop would spin. */
+const settle = (): number => {
+  let n = 0;
+  for (let again = true; again; ) {
+    again = false;
+    for (const s of streams.values()) {
+      if (!s.raised || !s.watched || s.closed) continue;
+      s.raised = false;
+      again = true;
+      n++;
+      if (n > 1000) throw new Error('the loop spins');
+      const second = s.ref >= flows.SECOND_REF_BASE;
+      const f = (second ? s.ref - flows.SECOND_REF_BASE : s.ref) as Flow;
+      if (flows.typeOf(f) === flows.FLOW_SPLICE_TCP) splice.onEvent(f, second ? 1 : 0, s.mask);
+    }
+    while (splice.hasReady()) {
+      splice.serveReady();
+      n++;
+    }
+  }
+  flows.endTurn();
+  return n;
+};
+
+/** A connection that is through: the accepted socket and the one behind it. */
+const opened = (): { f: Flow; a: Stream; b: Stream } => {
+  const [a, b] = [make(), make()];
+  a.connected();
+  splice.open(a.fd, 'netns', '127.0.0.1', 80);
+  const { f, settle: answer } = asked.at(-1) as (typeof asked)[number];
+  answer(0, { fd: b.fd });
+  b.connected();
+  settle();
+  return { f: f as Flow, a, b };
+};
+
+afterEach(() => {
+  for (const s of streams.values()) s.fails(ECONNRESET);
+  settle();
+  expect([flows.count(flows.FLOW_SPLICE_TCP), pipes.inUse()]).toEqual([0, 0]);
+});
+beforeEach(() => {
+  streams.clear();
+  asked.length = 0;
+  accepting = true;
+  pipeError = 0;
+  fake.reset();
+  fake.setNow(1000);
+  wheel.start(1000, (f) => splice.onTimer(f));
+  splice.configure(10_000);
+});
+
+describe('opening', () => {
+  test('the far side is asked for by address and port; nothing is read before it is there', () => {
+    const a = make();
+    a.connected();
+    a.receives(Buffer.from('early'));
+    splice.open(a.fd, 'host', '127.0.0.7', 8080);
+    expect(asked[0]).toMatchObject({
+      side: 'host',
+      params: { protocol: 'tcp', address: '127.0.0.7', port: 8080, sourcePort: 0 },
+    });
+    const b = make();
+    asked[0]?.settle(0, { fd: b.fd });
+    settle();
+    expect([a.queue.length, b.sent.length]).toEqual([5, 0]);
+    b.connected();
+    settle();
+    expect(b.sent.toString()).toBe('early');
+  });
+  test.each([
+    ['a port where nobody listens', (b: Stream) => b.fails(ECONNREFUSED)],
+    ['a far side that does not answer', (b: Stream) => b.fails(ETIMEDOUT)],
+  ])('%s: the client is reset', (_what, fail) => {
+    const [a, b] = [make(), make()];
+    a.connected();
+    splice.open(a.fd, 'netns', '::1', 80);
+    asked[0]?.settle(0, { fd: b.fd });
+    fail(b);
+    settle();
+    expect([a.linger, a.closed, b.closed]).toEqual([true, true, true]);
+  });
+  test('no socket from the helper, or nobody to ask: the client is reset, and it is counted', () => {
+    const [a, b] = [make(), make()];
+    const refused = dropCount('flow-refused');
+    splice.open(a.fd, 'netns', '::1', 80);
+    asked[0]?.settle(EMFILE, null);
+    expect([a.linger, a.closed, dropCount('flow-refused')]).toEqual([true, true, refused + 1]);
+    accepting = false;
+    const full = dropCount('flow-pending-full');
+    splice.open(b.fd, 'netns', '::1', 80);
+    expect([b.linger, b.closed, dropCount('flow-pending-full')]).toEqual([true, true, full + 1]);
+    expect(flows.count(flows.FLOW_SPLICE_TCP)).toBe(0);
+  });
+  test('a client that resets while the far side is asked for ends it', () => {
+    const [a, b] = [make(), make()];
+    a.connected();
+    splice.open(a.fd, 'netns', '::1', 80);
+    asked[0]?.settle(0, { fd: b.fd });
+    a.fails(ECONNRESET);
+    settle();
+    expect([a.closed, b.closed, b.linger]).toEqual([true, true, true]);
+  });
+  test('at the limit the one that was idle for a minute goes, and without one the new one is refused', () => {
+    splice.configure(128 + 4);
+    const first = opened();
+    const second = opened();
+    const third = make();
+    splice.open(third.fd, 'netns', '::1', 80);
+    expect([third.linger, third.closed, first.a.closed]).toEqual([true, true, false]);
+    fake.setNow(62_000);
+    second.a.receives(Buffer.from('busy'));
+    settle();
+    const { a } = opened();
+    expect([first.a.closed, second.a.closed, a.closed]).toEqual([true, false, false]);
+  });
+});
+
+describe('data', () => {
+  test('goes both ways, more than a budget too, and an idle connection holds no pipe', () => {
+    const { a, b } = opened();
+    const big = Buffer.alloc(3_000_000, 'x');
+    b.room = a.room = 10_000_000;
+    a.receives(big);
+    b.receives(Buffer.from('answer'));
+    settle();
+    expect([b.sent.length, a.sent.toString()]).toEqual([big.length, 'answer']);
+    expect(pipes.inUse()).toBe(0);
+  });
+  test('one that has more than a budget lets others go first', () => {
+    const [one, two] = [opened(), opened()];
+    one.b.room = 10_000_000;
+    one.a.receives(Buffer.alloc(3_000_000));
+    two.a.receives(Buffer.from('small'));
+    one.a.raised = false;
+    splice.onEvent(one.f, 0, IN);
+    expect(one.b.sent.length).toBeLessThan(2_000_000);
+    expect(splice.hasReady()).toBe(true);
+    settle();
+    expect([one.b.sent.length, two.b.sent.length]).toEqual([3_000_000, 5]);
+  });
+  test('a receiver without room stops the sender without a busy loop, and goes on when it has some', () => {
+    const { a, b } = opened();
+    b.room = 10;
+    a.receives(Buffer.alloc(5000, 'y'));
+    settle();
+    expect(b.sent.length).toBe(10);
+    expect(pipes.inUse()).toBe(1);
+    expect([settle(), splice.hasReady()]).toEqual([0, false]);
+    a.receives(Buffer.alloc(1000, 'z'));
+    expect(settle()).toBe(1);
+    expect(b.sent.length).toBe(10);
+    b.gainsRoom(100_000);
+    settle();
+    expect(b.sent.toString()).toBe('y'.repeat(5000) + 'z'.repeat(1000));
+    expect(pipes.inUse()).toBe(0);
+  });
+  test('without a descriptor for a pipe it is tried again a moment later', () => {
+    const { a, b } = opened();
+    while (pipes.spare() > 0) if (pipes.take() === 0) pipes.discard(pipes.readEnd(), pipes.writeEnd());
+    pipeError = EMFILE;
+    a.receives(Buffer.from('patience'));
+    settle();
+    expect(b.sent.length).toBe(0);
+    pipeError = 0;
+    fake.setNow(1030);
+    wheel.expire(1030);
+    expect(b.sent.toString()).toBe('patience');
+  });
+});
+
+describe('the end', () => {
+  test('of one direction passes, the other goes on; of both closes both sockets without a reset', () => {
+    const { f, a, b } = opened();
+    a.receives(Buffer.from('question'));
+    a.ends();
+    settle();
+    expect([b.sent.toString(), b.shut, a.shut, a.closed]).toEqual(['question', true, false, false]);
+    b.receives(Buffer.from('answer'));
+    settle();
+    expect(a.sent.toString()).toBe('answer');
+    b.ends();
+    settle();
+    expect([a.closed, b.closed, a.linger, b.linger]).toEqual([true, true, false, false]);
+    expect([flows.typeOf(f), pipes.inUse()]).toEqual([flows.FLOW_FREE, 0]);
+  });
+  test('comes after everything before it, however slow the receiver', () => {
+    const { a, b } = opened();
+    b.room = 3;
+    a.receives(Buffer.from('abcdefgh'));
+    a.ends();
+    settle();
+    expect([b.sent.toString(), b.shut]).toEqual(['abc', false]);
+    b.gainsRoom(100);
+    settle();
+    expect([b.sent.toString(), b.shut]).toEqual(['abcdefgh', true]);
+  });
+  test.each([
+    ['the client', 0],
+    ['the far side', 1],
+  ])('a reset of %s resets the other one, after what it sent before', (_who, s) => {
+    const { a, b } = opened();
+    const [from, to] = s === 0 ? [a, b] : [b, a];
+    from.receives(Buffer.from('last words'));
+    from.fails(ECONNRESET);
+    settle();
+    expect([to.sent.toString(), to.linger, to.closed, from.closed]).toEqual(['last words', true, true, true]);
+  });
+  test('a reset that a write meets: what the other had sent is delivered first, then it is reset', () => {
+    const { f, a, b } = opened();
+    a.room = 4;
+    b.receives(Buffer.from('partial answer'));
+    settle();
+    b.fails(ECONNRESET);
+    b.raised = false;
+    a.receives(Buffer.from('too late'));
+    a.raised = false;
+    splice.onEvent(f, 0, IN);
+    expect([a.closed, b.closed]).toEqual([false, false]);
+    a.gainsRoom(100);
+    splice.onEvent(f, 0, OUT);
+    expect([a.sent.toString(), a.linger, a.closed, b.closed]).toEqual(['partial answer', true, true, true]);
+  });
+  test('a reset after the end of file is no end of file', () => {
+    const { a, b } = opened();
+    a.ends();
+    settle();
+    a.fails(ECONNRESET);
+    settle();
+    expect([b.linger, b.closed, a.closed]).toEqual([true, true, true]);
+  });
+  test('what is in the pipe goes with the connection', () => {
+    const { a, b } = opened();
+    b.room = 1;
+    a.receives(Buffer.from('stuck'));
+    settle();
+    expect(pipes.inUse()).toBe(1);
+    b.fails(ECONNRESET);
+    settle();
+    expect([a.closed, b.closed, a.linger, pipes.inUse()]).toEqual([true, true, true, 0]);
+  });
+});
