@@ -16,6 +16,7 @@ import * as out from '../link/out.ts';
 import * as pressure from '../link/pressure.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
+import * as spliceTcp from '../proto/splice/tcp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
 import * as tcpFinish from '../proto/tcp/finish.ts';
 import * as tcpFromSock from '../proto/tcp/from-sock.ts';
@@ -79,6 +80,8 @@ const onTimer = (f: Flow): void => {
       return icmp.onTimer(f);
     case flows.FLOW_GROUP:
       return udpGroup.onTimer(f);
+    case flows.FLOW_SPLICE_TCP:
+      return spliceTcp.onTimer(f);
     default:
   }
 };
@@ -93,6 +96,18 @@ const onFlowEvent = (f: Flow, mask: number): void => {
       return icmp.onEvent(f, mask);
     case flows.FLOW_GROUP:
       return udpGroup.onEvent(f, mask);
+    case flows.FLOW_SPLICE_TCP:
+      return spliceTcp.onEvent(f, 0, mask);
+    default:
+    // The flow ended earlier in this batch of events.
+  }
+};
+
+/** The second socket of a flow that has two. */
+const onSecondEvent = (f: Flow, mask: number): void => {
+  switch (flows.typeOf(f)) {
+    case flows.FLOW_SPLICE_TCP:
+      return spliceTcp.onEvent(f, 1, mask);
     default:
     // The flow ended earlier in this batch of events.
   }
@@ -118,6 +133,9 @@ const readTap = (): void => {
 
 const dispatch = (ref: number, mask: number): void => {
   if (ref >= 0 && ref < flows.FLOW_MAX) return onFlowEvent(ref as Flow, mask);
+  if (ref >= flows.SECOND_REF_BASE && ref < flows.LISTENER_REF_BASE) {
+    return onSecondEvent((ref - flows.SECOND_REF_BASE) as Flow, mask);
+  }
   switch (ref) {
     case REF_TAP:
       if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && (mask & io.EPOLLIN) === 0) ended = 'the tap is gone';
@@ -148,7 +166,7 @@ const timers = (now: number): number =>
 /** One turn of the loop. {@link run} makes them. */
 export const turn = (): void => {
   const now = io.nowMs();
-  const delay = hasReady() ? 0 : timers(now);
+  const delay = hasReady() || spliceTcp.hasReady() ? 0 : timers(now);
   const n = io.native.wait(delay);
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
@@ -158,6 +176,7 @@ export const turn = (): void => {
   fragmentSlots.tick(io.nowMs());
   tcpKeepalive.tick(io.nowMs());
   tcpFinish.serveReady();
+  spliceTcp.serveReady();
   tcpFinish.servePaced();
   udpFromTap.endBatch();
   tcpFinish.endBatch();

@@ -67,7 +67,8 @@ Object.assign(fake.native, {
         const failed = sink.takeError();
         if (failed !== 0) return end(SPLICE_TO_FAILED, failed, moved, inside, out);
         const n = sink.writev(inside);
-        if (n < 0) return end(n === -EAGAIN ? SPLICE_FULL : SPLICE_TO_FAILED, n === -EAGAIN ? 0 : -n, moved, inside, out);
+        if (n < 0)
+          return end(n === -EAGAIN ? SPLICE_FULL : SPLICE_TO_FAILED, n === -EAGAIN ? 0 : -n, moved, inside, out);
         moved += n;
         inside = inside.subarray(n);
       }
