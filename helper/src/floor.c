@@ -2,26 +2,25 @@
 /*
  * The deny floor: destinations that no socket is ever connected to, whatever the controller asks for. The built-in
  * part keeps a compromised controller from the host's own services, on its loopback and its other addresses (own.c), in
- * every spelling; `seal` adds to it, and then nothing can be taken away (the memory becomes read-only).
+ * every spelling. `seal` adds to it, and grants exceptions for the host's own addresses, loopback included; then neither
+ * can be changed (the memory becomes read-only). Where one of our own sockets listens is no service of the host's.
  */
 #include "helper.h"
 
-static union {
-    struct {
-        int count;
-        struct net added[DENY_MAX];
-    };
-    char page[PAGE_BYTES_MAX];
-} frozen __attribute__((aligned(PAGE_BYTES_MAX)));
+static struct {
+    int count, grant_count;
+    struct net added[DENY_MAX];
+    struct grant grants[GRANTS_MAX];
+} __attribute__((aligned(PAGE_BYTES_MAX))) frozen;
 
-static const struct { uint8_t bytes[4]; int prefix; } DENY4[] = {
+/* Nothing lifts these. */
+static const struct { uint8_t bytes[4]; int prefix; } NEVER4[] = {
     {{0}, 8},         /* "this network": Linux connects 0.0.0.0 to its own loopback. RFC 1122 3.2.1.3 */
-    {{127}, 8},       /* loopback. RFC 1122 3.2.1.3 */
     {{224}, 4},       /* multicast: no connected flows. RFC 5771 */
     {{240}, 4},       /* reserved, and limited broadcast. RFC 1112 4, RFC 919 7 */
 };
-static const struct { uint8_t bytes[16]; int prefix; } DENY6[] = {
-    {{0}, 96},        /* ::, ::1 and the IPv4-compatible ::a.b.c.d. RFC 4291 2.5.2, 2.5.3, 2.5.5.1 */
+static const struct { uint8_t bytes[16]; int prefix; } NEVER6[] = {
+    {{0}, 96},        /* :: and the IPv4-compatible ::a.b.c.d; for ::1 see below. RFC 4291 2.5.2, 2.5.5.1 */
     {{[10] = 0xff, 0xff}, 96}, /* IPv4-mapped: a socket of the other family. RFC 4291 2.5.5.2 */
     {{0xff}, 8},      /* multicast. RFC 4291 2.7 */
 };
@@ -49,20 +48,41 @@ static bool added_denies(int family, const uint8_t *address)
     return false;
 }
 
-static bool denies4(const uint8_t *address)
+/* Loopback. RFC 1122 3.2.1.3, RFC 4291 2.5.3 */
+static bool is_loopback(const struct ip *ip)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(DENY4); i++)
-        if (matches(address, DENY4[i].bytes, DENY4[i].prefix))
-            return true;
-    return added_denies(AF_INET, address);
+    return ip->family == AF_INET ? ip->bytes[0] == 127 : memcmp(ip->bytes, &in6addr_loopback, 16) == 0;
 }
 
-static bool denies6(const uint8_t *address)
+bool floor_never(const struct ip *ip)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(DENY6); i++)
-        if (matches(address, DENY6[i].bytes, DENY6[i].prefix))
+    if (ip->family == AF_INET) {
+        for (size_t i = 0; i < ARRAY_SIZE(NEVER4); i++)
+            if (matches(ip->bytes, NEVER4[i].bytes, NEVER4[i].prefix))
+                return true;
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(NEVER6); i++)
+        if (matches(ip->bytes, NEVER6[i].bytes, NEVER6[i].prefix))
+            return !is_loopback(ip);
+    return false;
+}
+
+/* A grant of a larger network than loopback's own means the host's other addresses. */
+static bool is_granted(enum flow_protocol protocol, const struct ip *ip, int port)
+{
+    const int loopback_prefix = ip->family == AF_INET ? 8 : 128;
+
+    for (int i = 0; i < frozen.grant_count; i++) {
+        const struct grant *grant = &frozen.grants[i];
+
+        if (grant->net.ip.family == ip->family && matches(ip->bytes, grant->net.ip.bytes, grant->net.prefix) &&
+            (grant->port == 0 || (port >= grant->port && port <= grant->last)) &&
+            (grant->protocol < 0 || grant->protocol == (int)protocol) &&
+            (grant->net.prefix >= loopback_prefix || !is_loopback(ip)))
             return true;
-    return added_denies(AF_INET6, address);
+    }
+    return false;
 }
 
 /* false: there is none inside. */
@@ -85,14 +105,37 @@ void floor_add(const struct net *net)
     frozen.added[frozen.count++] = *net;
 }
 
-int floor_denies(const struct ip *ip, int port)
+void floor_grant(const struct grant *grant)
+{
+    if (frozen.grant_count >= GRANTS_MAX)
+        die("More than %d grants", GRANTS_MAX);
+    frozen.grants[frozen.grant_count++] = *grant;
+}
+
+static int denies(enum flow_protocol protocol, const struct ip *ip, int port, bool is_inside)
 {
     struct ip inside;
 
-    if (ip->family == AF_INET ? denies4(ip->bytes) : denies6(ip->bytes))
+    if (floor_never(ip) || added_denies(ip->family, ip->bytes))
         return EACCES;
-    int errnum = own_denies(ip, port, outbound_interface(ip));
-    return errnum == 0 && embedded4(ip, &inside) ? floor_denies(&inside, port) : errnum;
+    if (is_loopback(ip))
+        return !is_inside && is_granted(protocol, ip, port) ? 0 : EACCES;
+    if (is_granted(protocol, ip, port))
+        return 0;
+    int errnum = own_denies(ip, outbound_interface(ip));
+    if (errnum == EACCES && !is_inside && listen_has(protocol, ip, port))
+        errnum = 0;
+    return errnum == 0 && embedded4(ip, &inside) ? denies(protocol, &inside, port, true) : errnum;
+}
+
+int floor_denies(enum flow_protocol protocol, const struct ip *ip, int port)
+{
+    return denies(protocol, ip, port, false);
+}
+
+int floor_denies_elsewhere(const struct ip *ip)
+{
+    return floor_never(ip) ? EACCES : own_requires(ip);
 }
 
 void floor_freeze(void)

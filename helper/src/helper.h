@@ -152,24 +152,54 @@ struct tap {
 void tap_make(struct tap *tap, const char *name);
 
 /* floor.c: where no socket may be connected to. */
+enum flow_protocol { FLOW_TCP, FLOW_UDP, FLOW_ICMP };
 struct net { struct ip ip; int prefix; };
+struct grant {
+    struct net net;
+    int port, last; /* port 0: every port */
+    int protocol;   /* -1: all */
+};
 #define DENY_MAX 64
+#define GRANTS_MAX 256
 void floor_add(const struct net *net);
+void floor_grant(const struct grant *grant);
 void floor_freeze(void);
 /* 0, or why no socket may be connected there: EACCES, or what the look-up in the kernel's routes ended with. */
-int floor_denies(const struct ip *ip, int port);
+int floor_denies(enum flow_protocol protocol, const struct ip *ip, int port);
+/* The same for the broker: everywhere but to the namespace's own addresses. */
+int floor_denies_elsewhere(const struct ip *ip);
+/* No address of one host at all: unspecified, multicast, reserved, another spelling of one. */
+bool floor_never(const struct ip *ip);
 
 /* own.c: the host's own addresses, which are denied, too, but for what was granted. */
-struct grant { struct ip ip; int port; /* 0: every port */ };
-#define GRANT_MAX 16
-void own_grant(const struct grant *grant);
 void own_freeze(void);
 /* interface: the one that the socket will be bound to, 0: any. Result as of floor_denies(). */
-int own_denies(const struct ip *ip, int port, unsigned interface);
+int own_denies(const struct ip *ip, unsigned interface);
+int own_requires(const struct ip *ip);
 void own_forget(void); /* with each datagram of requests: what was looked up for the last one may have changed */
 
+/* listen.c: sockets that listen, and answers from them. Errors: -1, *errnum and *what set. */
+#define LISTENERS_MAX 65536
+#define LISTEN_WINDOWS_MAX 256
+struct window { uint16_t protocol, first, last; };
+void listen_freeze(const struct window *windows, int count);
+bool listen_allows(enum flow_protocol protocol, int port);
+struct listen_wish {
+    enum flow_protocol protocol;
+    struct ip ip; /* family 0: every address of both versions */
+    int port;
+    const char *interface; /* "": any */
+    bool freebind;
+};
+/* The descriptor for the controller; *number is the listener's. */
+int listen_open(const struct listen_wish *wish, int *number, int *errnum, const char **what);
+bool listen_forget(int number);
+/* Whether a listener of ours is reached at this address. */
+bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port);
+struct answer { struct ip peer, local; int port; };
+int listen_answer(int number, struct answer *answer, int *errnum, const char **what);
+
 /* sock.c: new flows. Errors: *errnum set and -1 returned. */
-enum flow_protocol { FLOW_TCP, FLOW_UDP, FLOW_ICMP };
 struct outbound {
     struct ip address4, address6; /* family 0: the kernel chooses */
     char interface4[IFNAMSIZ], interface6[IFNAMSIZ];

@@ -213,6 +213,8 @@ const char *json_fields(const json_t *object, const struct field *fields, void *
             why = read_value(value, field, out);
         } else if (!(field->flags & OPTIONAL)) {
             why = "missing";
+        } else if (field->type == FIELD_INT || field->type == FIELD_ENUM) {
+            *(int *)(void *)((char *)out + field->at) = field->absent;
         }
         if (why)
             return why;

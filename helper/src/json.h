@@ -27,6 +27,7 @@ struct field {
     enum text_kind text;
     const char *const *names; /* ends with NULL */
     const struct field *fields;
+    int absent; /* an optional FIELD_INT's or FIELD_ENUM's value where the key is not there */
     size_t at, count_at, stride;
 };
 

@@ -6,6 +6,7 @@
  */
 #include "rpc.h"
 
+#include <arpa/inet.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 
@@ -45,6 +46,7 @@ static const char *const NETLINK_PROTOCOLS[] = {"route", "sock_diag", NULL};
 enum file_kind { FILE_LOG, FILE_PCAP };
 static const char *const FILE_KINDS[] = {[FILE_LOG] = "log", [FILE_PCAP] = "pcap", NULL};
 static const char *const FLOW_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", [FLOW_ICMP] = "icmp", NULL};
+static const char *const PORT_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", NULL};
 static const char *const GROUP_ROLES[] = {
     [GROUP_SEND] = "send", [GROUP_ANSWERS] = "answers", [GROUP_JOIN] = "group", NULL};
 static void run_hello(const union params *p, struct outcome *o)
@@ -174,7 +176,11 @@ static void run_socket_connect(const union params *p, struct outcome *o)
         fail(o, EINVAL, "connect %s", p->connect.address);
         return;
     }
-    errnum = floor_denies(&ip, p->connect.port);
+    /* A namespace has no ping sockets of ours. */
+    if (session.side == SIDE_NETNS)
+        errnum = protocol == FLOW_ICMP ? EACCES : floor_denies_elsewhere(&ip);
+    else
+        errnum = floor_denies(protocol, &ip, p->connect.port);
     if (errnum == EACCES)
         refuse(o, errnum, p->connect.address);
     else if (errnum != 0)
@@ -206,6 +212,67 @@ static void run_socket_multicast(const union params *p, struct outcome *o)
         fail(o, errnum, "open a socket for %s port %d", p->group.address, p->group.port);
 }
 
+/* The broker's listeners are for the namespace itself: on lo, at an address that is not one of the tap. */
+static bool may_listen(const struct listen_wish *wish)
+{
+    static const uint8_t zero[16];
+    const struct ip *ip = &wish->ip;
+
+    if (!listen_allows(wish->protocol, wish->port))
+        return false;
+    return session.side == SIDE_HOST ||
+           (strcmp(wish->interface, "lo") == 0 &&
+            (memcmp(ip->bytes, zero, 16) == 0 ||
+             (ip->family == AF_INET ? ip->bytes[0] == 127 : memcmp(ip->bytes, &in6addr_loopback, 16) == 0)));
+}
+
+static void run_socket_listen(const union params *p, struct outcome *o)
+{
+    struct listen_wish wish = {
+        .protocol = (enum flow_protocol)p->listen.protocol, .port = p->listen.port, .interface = p->listen.interface,
+        .freebind = p->listen.freebind > 0,
+    };
+    const char *what;
+    int number, errnum;
+
+    if (*p->listen.address != '\0' && !ip_parse(p->listen.address, &wish.ip)) {
+        fail(o, EINVAL, "listen on %s", p->listen.address);
+        return;
+    }
+    if (!may_listen(&wish)) {
+        refuse(o, EACCES, "listen");
+        return;
+    }
+    o->fd = listen_open(&wish, &number, &errnum, &what);
+    if (o->fd < 0)
+        fail(o, errnum, "%s %s port %d", what, *p->listen.address ? p->listen.address : "any address", wish.port);
+    else
+        snprintf(o->text, sizeof(o->text), ",\"listener\":%d", number);
+}
+
+static void run_socket_answer(const union params *p, struct outcome *o)
+{
+    char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN];
+    struct answer answer;
+    const char *what;
+    int errnum;
+
+    o->fd = listen_answer(p->choice, &answer, &errnum, &what);
+    if (o->fd < 0) {
+        fail(o, errnum, "%s listener %d", what, p->choice);
+        return;
+    }
+    inet_ntop(answer.peer.family, answer.peer.bytes, peer, sizeof(peer));
+    inet_ntop(answer.local.family, answer.local.bytes, local, sizeof(local));
+    snprintf(o->text, sizeof(o->text), ",\"address\":\"%s\",\"port\":%d,\"local\":\"%s\"", peer, answer.port, local);
+}
+
+static void run_socket_unlisten(const union params *p, struct outcome *o)
+{
+    if (!listen_forget(p->choice))
+        fail(o, EBADF, "forget listener %d", p->choice);
+}
+
 static bool optional_ip(const char *text, int family, struct ip *ip)
 {
     memset(ip, 0, sizeof(*ip));
@@ -233,30 +300,62 @@ static bool read_outbound(const union params *p, struct outbound *outbound)
            optional_ip(p->seal.address6, AF_INET6, &outbound->address6);
 }
 
+static bool read_net(const char *address, int prefix, struct net *net)
+{
+    if (!ip_parse(address, &net->ip))
+        return false;
+    const int bits = net->ip.family == AF_INET ? 32 : 128;
+
+    net->prefix = prefix < 0 ? bits : prefix;
+    return net->prefix <= bits;
+}
+
+static bool read_grant(const struct grant_entry *entry, struct grant *grant)
+{
+    grant->port = entry->port;
+    grant->last = entry->last < 0 ? entry->port : entry->last;
+    grant->protocol = entry->protocol;
+    /* A range that begins with 0 would be every port. */
+    return read_net(entry->address, entry->prefix, &grant->net) && grant->last >= grant->port &&
+           (grant->port != 0 || grant->last == 0);
+}
+
+static bool read_window(const struct window_entry *entry, struct window *window)
+{
+    window->protocol = (uint16_t)entry->protocol;
+    window->first = (uint16_t)entry->first;
+    window->last = (uint16_t)entry->last;
+    return window->last >= window->first;
+}
+
 /* All of it is checked before any of it is frozen. */
 static bool freeze(const union params *p)
 {
     struct outbound outbound = {0};
     struct net deny[DENY_MAX];
-    struct grant grant[GRANT_MAX];
+    struct grant grant[GRANTS_MAX];
+    struct window windows[LISTEN_WINDOWS_MAX];
 
-    for (int i = 0; i < p->seal.deny_count; i++) {
-        deny[i].prefix = p->seal.deny[i].prefix;
-        if (!ip_parse(p->seal.deny[i].address, &deny[i].ip) || (deny[i].ip.family == AF_INET && deny[i].prefix > 32))
+    for (int i = 0; i < p->seal.deny_count; i++)
+        if (!read_net(p->seal.deny[i].address, p->seal.deny[i].prefix, &deny[i]))
             return false;
-    }
-    for (int i = 0; i < p->seal.grant_count; i++) {
-        grant[i].port = p->seal.grant[i].port;
-        if (!ip_parse(p->seal.grant[i].address, &grant[i].ip))
+    for (int i = 0; i < p->seal.grant_count; i++)
+        if (!read_grant(&p->seal.grant[i], &grant[i]))
             return false;
-    }
+    for (int i = 0; i < p->seal.window_count; i++)
+        if (!read_window(&p->seal.windows[i], &windows[i]))
+            return false;
     if (!read_outbound(p, &outbound))
         return false;
+    /* The namespace's own link-local addresses are the tap's; nothing else of this is about the namespace. */
+    if (session.side == SIDE_NETNS)
+        outbound = (struct outbound){.scope6 = session.tap.index};
     for (int i = 0; i < p->seal.deny_count; i++)
         floor_add(&deny[i]);
     for (int i = 0; i < p->seal.grant_count; i++)
-        own_grant(&grant[i]);
+        floor_grant(&grant[i]);
     floor_freeze();
+    listen_freeze(windows, p->seal.window_count);
     outbound_freeze(&outbound);
     return true;
 }
@@ -272,10 +371,10 @@ static void run_seal(const union params *p, struct outcome *o)
         if (session.tap.fd >= 0)
             close(session.tap.fd);
     } else {
-        own_freeze();
-        tuple_freeze();
         flow_warm_up();
     }
+    own_freeze();
+    tuple_freeze();
     enter_empty_root();
     drop_capabilities();
     /* #syscalls:setup prctl(PR_SET_DUMPABLE, 0) — nobody of the same user looks into a sealed process */
@@ -366,6 +465,18 @@ static const struct field GROUP_FIELDS[] = {
     {"sourcePort", PORT, AT(group.source_port)},
     {.type = FIELD_END},
 };
+static const struct field LISTEN_FIELDS[] = {
+    {"protocol", .type = FIELD_ENUM, .names = PORT_PROTOCOLS, AT(listen.protocol)},
+    {"address", ADDRESS, .flags = OR_EMPTY, AT(listen.address)},
+    {"port", .type = FIELD_INT, .min = 1, .max = 65535, AT(listen.port)},
+    {"interface", IFNAME, .flags = OR_EMPTY, AT(listen.interface)},
+    {"freebind", .type = FIELD_BOOL, AT(listen.freebind)},
+    {.type = FIELD_END},
+};
+static const struct field LISTENER_FIELDS[] = {
+    {"listener", .type = FIELD_INT, .min = 0, .max = LISTENERS_MAX - 1, AT(choice)},
+    {.type = FIELD_END},
+};
 static const struct field DENY_FIELDS[] = { /* relative to one entry */
     {"address", ADDRESS, .at = offsetof(struct deny_entry, address)},
     {"prefix", PREFIX, .at = offsetof(struct deny_entry, prefix)},
@@ -374,6 +485,16 @@ static const struct field DENY_FIELDS[] = { /* relative to one entry */
 static const struct field GRANT_FIELDS[] = { /* relative to one entry */
     {"address", ADDRESS, .at = offsetof(struct grant_entry, address)},
     {"port", PORT, .at = offsetof(struct grant_entry, port)},
+    {"last", PORT, .flags = OPTIONAL, .absent = -1, .at = offsetof(struct grant_entry, last)},
+    {"prefix", PREFIX, .flags = OPTIONAL, .absent = -1, .at = offsetof(struct grant_entry, prefix)},
+    {"protocol", .type = FIELD_ENUM, .names = PORT_PROTOCOLS, .flags = OPTIONAL, .absent = -1,
+     .at = offsetof(struct grant_entry, protocol)},
+    {.type = FIELD_END},
+};
+static const struct field WINDOW_FIELDS[] = { /* relative to one entry */
+    {"protocol", .type = FIELD_ENUM, .names = PORT_PROTOCOLS, .at = offsetof(struct window_entry, protocol)},
+    {"first", .type = FIELD_INT, .min = 1, .max = 65535, .at = offsetof(struct window_entry, first)},
+    {"last", .type = FIELD_INT, .min = 1, .max = 65535, .at = offsetof(struct window_entry, last)},
     {.type = FIELD_END},
 };
 static const struct field OUTBOUND_FIELDS[] = {
@@ -386,8 +507,10 @@ static const struct field OUTBOUND_FIELDS[] = {
 static const struct field SEAL_FIELDS[] = {
     {"deny", .type = FIELD_LIST, .max = DENY_MAX, .fields = DENY_FIELDS, AT(seal.deny),
      .count_at = offsetof(union params, seal.deny_count), .stride = sizeof(struct deny_entry)},
-    {"grant", .type = FIELD_LIST, .max = GRANT_MAX, .fields = GRANT_FIELDS, AT(seal.grant),
+    {"grant", .type = FIELD_LIST, .max = GRANTS_MAX, .fields = GRANT_FIELDS, AT(seal.grant),
      .count_at = offsetof(union params, seal.grant_count), .stride = sizeof(struct grant_entry)},
+    {"listen", .type = FIELD_LIST, .flags = OPTIONAL, .max = LISTEN_WINDOWS_MAX, .fields = WINDOW_FIELDS,
+     AT(seal.windows), .count_at = offsetof(union params, seal.window_count), .stride = sizeof(struct window_entry)},
     {"outbound", .type = FIELD_OBJECT, .fields = OUTBOUND_FIELDS},
     {"multicast", .type = FIELD_BOOL, .flags = OPTIONAL, AT(seal.multicast)},
     {.type = FIELD_END},
@@ -403,8 +526,11 @@ static const struct method METHODS[] = {
     {"link.set", SIDE_NETNS, STAGE_SETUP, LINK_FIELDS, run_link_set},
     {"address.add", SIDE_NETNS, STAGE_SETUP, ADDRESS_FIELDS, run_address_add},
     {"route.add", SIDE_NETNS, STAGE_SETUP, ROUTE_FIELDS, run_route_add},
-    {"socket.connect", SIDE_HOST, STAGE_SEALED, CONNECT_FIELDS, run_socket_connect},
+    {"socket.connect", SIDE_HOST | SIDE_NETNS, STAGE_SEALED, CONNECT_FIELDS, run_socket_connect},
     {"socket.multicast", SIDE_HOST, STAGE_SEALED, GROUP_FIELDS, run_socket_multicast},
+    {"socket.listen", SIDE_HOST | SIDE_NETNS, STAGE_SETUP | STAGE_SEALED, LISTEN_FIELDS, run_socket_listen},
+    {"socket.answer", SIDE_HOST | SIDE_NETNS, STAGE_SEALED, LISTENER_FIELDS, run_socket_answer},
+    {"socket.unlisten", SIDE_HOST | SIDE_NETNS, STAGE_SETUP | STAGE_SEALED, LISTENER_FIELDS, run_socket_unlisten},
     {"command.start", SIDE_NETNS, STAGE_SEALED, NO_FIELDS, run_command_start},
     {"seal", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, SEAL_FIELDS, run_seal},
     {"ready", SIDE_HOST, STAGE_SEALED, NO_FIELDS, run_ready},

@@ -3,7 +3,8 @@
  * Is this address the host's own? The kernel is asked by the look-up that a packet's route would get, so the answer
  * holds for what an address list would miss (a route of type `local` for a whole network, anycast, a VRF) and for what
  * was added a moment ago, and there is no list that could overflow or be late. rtnetlink answers a look-up before
- * write() returns: two system calls, both allowed anyway. Whatever is not a clear answer refuses the flow.
+ * write() returns: two system calls, both allowed anyway. Whatever is not a clear answer refuses the flow. The broker asks
+ * the same of its namespace, where nothing else may be connected to.
  */
 #include "helper.h"
 
@@ -23,21 +24,14 @@ struct query {
 static_assert(offsetof(struct query, attributes) == NLMSG_LENGTH(sizeof(struct rtmsg)), "no padding");
 
 static union {
-    struct { int socket; struct grant grants[GRANT_MAX]; int count; } own;
+    int socket;
     char page[PAGE_BYTES_MAX];
-} frozen __attribute__((aligned(PAGE_BYTES_MAX))) = {.own = {.socket = -1}};
-
-void own_grant(const struct grant *grant)
-{
-    if (frozen.own.count >= GRANT_MAX)
-        die("More than %d grants", GRANT_MAX);
-    frozen.own.grants[frozen.own.count++] = *grant;
-}
+} frozen __attribute__((aligned(PAGE_BYTES_MAX))) = {.socket = -1};
 
 void own_freeze(void)
 {
-    frozen.own.socket = netlink_open(false);
-    if (frozen.own.socket < 0)
+    frozen.socket = netlink_open(false);
+    if (frozen.socket < 0)
         die_errno("Can't open a netlink socket");
     seal_freeze(&frozen, sizeof(frozen));
 }
@@ -47,17 +41,6 @@ static bool is_same(const struct ip *a, const struct ip *b)
     return a->family == b->family && memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
 }
 
-static bool is_granted(const struct ip *ip, int port)
-{
-    for (int i = 0; i < frozen.own.count; i++) {
-        const struct grant *grant = &frozen.own.grants[i];
-
-        if (is_same(&grant->ip, ip) && (grant->port == 0 || grant->port == port))
-            return true;
-    }
-    return false;
-}
-
 /* The answer to the question of this number: the route's type, or an errno value, negative. */
 static int read_answer(uint32_t sequence)
 {
@@ -65,8 +48,8 @@ static int read_answer(uint32_t sequence)
     const struct nlmsghdr *header = (struct nlmsghdr *)(void *)answer;
 
     for (int i = 0; i < STALE_MAX; i++) {
-        /* #syscalls:setup,host read — what the kernel knows of a route */
-        ssize_t length = read(frozen.own.socket, answer, sizeof(answer));
+        /* #syscalls:setup,host,netns read — what the kernel knows of a route */
+        ssize_t length = read(frozen.socket, answer, sizeof(answer));
 
         if (length < 0)
             return -errno;
@@ -104,8 +87,8 @@ static int route_type(const struct ip *ip, unsigned interface)
     attribute(&query, RTA_DST, ip->bytes, bytes);
     if (interface != 0)
         attribute(&query, RTA_OIF, &interface, sizeof(interface));
-    /* #syscalls:setup,host write — a look-up in the kernel's routes */
-    if (write(frozen.own.socket, &query, query.header.nlmsg_len) < 0)
+    /* #syscalls:setup,host,netns write — a look-up in the kernel's routes */
+    if (write(frozen.socket, &query, query.header.nlmsg_len) < 0)
         return -errno;
     return read_answer(sequence);
 }
@@ -133,10 +116,8 @@ void own_forget(void)
     last.known = false;
 }
 
-int own_denies(const struct ip *ip, int port, unsigned interface)
+int own_denies(const struct ip *ip, unsigned interface)
 {
-    if (is_granted(ip, port))
-        return 0;
     if (last.known && last.interface == interface && is_same(ip, &last.ip))
         return last.errnum;
     int errnum = verdict(route_type(ip, 0));
@@ -145,4 +126,11 @@ int own_denies(const struct ip *ip, int port, unsigned interface)
         errnum = verdict(route_type(ip, interface));
     last.known = true, last.ip = *ip, last.interface = interface, last.errnum = errnum;
     return errnum;
+}
+
+int own_requires(const struct ip *ip)
+{
+    int type = route_type(ip, 0);
+
+    return type == RTN_LOCAL ? 0 : type < 0 && verdict(type) != 0 ? -type : EACCES;
 }

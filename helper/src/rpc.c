@@ -104,7 +104,7 @@ static void answer_one(const json_t *request, int *fds, int *fd_count)
     const struct method *method = method_find(name, &why);
     if (!method)
         die("The controller called %.40s, %s", printable(name), why);
-    memset(&params, 0, sizeof(params));
+    memset(&params, 0, PARAMS_ZEROED);
     why = json_fields(json_object_get(request, "params"), method->fields, &params);
     if (why)
         die("The controller called %s with parameters that its schema refuses: %s", method->name, why);

@@ -10,8 +10,12 @@
 #define ERROR_REFUSED (-32001)
 
 struct deny_entry { const char *address; int prefix; };
-struct grant_entry { const char *address; int port; };
-/* What a method's parameters become; only the member of the method at hand is valid. All zero before they are read. */
+struct grant_entry { const char *address; int port, last, prefix, protocol; };
+struct window_entry { int protocol, first, last; };
+/*
+ * What a method's parameters become; only the member of the method at hand is valid. All zero before they are read, but
+ * for the lists of `seal`, of whose entries each field is written.
+ */
 union params {
     int choice;
     const char *name;
@@ -20,15 +24,19 @@ union params {
     struct { const char *name, *destination, *gateway; int prefix, metric; } route;
     struct { const char *address; int protocol, port, source_port, hop_limit; } connect;
     struct { const char *address; int role, port, source_port; } group;
+    struct { const char *address, *interface; int protocol, port, freebind; } listen;
     struct {
-        struct deny_entry deny[DENY_MAX];
-        int deny_count;
-        struct grant_entry grant[GRANT_MAX];
-        int grant_count;
         const char *address4, *address6, *interface4, *interface6;
-        int multicast;
+        int multicast, deny_count, grant_count, window_count;
+        struct deny_entry deny[DENY_MAX];
+        struct grant_entry grant[GRANTS_MAX];
+        struct window_entry windows[LISTEN_WINDOWS_MAX];
     } seal;
 };
+#define PARAMS_ZEROED offsetof(union params, seal.deny)
+static_assert(PARAMS_ZEROED >= sizeof(((union params *)0)->route) && PARAMS_ZEROED >= sizeof(((union params *)0)->listen) &&
+                  PARAMS_ZEROED >= sizeof(((union params *)0)->link) && PARAMS_ZEROED >= sizeof(((union params *)0)->connect),
+              "all members but the lists");
 
 struct outcome {
     int fd;   /* travels with the reply; -1: none */

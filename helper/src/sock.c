@@ -5,14 +5,9 @@
  */
 #include "sock.h"
 
-#include <netinet/udp.h>
-
-/* Newer than Debian 12's headers: uapi/linux/in.h, kernel 4.2; uapi/linux/udp.h, kernel 5.0 */
+/* Newer than Debian 12's headers: uapi/linux/in.h, kernel 4.2 */
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
 #endif
 /* What can have been queued in the microseconds between bind() and connect(); a peer that floods does not hold us. */
 #define DRAIN_MAX 64
@@ -66,10 +61,10 @@ int flow_socket(enum flow_protocol protocol, int family)
 
     switch (protocol) {
     case FLOW_TCP:
-        /* #syscalls:setup,host socket(AF_INET|AF_INET6, SOCK_STREAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_TCP) — TCP flows */
+        /* #syscalls:setup,host,netns socket(AF_INET|AF_INET6, SOCK_STREAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_TCP) — TCP flows */
         return socket(family, SOCK_STREAM | flags, IPPROTO_TCP);
     case FLOW_UDP:
-        /* #syscalls:setup,host socket(AF_INET|AF_INET6, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_UDP) — UDP flows */
+        /* #syscalls:setup,host,netns socket(AF_INET|AF_INET6, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, IPPROTO_UDP) — UDP flows */
         return socket(family, SOCK_DGRAM | flags, IPPROTO_UDP);
     case FLOW_ICMP: break;
     }
@@ -92,11 +87,11 @@ int socket_enable(int fd, int level, int option)
 void report_header(int fd, int family)
 {
     if (family == AF_INET) {
-        /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_RECVERR|IP_RECVTTL|IP_RECVTOS, *, *) — errors, TTL and TOS of datagrams */
+        /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IP, IP_RECVERR|IP_RECVTTL|IP_RECVTOS, *, *) — errors, TTL and TOS of datagrams */
         socket_enable(fd, IPPROTO_IP, IP_RECVTTL);
         socket_enable(fd, IPPROTO_IP, IP_RECVTOS);
     } else {
-        /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_RECVERR|IPV6_RECVHOPLIMIT|IPV6_RECVTCLASS, *, *) — the same for IPv6 */
+        /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IPV6, IPV6_RECVERR|IPV6_RECVHOPLIMIT|IPV6_RECVTCLASS, *, *) — the same for IPv6 */
         socket_enable(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
         socket_enable(fd, IPPROTO_IPV6, IPV6_RECVTCLASS);
     }
@@ -111,12 +106,12 @@ void report_errors(int fd, int family)
         socket_enable(fd, IPPROTO_IPV6, IPV6_RECVERR);
 }
 
-static void report_metadata(int fd, enum flow_protocol protocol, int family)
+void report_metadata(int fd, enum flow_protocol protocol, int family)
 {
     report_header(fd, family);
     report_errors(fd, family);
     if (protocol == FLOW_UDP)
-        /* #syscalls:setup,host setsockopt(*, IPPROTO_UDP, UDP_GRO, *, *) — several datagrams in one read */
+        /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_UDP, UDP_GRO, *, *) — several datagrams in one read */
         socket_enable(fd, IPPROTO_UDP, UDP_GRO);
 }
 
@@ -124,7 +119,7 @@ static void report_metadata(int fd, enum flow_protocol protocol, int family)
 static void prepare_stream(int fd, int family)
 {
     /* Out of line, an urgent byte would put the controller's peek offset out of step with what it discards. */
-    /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_OOBINLINE, *, *) — urgent data stays in the stream (RFC 6093) */
+    /* #syscalls:setup,host,netns setsockopt(*, SOL_SOCKET, SO_OOBINLINE, *, *) — urgent data stays in the stream (RFC 6093) */
     socket_enable(fd, SOL_SOCKET, SO_OOBINLINE);
     /* Who said that the SYN could not get there, and how (Linux 5.8); the controller ends it when the connection stands. */
     report_errors(fd, family);
@@ -133,8 +128,8 @@ static void prepare_stream(int fd, int family)
 /* Best effort: a host that does not let us leaves its default. */
 static void limit_hops(int fd, int family, int hops)
 {
-    /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_TTL, *, *) — the guest's TTL is on the SYN already: traceroute */
-    /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_UNICAST_HOPS, *, *) — the same over IPv6 */
+    /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IP, IP_TTL, *, *) — the guest's TTL is on the SYN already: traceroute */
+    /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IPV6, IPV6_UNICAST_HOPS, *, *) — the same over IPv6 */
     if (family == AF_INET)
         setsockopt(fd, IPPROTO_IP, IP_TTL, &hops, sizeof(hops));
     else
@@ -157,13 +152,11 @@ void flow_warm_up(void)
 }
 
 /* Fails closed: a flow that was to leave by an interface does not leave by another. */
-static int bind_interface(int fd, int family)
+int socket_bind_interface(int fd, const char *name)
 {
-    const char *name = family == AF_INET ? frozen.outbound.interface4 : frozen.outbound.interface6;
-
     if (*name == '\0')
         return 0;
-    /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_BINDTODEVICE, *, *) — --outbound-if4, --outbound-if6 */
+    /* #syscalls:setup,host,netns setsockopt(*, SOL_SOCKET, SO_BINDTODEVICE, *, *) — --outbound-if4, --outbound-if6; -t %INTERFACE; -T */
     return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, (socklen_t)strlen(name));
 }
 
@@ -174,15 +167,15 @@ static int try_bind(int fd, int family, int port)
     union address address;
     socklen_t length = address_fill(&address, source->family == family ? source : &unspecified, family, port);
 
-    /* #syscalls:setup,host bind — source address and port of a flow, before it is connected */
+    /* #syscalls:setup,host,netns bind — source address and port of a flow, before it is connected */
     return bind(fd, &address.any, length);
 }
 
-static int connect_to(int fd, const union address *peer)
+int socket_connect(int fd, const union address *peer)
 {
     socklen_t length = peer->any.sa_family == AF_INET ? sizeof(peer->in) : sizeof(peer->in6);
 
-    /* #syscalls:setup,host connect — new flows, to addresses that the floor lets pass */
+    /* #syscalls:setup,host,netns connect — new flows, to addresses that the floor lets pass */
     return connect(fd, &peer->any, length);
 }
 
@@ -204,9 +197,9 @@ static int bind_source(int fd, int family, int port)
     return try_bind(fd, family, 0);
 }
 
-static int share(int fd)
+int socket_share(int fd)
 {
-    /* #syscalls:setup,host setsockopt(*, SOL_SOCKET, SO_REUSEPORT, *, *) — one UDP source port, several peers */
+    /* #syscalls:setup,host,netns setsockopt(*, SOL_SOCKET, SO_REUSEPORT, *, *) — one UDP source port, several peers */
     return socket_enable(fd, SOL_SOCKET, SO_REUSEPORT);
 }
 
@@ -214,17 +207,18 @@ static int share(int fd)
 static int connect_if_twin(int fd, const union address *peer, int port)
 {
     static const union address nobody = {.any = {.sa_family = AF_UNSPEC}};
+    const unsigned interface = peer->any.sa_family == AF_INET ? frozen.outbound.index4 : frozen.outbound.scope6;
     union address local;
     socklen_t length = sizeof(local);
 
-    /* #syscalls:setup,host getsockname — the source address that the kernel chose */
-    if (connect_to(fd, peer) != 0 || getsockname(fd, &local.any, &length) != 0)
+    /* #syscalls:setup,host,netns getsockname — the source address that the kernel chose */
+    if (socket_connect(fd, peer) != 0 || getsockname(fd, &local.any, &length) != 0)
         return -1;
     if (local.any.sa_family == AF_INET)
         local.in.sin_port = htons((uint16_t)port);
     else
         local.in6.sin6_port = htons((uint16_t)port);
-    if (tuple_taken(&local, peer))
+    if (tuple_taken(&local, peer, interface))
         return 0;
     return connect(fd, &nobody.any, sizeof(nobody.any)) == 0 ? 1 : -1;
 }
@@ -238,23 +232,23 @@ static int connect_if_twin(int fd, const union address *peer, int port)
 static int connect_udp(int fd, int family, const union address *peer, int port)
 {
     if (family == AF_INET6)
-        /* #syscalls:setup,host setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
+        /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
         socket_enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     if (port != 0 && try_bind(fd, family, port) == 0) {
-        share(fd);
-        return connect_to(fd, peer);
+        socket_share(fd);
+        return socket_connect(fd, peer);
     }
     if (port != 0 && errno == EADDRINUSE) {
         int free = bind_source(fd, family, 0) == 0 ? connect_if_twin(fd, peer, port) : -1;
 
         if (free <= 0)
             return free;
-        share(fd);
-        return bind_source(fd, family, port) == 0 ? connect_to(fd, peer) : -1;
+        socket_share(fd);
+        return bind_source(fd, family, port) == 0 ? socket_connect(fd, peer) : -1;
     }
     if (port != 0 && errno != EACCES)
         return -1;
-    return bind_source(fd, family, 0) == 0 ? connect_to(fd, peer) : -1;
+    return bind_source(fd, family, 0) == 0 ? socket_connect(fd, peer) : -1;
 }
 
 /* Between bind() and connect() anybody's datagrams may have been queued: they are not from the peer. */
@@ -262,7 +256,7 @@ static void drain(int fd)
 {
     char byte;
 
-    /* #syscalls:setup,host recvfrom(*, *, 1, MSG_DONTWAIT+MSG_TRUNC, 0, *) — datagrams that came before the socket was connected */
+    /* #syscalls:setup,host,netns recvfrom(*, *, 1, MSG_DONTWAIT+MSG_TRUNC, 0, *) — datagrams that came before the socket was connected */
     for (int i = 0; i < DRAIN_MAX; i++)
         if (recvfrom(fd, &byte, 1, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL) < 0 && errno != EINTR)
             return;
@@ -288,12 +282,12 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
         report_metadata(fd, protocol, ip->family);
     *what = "bind a socket for";
     /* A TCP port in use by one peer is not free for another: the kernel chooses. */
-    if (bind_interface(fd, ip->family) != 0 ||
+    if (socket_bind_interface(fd, ip->family == AF_INET ? frozen.outbound.interface4 : frozen.outbound.interface6) != 0 ||
         (protocol != FLOW_UDP && bind_source(fd, ip->family, protocol == FLOW_TCP ? 0 : source_port) != 0))
         goto failed;
     *what = "connect";
     if (protocol == FLOW_UDP ? connect_udp(fd, ip->family, &address, source_port) != 0
-                             : connect_to(fd, &address) != 0 && errno != EINPROGRESS)
+                             : socket_connect(fd, &address) != 0 && errno != EINPROGRESS)
         goto failed;
     if (protocol != FLOW_TCP)
         drain(fd);

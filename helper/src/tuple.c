@@ -32,7 +32,6 @@ static void set_ends(struct inet_diag_sockid *id, const union address *local, co
     id->idiag_sport = remote->in6.sin6_port, id->idiag_dport = local->in6.sin6_port;
     memcpy(id->idiag_src, &remote->in6.sin6_addr, 16);
     memcpy(id->idiag_dst, &local->in6.sin6_addr, 16);
-    id->idiag_if = remote->in6.sin6_scope_id;
 }
 
 /* The best socket for such packets is a connected one. */
@@ -55,7 +54,7 @@ static bool read_answer(uint32_t sequence)
     return false;
 }
 
-bool tuple_taken(const union address *local, const union address *remote)
+bool tuple_taken(const union address *local, const union address *remote, unsigned interface)
 {
     static uint32_t sequence;
     struct {
@@ -65,7 +64,7 @@ bool tuple_taken(const union address *local, const union address *remote)
         .header = {.nlmsg_len = sizeof(request), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST,
                    .nlmsg_seq = ++sequence},
         .query = {.sdiag_family = (uint8_t)remote->any.sa_family, .sdiag_protocol = IPPROTO_UDP,
-                  .id = {.idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}},
+                  .id = {.idiag_if = interface, .idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE}}},
     };
 
     if (frozen.socket < 0)
@@ -82,7 +81,7 @@ static bool works(void)
     socklen_t length = address_fill(&self, &loopback, AF_INET, 0);
     int fd = flow_socket(FLOW_UDP, AF_INET);
     bool found = fd >= 0 && bind(fd, &self.any, length) == 0 && getsockname(fd, &self.any, &length) == 0 &&
-                 connect(fd, &self.any, length) == 0 && tuple_taken(&self, &self);
+                 connect(fd, &self.any, length) == 0 && tuple_taken(&self, &self, 0);
 
     close(fd);
     return found;

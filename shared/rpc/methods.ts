@@ -212,8 +212,9 @@ export const METHODS = {
   },
   /**
    * A UDP socket from the address and port of listener `listener` to whoever sent the datagram that is first in its queue: the
-   * helper looks at its addresses, never at a byte of it. So an answer can go where a question came from, and nowhere else. The
-   * error's errno is EAGAIN when nothing waits.
+   * helper looks at its addresses, never at a byte of it. So an answer can go where a question came from, and nowhere else. What
+   * was sent to the same address and port before the socket was connected may be in its queue, and is not the peer's: the source
+   * of each tells. The error's errno is EAGAIN when nothing waits, EADDRINUSE when the peer has such a socket already.
    */
   'socket.answer': {
     sides: ['host', 'netns'],
