@@ -16,6 +16,7 @@ import * as out from '../link/out.ts';
 import * as pressure from '../link/pressure.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
+import * as pipes from '../proto/splice/pipes.ts';
 import * as spliceTcp from '../proto/splice/tcp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
 import * as tcpFinish from '../proto/tcp/finish.ts';
@@ -159,7 +160,7 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 /** Milliseconds until somebody wants to be called; −1: nobody does. */
 const timers = (now: number): number =>
   shortest(
-    shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
+    shortest(shortest(wheel.nextDelay(now), ndp.nextDelay(now)), pipes.nextDelay(now)),
     shortest(shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)), tcpKeepalive.nextDelay(now)),
   );
 
@@ -175,6 +176,7 @@ export const turn = (): void => {
   ndp.tick(io.nowMs());
   fragmentSlots.tick(io.nowMs());
   tcpKeepalive.tick(io.nowMs());
+  pipes.tick(io.nowMs());
   tcpFinish.serveReady();
   spliceTcp.serveReady();
   tcpFinish.servePaced();

@@ -248,6 +248,17 @@ describe('data', () => {
     expect(b.sent.toString()).toBe('y'.repeat(5000) + 'z'.repeat(1000));
     expect(pipes.inUse()).toBe(0);
   });
+  test('pipes that nobody needed for a second are closed', () => {
+    const { a } = opened();
+    a.receives(Buffer.from('one'));
+    settle();
+    const kept = pipes.spare();
+    expect([kept > 0, pipes.nextDelay(1500)]).toEqual([true, 500]);
+    pipes.tick(1999);
+    expect(pipes.spare()).toBe(kept);
+    pipes.tick(2000);
+    expect([pipes.spare(), pipes.nextDelay(2000), fake.closedFds.length]).toEqual([0, -1, 2 * kept]);
+  });
   test('without a descriptor for a pipe it is tried again a moment later', () => {
     const { a, b } = opened();
     while (pipes.spare() > 0) if (pipes.take() === 0) pipes.discard(pipes.readEnd(), pipes.writeEnd());
