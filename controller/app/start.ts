@@ -104,15 +104,21 @@ const hostFacts = async (host: HelperClient): Promise<HostFacts> => {
   const { fd: netlink } = await host.call('netlink.open', { protocol: 'route' });
   const resolvConf = await openIfThere(host, 'resolv.conf');
   const ipv6 = await openIfThere(host, 'net/tcp6');
-  const facts = discover({ netlink, resolvConf, ipv6: ipv6 !== null });
-  for (const fd of [netlink, resolvConf, ipv6]) if (fd !== null) io.native.close(fd);
+  const ephemeral = await openIfThere(host, 'ip_local_port_range');
+  const facts = discover({ netlink, resolvConf, ipv6: ipv6 !== null, ephemeral });
+  for (const fd of [netlink, resolvConf, ipv6, ephemeral]) if (fd !== null) io.native.close(fd);
   return facts;
 };
 
 type FileName = Parameters<typeof openIfThere>[1];
 const openIfThere = async (
   host: HelperClient,
-  name: 'resolv.conf' | 'net/tcp6' | 'nf_conntrack_udp_timeout' | 'nf_conntrack_udp_timeout_stream',
+  name:
+    | 'resolv.conf'
+    | 'net/tcp6'
+    | 'ip_local_port_range'
+    | 'nf_conntrack_udp_timeout'
+    | 'nf_conntrack_udp_timeout_stream',
 ): Promise<number | null> => {
   try {
     return (await host.call('file.open', { name })).fd;

@@ -3,13 +3,14 @@
  * The OPTIONS table of the `pasta` personality: the only list of options there is. The controller parses with it, the
  * helper's table (helper/gen/options.h), --help and the manual page are generated from it. To add an option is to add a row.
  */
+import { FORWARDING } from './options/forwarding.ts';
 import { GENERAL } from './options/general.ts';
 import { NAMESPACE } from './options/namespace.ts';
 import { NETWORK } from './options/network.ts';
 import { PROTOCOLS } from './options/protocols.ts';
 import { EARLY_IDS, GROUPS, type OptionRow } from './options/row.ts';
 
-export const OPTIONS = { ...GENERAL, ...NETWORK, ...PROTOCOLS, ...NAMESPACE } as const satisfies Record<
+export const OPTIONS = { ...GENERAL, ...NETWORK, ...PROTOCOLS, ...FORWARDING, ...NAMESPACE } as const satisfies Record<
   string,
   OptionRow
 >;

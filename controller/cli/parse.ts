@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Command line → {@link Settings}: the options applied in order, then what can only be judged when all are known. */
+import { EPHEMERAL_DEFAULT, parsePortSpec } from '../fwd/port-spec.ts';
+import { PortSpecError } from '../fwd/port-syntax.ts';
 import { UsageError } from './errors.ts';
 import { getopt, type Parsed } from './getopt.ts';
 import { defaultSettings, type RawSettings, type Settings } from './settings.ts';
@@ -51,6 +53,29 @@ const checkFamily = (raw: RawSettings): void => {
     throw new UsageError('conflict', `${wrong[0]} ${wrong[1]} given, but IPv${off} is not enabled`);
 };
 
+/** What can be said without knowing the host: the rest is the plan's. */
+const checkForwards = (raw: RawSettings): void => {
+  const families = { v4: raw.family !== 6, v6: raw.family !== 4 };
+  for (const [i, { protocol, direction, spec, spelling }] of raw.forwards.entries()) {
+    const earlier = raw.forwards.slice(0, i).filter((o) => o.protocol === protocol && o.direction === direction);
+    if (spec === 'none' && earlier.some((other) => other.spec !== 'none'))
+      throw new UsageError('conflict', `${spelling} none conflicts with previous options`);
+    if (spec !== 'none' && !raw[protocol]) {
+      const name = protocol.toUpperCase();
+      throw new UsageError(
+        'conflict',
+        `${name} port forwarding requested but ${name} is disabled: ${spelling} ${spec}`,
+      );
+    }
+    try {
+      parsePortSpec(spec, { protocol, direction, families, ephemeral: EPHEMERAL_DEFAULT });
+    } catch (error) {
+      if (error instanceof PortSpecError) throw new UsageError('invalid-value', `${error.message} in ${spelling}`);
+      throw error;
+    }
+  }
+};
+
 const freeze = (raw: RawSettings, operands: readonly string[]): Settings => {
   const settings = { ...raw, operands };
   for (const value of Object.values(settings)) if (typeof value === 'object') Object.freeze(value);
@@ -69,5 +94,6 @@ export const parseCommandLine = (args: readonly string[]): Settings => {
   checkOperands(raw, parsed.operands);
   checkMask(raw);
   checkFamily(raw);
+  checkForwards(raw);
   return freeze(raw, parsed.operands);
 };

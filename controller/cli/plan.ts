@@ -8,6 +8,8 @@ import { addressKind, type Family, familyOf } from '../host/address.ts';
 import type { HostFacts } from '../host/facts.ts';
 import { PlanError } from './plan-error.ts';
 import { type FamilyPlan, planFamily } from './plan-family.ts';
+import { allGrants, planForward, type Versions } from './plan-forward.ts';
+import { type Names, natGrants, natWarnings, planNames, planNat } from './plan-nat.ts';
 import { type Plan, planSchema } from './plan-schema.ts';
 import type { Settings } from './settings.ts';
 
@@ -31,34 +33,6 @@ const ourLinkLocal = (v6: FamilyPlan, guestMac: string): string => {
   const theirs = v6.template?.linkLocal ?? OUR_LINK_LOCAL;
   const candidates = addressKind(v6.gateway) === 'link-local' ? [v6.gateway] : [theirs, OUR_LINK_LOCAL];
   return candidates.find((address) => address !== eui64LinkLocal(guestMac)) ?? OUR_LINK_LOCAL;
-};
-
-interface Names {
-  readonly servers: readonly string[];
-  readonly search: readonly string[];
-  readonly warnings: readonly string[];
-}
-
-/** Resolvers and search domains to tell. Warnings only for what matters: if nothing is told, nothing is missing. */
-const planNames = (settings: Settings, facts: HostFacts): Names => {
-  const warnings: string[] = [];
-  const fromHost = settings.dns === 'host';
-  const all = settings.dns === 'none' ? [] : settings.dns === 'host' ? facts.resolvers.servers : settings.dns;
-  // A resolver on the host's loopback could only be reached through a mapped address, which nothing has yet.
-  const servers = all.filter((server) => !fromHost || addressKind(server) !== 'loopback');
-  const search =
-    settings.search === 'none' ? [] : settings.search === 'host' ? facts.resolvers.search : settings.search;
-  if (settings.tellDns && settings.dns !== 'none') {
-    for (const server of all) {
-      if (servers.includes(server)) continue;
-      warnings.push(`Resolver ${server} of resolv.conf is on the loopback of the host: the guest is not told about it`);
-    }
-    if (servers.length === 0) warnings.push("Couldn't get any nameserver address: give one with --dns");
-  }
-  if (!settings.tellDns && Array.isArray(settings.dns)) warnings.push('--dns has no effect without --dhcp-dns');
-  if (!settings.tellSearch && Array.isArray(settings.search))
-    warnings.push('--search has no effect without --dhcp-search');
-  return { servers, search, warnings };
 };
 
 /** The first three of a family, which is what resolvers read. */
@@ -89,7 +63,7 @@ const limitWarnings = (settings: Settings, names: Names, v6: boolean): string[] 
 };
 
 /** IPv6 is left out, with a warning, where the kernel has none; asking for nothing else is an error. */
-const planVersions = (settings: Settings, facts: HostFacts): { v4: FamilyPlan | null; v6: FamilyPlan | null } => {
+const planVersions = (settings: Settings, facts: HostFacts): Versions => {
   const want6 = settings.family !== 4;
   if (settings.family === 6 && tooSmallFor6(settings)) {
     throw new PlanError('no-ip-version', `IPv6 needs an MTU of ${IPV6_MTU_MIN} or more`);
@@ -116,32 +90,6 @@ const planOutbound = (settings: Settings): Plan['outbound'] => ({
   interface6: settings.outboundInterface6 ?? '',
 });
 
-const DNS_PORT = 53;
-/** The user's own, and the resolvers: one that listens on an address of the host is to be asked all the same. */
-const planGrants = (settings: Settings, names: Names): Plan['grant'] => [
-  ...settings.hostAccess,
-  ...[...serversOf(names, 4), ...serversOf(names, 6)]
-    .filter((server) => addressKind(server) !== 'loopback')
-    .map((address) => ({ address, port: DNS_PORT })),
-];
-
-const ofFamily = (servers: readonly string[], family: Family): string | null =>
-  servers.find((server) => familyOf(server) === family) ?? null;
-
-const planNat = (facts: HostFacts, v4: FamilyPlan | null, v6: FamilyPlan | null): Plan['nat'] => ({
-  hostLoopback4: null,
-  hostLoopback6: null,
-  guestAddr4: null,
-  guestAddr6: null,
-  dnsForward4: null,
-  dnsForward6: null,
-  host4: v4?.template?.addresses[0]?.address ?? null,
-  host6: v6?.template?.addresses[0]?.address ?? null,
-  dnsHost4: ofFamily(facts.resolvers.servers, 4),
-  dnsHost6: ofFamily(facts.resolvers.servers, 6),
-  resolvers: facts.resolvers.servers,
-});
-
 const planConfigNet = (settings: Settings, versions: readonly (FamilyPlan | null)[]): Plan['configNet'] => {
   if (!settings.configNet) return null;
   const present = versions.filter((version) => version !== null);
@@ -162,8 +110,12 @@ export const makePlan = (
   facts: HostFacts,
   tapMac: string,
 ): Plan => {
-  const { v4, v6 } = planVersions(settings, facts);
-  const names = planNames(settings, facts);
+  const versions = planVersions(settings, facts);
+  const { v4, v6 } = versions;
+  const forwarding = planForward(settings, facts, versions);
+  const nat = planNat(settings, facts, versions);
+  const names = planNames(settings, facts, nat);
+  const told = [...serversOf(names, 4), ...serversOf(names, 6)];
   const guestMac = settings.nsMac ?? tapMac;
   const ourMac = settings.mac ?? OUR_MAC;
   if (guestMac === ourMac)
@@ -184,13 +136,13 @@ export const makePlan = (
       search: names.search,
       hostname: settings.hostname,
       fqdn: settings.fqdn,
-      tellDns: settings.tellDns && settings.dns !== 'none',
+      tellDns: settings.tellDns && settings.dns !== 'none' && !settings.spliceOnly,
       tellSearch: settings.tellSearch && settings.search !== 'none',
       enable: {
         tcp: settings.tcp,
         udp: settings.udp,
         // The original's --no-icmp also ends neighbour discovery and with it IPv6; here --no-ndp does that.
-        icmp: settings.icmp,
+        icmp: settings.icmp && !settings.spliceOnly,
         dhcp: settings.dhcp && v4 !== null,
         dhcpv6: settings.dhcpv6 && v6 !== null && v6.addresses.length > 0,
         ndp: settings.ndp && v6 !== null,
@@ -204,24 +156,19 @@ export const makePlan = (
     pcap: settings.pcap,
     outbound: planOutbound(settings),
     multicast: settings.multicast,
-    grant: planGrants(settings, names),
-    listen: { host: [], netns: [] },
-    forward: {
-      tables: { host: [], splice: [] },
-      splice: true,
-      spliceOnly: false,
-      loopbackToLoopback: false,
-      freebind: false,
-    },
-    nat: planNat(facts, v4, v6),
-    conf: null,
-    control: null,
+    grant: allGrants([...natGrants(settings, nat, told), ...forwarding.grant]),
+    listen: forwarding.listen,
+    forward: forwarding.forward,
+    nat,
+    conf: settings.conf,
+    control: settings.control,
     spawn: hello.spawn,
     foreground: hello.foreground,
     templates: { v4: v4?.template?.link.name ?? null, v6: v6?.template?.link.name ?? null },
     warnings: [
       ...settings.warnings,
       ...names.warnings,
+      ...natWarnings(settings, nat, versions),
       ...limitWarnings(settings, names, settings.family !== 4 && facts.ipv6),
       ...outboundWarnings(settings, facts),
       ...(settings.family === 'both' && !facts.ipv6 ? ['IPv6 is not available on this host: IPv4 only'] : []),

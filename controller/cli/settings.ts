@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the command line said, nothing more: option handlers fill a {@link RawSettings}, parse.ts freezes it as {@link Settings}. */
+import type { Direction, Protocol } from '../fwd/rule.ts';
 
 export interface GivenAddress {
   readonly family: 4 | 6;
@@ -7,6 +8,15 @@ export interface GivenAddress {
   readonly address: string;
   /** As given after a slash, or null. */
   readonly prefix: number | null;
+}
+
+/** One -t, -u, -T or -U as given; what it means depends on the host (fwd/port-spec.ts). */
+export interface GivenForward {
+  readonly protocol: Protocol;
+  readonly direction: Direction;
+  readonly spec: string;
+  /** '-t' or '--tcp-ports', for messages. */
+  readonly spelling: string;
 }
 
 export interface RawSettings {
@@ -50,6 +60,25 @@ export interface RawSettings {
   ra: boolean;
   family: 'both' | 4 | 6;
   multicast: boolean;
+
+  /** In the order given. */
+  forwards: GivenForward[];
+  freebind: boolean;
+  loopbackToLoopback: boolean;
+  splice: boolean;
+  spliceOnly: boolean;
+  /** The gateway stands for the host's loopback unless the next two say what does. */
+  mapGateway: boolean;
+  hostLoopback4: string | null;
+  hostLoopback6: string | null;
+  guestAddr4: string | null;
+  guestAddr6: string | null;
+  dnsForward4: string | null;
+  dnsForward6: string | null;
+  dnsHost4: string | null;
+  dnsHost6: string | null;
+  conf: string | null;
+  control: string | null;
 
   nsIfname: string | null;
   userns: string | null;
@@ -112,6 +141,22 @@ export const defaultSettings = (): RawSettings => ({
   ra: true,
   family: 'both',
   multicast: false,
+  forwards: [],
+  freebind: false,
+  loopbackToLoopback: false,
+  splice: true,
+  spliceOnly: false,
+  mapGateway: true,
+  hostLoopback4: null,
+  hostLoopback6: null,
+  guestAddr4: null,
+  guestAddr6: null,
+  dnsForward4: null,
+  dnsForward6: null,
+  dnsHost4: null,
+  dnsHost6: null,
+  conf: null,
+  control: null,
   nsIfname: null,
   userns: null,
   netns: null,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the log says at start: the decisions of the plan that an administrator would otherwise have to guess. */
+import { printRule, type Rule } from '../fwd/rule.ts';
 import type { Plan } from './plan-schema.ts';
 
 const listed = (items: readonly string[]): string => items.join(', ');
@@ -18,6 +19,23 @@ const templateLine = ({ templates, network }: Plan): string => {
   return `Template interface: ${listed(parts.filter((part) => part !== null))}`;
 };
 
+const natLines = ({ nat }: Plan): string[] => {
+  const lines: string[] = [];
+  const add = (text: string, from: string | null, to: string | null): void => {
+    if (from !== null && to !== null) lines.push(`${text} ${to}: ${from}`);
+  };
+  add('NAT to host', nat.hostLoopback4, '127.0.0.1');
+  add('NAT to host', nat.hostLoopback6, '::1');
+  add('NAT to host', nat.guestAddr4, nat.host4);
+  add('NAT to host', nat.guestAddr6, nat.host6);
+  add('DNS forwarding to', nat.dnsForward4, nat.dnsHost4);
+  add('DNS forwarding to', nat.dnsForward6, nat.dnsHost6);
+  return lines;
+};
+
+const ruleLines = (title: string, rules: readonly Rule[]): string[] =>
+  rules.length === 0 ? [] : [title, ...rules.map((rule) => `    ${printRule(rule)}`)];
+
 /** One line each, without level or time. */
 export const planSummary = (plan: Plan): readonly string[] => {
   const { network } = plan;
@@ -31,8 +49,11 @@ export const planSummary = (plan: Plan): readonly string[] => {
     v6 &&
       `IPv6: ${v6.addresses.length > 0 ? listed(v6.addresses.map(cidr)) : 'link-local only'}, router ${v6.gateway}, ` +
         `our link-local ${v6.ourLinkLocal}${network.enable.ra ? ', RA' : ''}${network.enable.dhcpv6 ? ', DHCPv6' : ''}`,
+    ...natLines(plan),
     network.tellDns ? `DNS: ${listed([...(v4?.dns ?? []), ...(v6?.dns ?? [])])}` : null,
     network.tellSearch && network.search.length > 0 ? `DNS search list: ${listed(network.search)}` : null,
+    ...ruleLines('Inbound forwarding rules (HOST):', plan.forward.tables.host),
+    ...ruleLines('Outbound forwarding rules (SPLICE):', plan.forward.tables.splice),
   ];
   return lines.filter((line) => line !== null);
 };

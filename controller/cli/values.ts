@@ -2,7 +2,7 @@
 /** One reader for each kind of option value. Each returns the value or throws the {@link UsageError} that names option and value. */
 import ipaddr from 'ipaddr.js';
 import { addressKind, type ParsedAddress, parseAddress } from '../host/address.ts';
-import { invalid, UsageError } from './errors.ts';
+import { invalid } from './errors.ts';
 import type { GivenAddress } from './settings.ts';
 
 /** IFNAMSIZ - 1 */
@@ -164,7 +164,34 @@ export const readHostAccess = (value: string, option: string): { address: string
   throw invalid('Invalid host address:', value, option, 'ADDRESS[/PORT], a unicast address that is not loopback');
 };
 
-/** For options whose feature is not there yet: "none" is what we do anyway, everything else is refused. */
-export const readNone = (value: string, option: string): void => {
-  if (value !== 'none') throw new UsageError('not-supported', `${option} ${value} is not supported yet (only "none")`);
+/** An address that the guest sees and that stands for another; 'none' for null. */
+const standIn =
+  (what: string) =>
+  (value: string, option: string): ParsedAddress | null => {
+    if (value === 'none') return null;
+    const parsed = unicast(value);
+    if (parsed === null) throw invalid(what, value, option, 'a unicast address that is not loopback, or "none"');
+    return parsed;
+  };
+export const readMapped = standIn('Invalid address to remap to host:');
+export const readDnsForward = standIn('Invalid DNS forwarding address:');
+
+/** A resolver that the host reaches, on its loopback perhaps; 'none' for null. */
+export const readDnsHost = (value: string, option: string): ParsedAddress | null => {
+  if (value === 'none') return null;
+  const parsed = parseAddress(value);
+  const kind = parsed === null ? 'multicast' : addressKind(parsed.address);
+  if (parsed !== null && (kind === 'unicast' || kind === 'link-local' || kind === 'loopback')) return parsed;
+  throw invalid('Invalid host nameserver address:', value, option, 'a unicast address or "none"');
 };
+
+/** sun_path of unix(7), without its NUL. */
+const SOCKET_PATH_BYTES_MAX = 107;
+const socketPath =
+  (what: string) =>
+  (value: string, option: string): string => {
+    if (value.length > 0 && Buffer.byteLength(value) <= SOCKET_PATH_BYTES_MAX) return value;
+    throw invalid(what, value, option, `a path of 1 to ${SOCKET_PATH_BYTES_MAX} bytes`);
+  };
+export const readConfPath = socketPath('Invalid configuration path');
+export const readControlPath = socketPath('Invalid control socket path');

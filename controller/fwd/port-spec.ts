@@ -5,13 +5,10 @@
  * rest best effort. What "~" excludes is excluded from everything, wherever it stands.
  */
 import { addressKind, familyOf } from '../host/address.ts';
+import type { PortRange } from '../host/port-range.ts';
 import { type Chunk, PORT_MAX, PortSpecError, type PortSyntax, readPortSyntax } from './port-syntax.ts';
 import { type Direction, type Protocol, printRule, RULES_MAX, type Rule, sameRule } from './rule.ts';
 
-export interface PortRange {
-  readonly first: number;
-  readonly last: number;
-}
 /** RFC 6335 §6: where the host does not say (ip_local_port_range). */
 export const EPHEMERAL_DEFAULT: PortRange = { first: 49_152, last: 65_535 };
 
@@ -85,11 +82,10 @@ const fill = (ports: Uint8Array, first: number, last: number): void => void port
 /** Runs of ports from `first` to `last` that are 0 in `taken`. */
 const freeRuns = (taken: Uint8Array, first: number, last: number): PortRange[] => {
   const runs: PortRange[] = [];
-  for (let port = first; port <= last; port++) {
-    if (taken[port] === 1) continue;
-    const begin = port;
-    while (port < last && taken[port + 1] === 0) port++;
-    runs.push({ first: begin, last: port });
+  for (let begin = taken.indexOf(0, first); begin >= 0 && begin <= last; ) {
+    const end = taken.indexOf(1, begin);
+    runs.push({ first: begin, last: end < 0 ? last : Math.min(end - 1, last) });
+    begin = end < 0 ? -1 : taken.indexOf(0, end);
   }
   return runs;
 };
@@ -141,7 +137,8 @@ export const parsePortSpec = (text: string, context: SpecContext): readonly Rule
   const all = everything(text, chunks);
   if (all !== null) {
     const target = targetOf(text, all, address, context);
-    const taken = named.map((port, i) => port | (excluded[i] as number));
+    const taken = named.slice();
+    for (const { kind, first, last } of chunks) if (kind === 'except') fill(taken, first, last);
     fill(taken, context.ephemeral.first, context.ephemeral.last);
     for (const run of freeRuns(taken, 1, PORT_MAX)) rules.push({ ...base, ...run, target, to: run.first, weak: true });
   }

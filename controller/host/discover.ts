@@ -14,13 +14,14 @@ import {
   readLink,
   readRoute,
 } from './netlink.ts';
+import { parsePortRange } from './port-range.ts';
 import { parseResolvConf } from './resolv.ts';
 
 /** The kernel fills what a read offers, up to 32 KiB. */
 const DATAGRAM_BYTES_MAX = 64 * 1024;
 /** A dump that keeps being interrupted by changes is taken as it is after this many attempts. */
 const DUMP_ATTEMPTS = 5;
-const RESOLV_CONF_BYTES_MAX = 64 * 1024;
+const FILE_BYTES_MAX = 64 * 1024;
 
 /** A system call on one of the descriptors failed: the host cannot be looked at. */
 export class DiscoverError extends Error {
@@ -75,10 +76,10 @@ const dump = <T>(fd: number, type: number, what: string, read: (message: Message
   }
 };
 
-const readText = (fd: number): string => {
+const readText = (fd: number, what: string): string => {
   let length = 0;
-  while (length < RESOLV_CONF_BYTES_MAX) {
-    const n = nonNegative(io.native.read(fd, io.SCRATCH_AT + length, RESOLV_CONF_BYTES_MAX - length), 'resolv.conf');
+  while (length < FILE_BYTES_MAX) {
+    const n = nonNegative(io.native.read(fd, io.SCRATCH_AT + length, FILE_BYTES_MAX - length), what);
     if (n === 0) break;
     length += n;
   }
@@ -92,13 +93,16 @@ export interface HostDescriptors {
   readonly resolvConf: number | null;
   /** Whether /proc/net/tcp6 could be opened: kernels without IPv6 have none. */
   readonly ipv6: boolean;
+  /** ip_local_port_range, or null when there is none. */
+  readonly ephemeral: number | null;
 }
 
 /** Leaves the descriptors open. Throws {@link DiscoverError}. */
-export const discover = ({ netlink, resolvConf, ipv6 }: HostDescriptors): HostFacts => ({
+export const discover = ({ netlink, resolvConf, ipv6, ephemeral }: HostDescriptors): HostFacts => ({
   links: dump(netlink, RTM.GETLINK, 'network interfaces', readLink),
   addresses: dump(netlink, RTM.GETADDR, 'addresses', readAddress),
   routes: dump(netlink, RTM.GETROUTE, 'routes', readRoute),
-  resolvers: resolvConf === null ? { servers: [], search: [] } : parseResolvConf(readText(resolvConf)),
+  resolvers: resolvConf === null ? { servers: [], search: [] } : parseResolvConf(readText(resolvConf, 'resolv.conf')),
   ipv6,
+  ephemeral: ephemeral === null ? null : parsePortRange(readText(ephemeral, 'ip_local_port_range')),
 });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the host looks like at start: rows of three rtnetlink dumps and of resolv.conf, immutable, addresses as canonical text. */
 import type { Family } from './address.ts';
+import type { PortRange } from './port-range.ts';
 
 export interface Link {
   readonly index: number;
@@ -64,4 +65,6 @@ export interface HostFacts {
   readonly resolvers: Resolvers;
   /** False when the kernel has no IPv6 at all. */
   readonly ipv6: boolean;
+  /** Ports that the kernel chooses from (ip_local_port_range), or null where it does not say. */
+  readonly ephemeral: PortRange | null;
 }

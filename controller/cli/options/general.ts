@@ -102,7 +102,6 @@ export const GENERAL = {
       raw.pidFile = values.readPidPath(value, option);
     },
   }),
-  'conf-path': notYet('c', 'PATH', group),
   stats: notYet(null, 'DELAY', group),
   fd: notYet('F', 'FD', group),
   'chroot-fallback': notYet(null, null, group),

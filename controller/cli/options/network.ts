@@ -3,7 +3,7 @@
 import { UsageError } from '../errors.ts';
 import type { RawSettings } from '../settings.ts';
 import * as values from '../values.ts';
-import { noneOnly, type OptionRow, onlyFor, row } from './row.ts';
+import { type OptionRow, onlyFor, row } from './row.ts';
 
 const group = 'Network';
 
@@ -175,6 +175,4 @@ export const NETWORK = {
       raw.fqdn = values.readFqdn(value, option);
     },
   }),
-  'dns-forward': noneOnly(null, 'ADDR', 'address whose DNS queries go to the resolver of the host: only "none" yet'),
-  'dns-host': noneOnly(null, 'ADDR', 'resolver of the host for --dns-forward: only "none" yet'),
 } as const satisfies Record<string, OptionRow>;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Protocols to switch off, and port forwarding. */
+/** IP versions and protocols to switch off. */
 import type { RawSettings } from '../settings.ts';
-import { type EarlyId, noneOnly, notYet, type OptionRow, row } from './row.ts';
+import { type EarlyId, type OptionRow, row } from './row.ts';
 
 type Switch = 'tcp' | 'udp' | 'icmp' | 'dhcp' | 'dhcpv6' | 'ndp' | 'ra';
 const off = (what: Switch, help: string): OptionRow =>
@@ -41,21 +41,4 @@ export const PROTOCOLS = {
       raw.multicast = true;
     },
   }),
-
-  'tcp-ports': noneOnly('t', 'SPEC', 'TCP ports to forward to the namespace: only "none" yet'),
-  'udp-ports': noneOnly('u', 'SPEC', 'UDP ports to forward to the namespace: only "none" yet'),
-  'tcp-ns': noneOnly('T', 'SPEC', 'TCP ports to forward to the host: only "none" yet'),
-  'udp-ns': noneOnly('U', 'SPEC', 'UDP ports to forward to the host: only "none" yet'),
-  'map-host-loopback': noneOnly(null, 'ADDR', 'address that stands for the loopback of the host: only "none" yet'),
-  'map-guest-addr': noneOnly(null, 'ADDR', 'address that stands for the host itself: only "none" yet'),
-  'no-map-gw': row({
-    group: 'Forwarding',
-    help: 'do not map the gateway address to the host (it is not mapped yet)',
-    // The mapping does not exist yet, so there is nothing to switch off: the option asks for what happens.
-    apply: () => {},
-  }),
-  freebind: notYet(null, null, 'Forwarding'),
-  'host-lo-to-ns-lo': notYet(null, null, 'Forwarding'),
-  'no-splice': notYet(null, null, 'Forwarding'),
-  'splice-only': notYet(null, null, 'Forwarding'),
 } as const satisfies Record<string, OptionRow>;

@@ -2,7 +2,6 @@
 /** What a row of the OPTIONS table says about one option. */
 import { UsageError } from '../errors.ts';
 import type { RawSettings } from '../settings.ts';
-import { readNone } from '../values.ts';
 
 /** Options that the native helper acts upon before the controller runs; same order as `enum early_id` in helper/gen/options.h. */
 export const EARLY_IDS = [
@@ -82,7 +81,3 @@ export const onlyFor = (mode: 'passt' | 'vhost-user', argument: string | null, g
       throw new UsageError('wrong-mode', `${option} is for ${mode} mode only`);
     },
   });
-
-/** Nothing is forwarded to the guest yet, which is what "none" asks for. */
-export const noneOnly = (short: string | null, argument: string, help: string): OptionRow =>
-  row({ short, argument, group: 'Forwarding', help, apply: (_raw, value, option) => readNone(value, option) });

@@ -57,7 +57,7 @@ export const netlink: Target = {
       insist(parseAddress(r.destination)?.family === r.family, `destination ${r.destination} of IPv${r.family}`);
       insist(r.hops.length > 0, 'a route to nowhere');
     }
-    plan([], { ...found, resolvers: { servers: [], search: [] }, ipv6: true });
+    plan([], { ...found, resolvers: { servers: [], search: [] }, ipv6: true, ephemeral: null });
   },
 };
 
@@ -90,6 +90,7 @@ const HOST: HostFacts = {
   ],
   resolvers: { servers: ['192.0.2.53'], search: ['example.org'] },
   ipv6: true,
+  ephemeral: { first: 32_768, last: 60_999 },
 };
 
 /** The plan of a command line; refusals are sentences. The summary of what is accepted can be written. */
@@ -124,6 +125,16 @@ export const cli: Target = {
     '--dns',
     '-D',
     '--search',
+    '-t',
+    '-U',
+    'auto',
+    'all,',
+    '80-90:[2001:db8::9]/180-190',
+    '~',
+    '*%lo/',
+    '--map-host-loopback',
+    '--dns-forward',
+    '--control',
     '-S',
     'none',
     '--mtu',

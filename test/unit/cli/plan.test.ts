@@ -63,6 +63,7 @@ const HOST: HostFacts = {
   ],
   resolvers: { servers: ['192.0.2.53', '2001:db8::53'], search: ['example.org'] },
   ipv6: true,
+  ephemeral: { first: 32_768, last: 60_999 },
 };
 const NOWHERE: HostFacts = {
   links: [link(1, 'lo', true)],
@@ -70,10 +71,13 @@ const NOWHERE: HostFacts = {
   routes: [],
   resolvers: { servers: [], search: [] },
   ipv6: true,
+  ephemeral: { first: 32_768, last: 60_999 },
 };
 
 const plan = (line: string, facts: HostFacts = HOST, with_: Partial<typeof hello> = {}): Plan =>
   makePlan(parseCommandLine(line.split(' ').filter((w) => w !== '')), { ...hello, ...with_ }, facts, TAP_MAC);
+/** Nothing of the host's loopback is to be reached. */
+const SHUT = '--no-map-gw -T none -U none';
 const routesOf = ({ configNet }: Plan): string[] =>
   (configNet?.routes ?? []).map(
     ({ destination, prefix, gateway }) => `${destination}/${prefix} ${gateway ?? 'on link'}`,
@@ -296,10 +300,26 @@ describe('names', () => {
     expect(plan('--dhcp-dns -D none').network).toMatchObject({ tellDns: false });
   });
 
-  it('resolvers on the host’s loopback are dropped, with a warning when they would have been told', () => {
+  it('resolvers on the host’s loopback are told as what stands for it', () => {
     const facts = { ...HOST, resolvers: { servers: ['127.0.0.53', '::1'], search: [] } };
-    expect(plan('', facts).warnings).toEqual([]);
-    const { network, warnings } = plan('--dhcp-dns', facts);
+    const { network, warnings, nat } = plan('--dhcp-dns', facts);
+    expect([network.v4?.dns, network.v6?.dns]).toEqual([['192.0.2.1'], ['fe80::1']]);
+    expect(nat).toMatchObject({
+      dnsForward4: '192.0.2.1',
+      dnsHost4: '127.0.0.53',
+      dnsForward6: 'fe80::1',
+      dnsHost6: '::1',
+    });
+    expect(warnings).toEqual([]);
+    expect(plan('--dhcp-dns --dns-forward 10.0.0.3', facts).network.v4?.dns).toEqual(['10.0.0.3']);
+    expect(plan('--dhcp-dns --dns-forward 10.0.0.3 --no-map-gw', facts).network.v4?.dns).toEqual(['10.0.0.3']);
+    expect(plan('-D 10.0.0.4', facts).nat).toMatchObject({ dnsForward4: null, dnsForward6: null });
+  });
+
+  it('resolvers on the host’s loopback are dropped where nothing does, with a warning when they would have been told', () => {
+    const facts = { ...HOST, resolvers: { servers: ['127.0.0.53', '::1'], search: [] } };
+    expect(plan('--no-map-gw', facts).warnings).toEqual([]);
+    const { network, warnings } = plan('--dhcp-dns --no-map-gw', facts);
     expect([network.v4?.dns, network.v6?.dns]).toEqual([[], []]);
     expect(warnings).toEqual([
       expect.stringContaining('127.0.0.53'),
@@ -307,7 +327,7 @@ describe('names', () => {
       "Couldn't get any nameserver address: give one with --dns",
     ]);
     expect(plan('--dhcp-dns -D 127.0.0.1', facts).network.v4?.dns).toEqual(['127.0.0.1']);
-    expect(plan('--dhcp-dns -D 127.0.0.1', facts).grant).toEqual([]);
+    expect(plan(`--dhcp-dns -D 127.0.0.1 ${SHUT}`, facts).grant).toEqual([]);
   });
 
   it('options without effect and surplus resolvers are said', () => {
@@ -349,15 +369,24 @@ describe('the rest', () => {
   });
 
   it('is summed up in a few lines', () => {
-    expect(planSummary(plan('--dhcp-dns -o 192.0.2.5'))).toEqual([
-      'Template interface: eth0 (IPv4), eth0 (IPv6)',
-      'Outbound: 192.0.2.5',
-      'Namespace interface: eth0, MAC 02:11:22:33:44:55, MTU 65520',
-      'Our MAC: 9a:55:9a:55:9a:55',
-      'IPv4: 192.0.2.5/24, router 192.0.2.1, DHCP',
-      'IPv6: 2001:db8::5/64, router fe80::1, our link-local fe80::1, RA, DHCPv6',
-      'DNS: 192.0.2.53, 2001:db8::53',
-    ]);
+    expect(planSummary(plan('--dhcp-dns -o 192.0.2.5 -t 22,8080-8081:80-81 -u none -T auto,~1-65534 -U none'))).toEqual(
+      [
+        'Template interface: eth0 (IPv4), eth0 (IPv6)',
+        'Outbound: 192.0.2.5',
+        'Namespace interface: eth0, MAC 02:11:22:33:44:55, MTU 65520',
+        'Our MAC: 9a:55:9a:55:9a:55',
+        'IPv4: 192.0.2.5/24, router 192.0.2.1, DHCP',
+        'IPv6: 2001:db8::5/64, router fe80::1, our link-local fe80::1, RA, DHCPv6',
+        'NAT to host 127.0.0.1: 192.0.2.1',
+        'NAT to host ::1: fe80::1',
+        'DNS: 192.0.2.53, 2001:db8::53',
+        'Inbound forwarding rules (HOST):',
+        '    TCP [*]:22  =>  22 ',
+        '    TCP [*]:8080-8081  =>  80-81 ',
+        'Outbound forwarding rules (SPLICE):',
+        '    TCP [*]%lo:65535  =>  65535  (best effort) (auto-scan)',
+      ],
+    );
   });
 
   it('any host gives a consistent plan: each gateway is reachable by what precedes it', () => {
@@ -387,8 +416,11 @@ describe('the rest', () => {
 describe('what the guest may reach on the host', () => {
   const dns = (address: string) => ({ address, port: 53 });
   it('is its resolvers for their port, told or not, and what --host-access names', () => {
-    expect(plan('').grant).toEqual([dns('192.0.2.53'), dns('2001:db8::53')]);
-    expect(plan('-D none --host-access 192.0.2.5/80').grant).toEqual([{ address: '192.0.2.5', port: 80 }]);
-    expect(plan('-D 10.1.0.5 --host-access fd00::1').grant).toEqual([{ address: 'fd00::1', port: 0 }, dns('10.1.0.5')]);
+    expect(plan(SHUT).grant).toEqual([dns('192.0.2.53'), dns('2001:db8::53')]);
+    expect(plan(`-D none --host-access 192.0.2.5/80 ${SHUT}`).grant).toEqual([{ address: '192.0.2.5', port: 80 }]);
+    expect(plan(`-D 10.1.0.5 --host-access fd00::1 ${SHUT}`).grant).toEqual([
+      { address: 'fd00::1', port: 0 },
+      dns('10.1.0.5'),
+    ]);
   });
 });

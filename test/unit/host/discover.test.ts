@@ -31,7 +31,7 @@ describe('discover', () => {
   });
 
   it('sees the links, addresses and routes that ip(8) shows', () => {
-    const facts = discover({ netlink, resolvConf: null, ipv6: true });
+    const facts = discover({ netlink, resolvConf: null, ipv6: true, ephemeral: null });
     expect(facts.links.map(({ name }) => name)).toEqual(ip('link').map(({ ifname }) => ifname));
     const addresses = ip('address').flatMap(({ addr_info }) => addr_info ?? []);
     const text = facts.addresses.map(({ address, prefix }) => `${address}/${prefix}`).sort();
@@ -46,14 +46,14 @@ describe('discover', () => {
     const path = join(directory, 'resolv.conf');
     writeFileSync(path, 'search example.org\nnameserver 192.0.2.53\n');
     const fd = openSync(path, 'r');
-    const { resolvers } = discover({ netlink, resolvConf: fd, ipv6: true });
+    const { resolvers } = discover({ netlink, resolvConf: fd, ipv6: true, ephemeral: null });
     closeSync(fd);
     expect(resolvers).toEqual({ servers: ['192.0.2.53'], search: ['example.org'] });
   });
 
   it('names what could not be read', () => {
-    expect(() => discover({ netlink: 1023, resolvConf: null, ipv6: true })).toThrow(DiscoverError);
-    expect(() => discover({ netlink: 1023, resolvConf: null, ipv6: true })).toThrow(
+    expect(() => discover({ netlink: 1023, resolvConf: null, ipv6: true, ephemeral: null })).toThrow(DiscoverError);
+    expect(() => discover({ netlink: 1023, resolvConf: null, ipv6: true, ephemeral: null })).toThrow(
       "Couldn't read network interfaces: EBADF",
     );
   });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { parsePortRange } from '../../../controller/host/port-range.ts';
 import { parseResolvConf } from '../../../controller/host/resolv.ts';
 
 describe('parseResolvConf', () => {
@@ -38,5 +39,19 @@ describe('parseResolvConf', () => {
         expect(search.length).toBeLessThanOrEqual(6);
       }),
     );
+  });
+});
+
+describe('ip_local_port_range', () => {
+  it.each<[string, unknown]>([
+    ['32768\t60999\n', { first: 32_768, last: 60_999 }],
+    ['1 65535', { first: 1, last: 65_535 }],
+    ['', null],
+    ['60999\t32768\n', null],
+    ['0\t99', null],
+    ['1024\t70000', null],
+    ['x\t1', null],
+  ])('%j', (text, expected) => {
+    expect(parsePortRange(text)).toEqual(expected);
   });
 });

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Port forwarding, the loopback bypass, and addresses that stand for others. */
+import type { Direction, Protocol } from '../../fwd/rule.ts';
+import type { ParsedAddress } from '../../host/address.ts';
+import type { RawSettings } from '../settings.ts';
+import * as values from '../values.ts';
+import { type OptionRow, row } from './row.ts';
+
+const group = 'Forwarding';
+
+const ports = (short: string, protocol: Protocol, direction: Direction, help: string): OptionRow =>
+  row({
+    short,
+    argument: 'SPEC',
+    group,
+    help,
+    apply: (raw, spec, spelling) => {
+      raw.forwards.push({ protocol, direction, spec, spelling });
+    },
+  });
+
+type Mapped = 'hostLoopback' | 'guestAddr' | 'dnsForward' | 'dnsHost';
+/** One address for each IP version, the last one given; 'none' takes both back. */
+const setAddress = (raw: RawSettings, which: Mapped, given: ParsedAddress | null): void => {
+  if (given === null) {
+    raw[`${which}4`] = null;
+    raw[`${which}6`] = null;
+  } else raw[`${which}${given.family}`] = given.address;
+};
+
+export const FORWARDING = {
+  'tcp-ports': ports('t', 'tcp', 'host', 'TCP ports of the host that lead to the namespace, default auto; repeatable'),
+  'udp-ports': ports('u', 'udp', 'host', 'UDP ports of the host that lead to the namespace, default auto; repeatable'),
+  'tcp-ns': ports(
+    'T',
+    'tcp',
+    'splice',
+    'TCP ports of its loopback that lead to that of the host, default auto; repeatable',
+  ),
+  'udp-ns': ports(
+    'U',
+    'udp',
+    'splice',
+    'UDP ports of its loopback that lead to that of the host, default auto; repeatable',
+  ),
+  freebind: row({
+    group,
+    help: 'listen at addresses that the host does not have (yet)',
+    apply: (raw) => {
+      raw.freebind = true;
+    },
+  }),
+  'host-lo-to-ns-lo': row({
+    group,
+    help: 'the loopback of the host leads to that of the namespace, not to its own address',
+    conflicts: ['no-splice'],
+    apply: (raw) => {
+      raw.loopbackToLoopback = true;
+    },
+  }),
+  'no-splice': row({
+    group,
+    help: 'connections from the loopback of the host become packets like all others',
+    apply: (raw) => {
+      raw.splice = false;
+    },
+  }),
+  'splice-only': row({
+    group,
+    help: 'nothing but forwarding from loopback to loopback: no interface, no packets',
+    conflicts: ['no-splice'],
+    apply: (raw) => {
+      raw.spliceOnly = true;
+      raw.loopbackToLoopback = true;
+    },
+  }),
+  'map-host-loopback': row({
+    argument: 'ADDR',
+    group,
+    help: 'address that stands for the loopback of the host, or "none"; default: the gateway',
+    apply: (raw, value, option) => {
+      const given = values.readMapped(value, option);
+      setAddress(raw, 'hostLoopback', given);
+      if (given === null) raw.mapGateway = false;
+    },
+  }),
+  'map-guest-addr': row({
+    argument: 'ADDR',
+    group,
+    help: 'address that stands for the host itself, whose own one the guest has; default none',
+    apply: (raw, value, option) => setAddress(raw, 'guestAddr', values.readMapped(value, option)),
+  }),
+  'no-map-gw': row({
+    group,
+    help: 'the gateway does not stand for the loopback of the host',
+    apply: (raw) => {
+      raw.mapGateway = false;
+    },
+  }),
+  'map-gw': row({
+    group,
+    help: 'the gateway stands for the loopback of the host: the default again',
+    apply: (raw) => {
+      raw.mapGateway = true;
+    },
+  }),
+  'dns-forward': row({
+    argument: 'ADDR',
+    group,
+    help: 'address whose ports 53 and 853 lead to the resolver of the host; once per IP version',
+    apply: (raw, value, option) => setAddress(raw, 'dnsForward', values.readDnsForward(value, option)),
+  }),
+  'dns-host': row({
+    argument: 'ADDR',
+    group,
+    help: 'resolver that --dns-forward leads to, default: the first of resolv.conf',
+    apply: (raw, value, option) => setAddress(raw, 'dnsHost', values.readDnsHost(value, option)),
+  }),
+  'conf-path': row({
+    short: 'c',
+    argument: 'PATH',
+    group,
+    help: 'socket at which pesto lists and changes the forwarded ports',
+    apply: (raw, value, option) => {
+      raw.conf = values.readConfPath(value, option);
+    },
+  }),
+  control: row({
+    argument: 'PATH',
+    group,
+    help: 'socket at which "pastiche ports" does, with a result for each rule',
+    apply: (raw, value, option) => {
+      raw.control = values.readControlPath(value, option);
+    },
+  }),
+} as const satisfies Record<string, OptionRow>;
