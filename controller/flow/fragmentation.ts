@@ -39,6 +39,10 @@ export const reset = (f: Flow): void => {
   leftToHost[f] = 0;
   guestMtus[f] = 0;
 };
+/** The flow has another socket now. */
+export const resetSocket = (f: Flow): void => {
+  modes[f] = HOST;
+};
 /** From now on packets of that size, IP header included, and larger ones are for the host to cut. */
 export const leaveToHost = (f: Flow, bytes: number): void => {
   leftToHost[f] = Math.min(bytes, 65_535);

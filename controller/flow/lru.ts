@@ -18,6 +18,13 @@ export const LRU_TCP = 7;
 export const LRU_TCP_TIME_WAIT = 8;
 /** UDP flows to groups. */
 export const LRU_GROUP = 9;
+/** UDP flows that a peer began: not answered by the guest yet; answered; answered, of a peer that has more than its share. */
+export const LRU_UDP_IN_NEW = 10;
+export const LRU_UDP_IN = 11;
+export const LRU_UDP_IN_CROWD = 12;
+/** Spliced UDP, begun on the host and in the namespace. */
+export const LRU_SPLICE_UDP = 13;
+export const LRU_SPLICE_UDP_OUT = 14;
 /** TCP connections of loopback to loopback. */
 export const LRU_SPLICE_TCP = 15;
 const CLASSES = 16;

@@ -51,6 +51,7 @@ export const DROPS = [
   'flow-pending-full',
   'tap-full',
   'guest-flood',
+  'guest-address',
   'sock-full',
   'sock-error',
   'disabled',

@@ -47,12 +47,23 @@ export const touch = (f: Flow): void => {
   state.notePassing(f, now);
 };
 
+/** The guest sent something. To a peer that began, it has answered now. */
+export const fromGuest = (f: Flow): void => {
+  touch(f);
+  if (lru.classOf(f) !== lru.LRU_UDP_IN_NEW) return;
+  state.setAnswered(f);
+  share.leave(f);
+  const cls = share.classOfAnswered(f);
+  makeRoom(cls);
+  share.enter(cls, f);
+};
+
 /**
- * The peer sent something: from now on the flow counts as answered. It may push out another one, which sends what was
+ * The peer sent something: from now on the flow counts as answered, if the guest began. It may push out another one, which sends what was
  * gathered for it: never between receiving and the last frame of what was received, whose place in memory errors need.
  */
 export const answered = (f: Flow): void => {
-  state.setAnswered(f);
+  if (!state.isInbound(f)) state.setAnswered(f);
   touch(f);
   const cls = lru.classOf(f);
   if (cls !== lru.LRU_UDP_NEW && cls !== lru.LRU_UDP_CROWD) return;

@@ -11,9 +11,11 @@
  *
  * How many there may be, and who goes when there are too many: share.ts.
  */
+import { debugFlow } from '../../flow/describe.ts';
 import * as descriptors from '../../flow/descriptors.ts';
 import * as fragmentation from '../../flow/fragmentation.ts';
 import * as hash from '../../flow/hash.ts';
+import * as lru from '../../flow/lru.ts';
 import * as pending from '../../flow/pending.ts';
 import * as sockError from '../../flow/sock-error.ts';
 import type { Flow } from '../../flow/table.ts';
@@ -24,6 +26,7 @@ import * as io from '../../io/io.ts';
 import * as guestError from '../../link/guest-error.ts';
 import * as pressure from '../../link/pressure.ts';
 import { DROP, drop } from '../../obs/drops.ts';
+import * as log from '../../obs/log.ts';
 import { request } from '../../rpc/connect.ts';
 import { HEADER_BYTES } from '../../wire/udp.ts';
 import * as activity from './activity.ts';
@@ -63,11 +66,7 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
     return f;
   }
   flows.setTuple(f, v4, ipAt, srcPort, dstPort);
-  flows.setLastActive(f, io.nowMs() | 0);
-  state.reset(f, io.nowMs() | 0);
-  fragmentation.reset(f);
-  sockError.reset(f);
-  hash.insert(f);
+  begin(f);
   const cls = toGroup ? group.CLASS : share.classOfNew(f);
   activity.makeRoom(cls);
   share.enter(cls, f);
@@ -78,6 +77,47 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   }
   wheel.arm(f, io.nowMs() + timeoutMs);
   return f;
+};
+
+/**
+ * A flow that a peer begins: addresses as four words of each, `ports` guest's << 16 | peer's. Its socket is the caller's affair. NO_FLOW
+ * when there is no room: counted.
+ */
+export const openInbound = (v4: boolean, guest: Int32Array, remote: Int32Array, ports: number): Flow => {
+  const f = flows.alloc(flows.FLOW_UDP);
+  if (f === flows.NO_FLOW) {
+    drop(DROP['flow-table-full']);
+    return f;
+  }
+  flows.setV4(f, v4);
+  flows.setGuest(f, guest[0] as number, guest[1] as number, guest[2] as number, guest[3] as number);
+  flows.setRemote(f, remote[0] as number, remote[1] as number, remote[2] as number, remote[3] as number);
+  flows.setPorts(f, ports >>> 16, ports & 0xffff);
+  begin(f);
+  state.setInbound(f);
+  activity.makeRoom(lru.LRU_UDP_IN_NEW);
+  share.enter(lru.LRU_UDP_IN_NEW, f);
+  wheel.arm(f, io.nowMs() + timeoutMs);
+  if (log.debugEnabled) debugFlow(f, 'from sock', 'new');
+  return f;
+};
+
+/** Everything of a new flow whose tuple is set. */
+const begin = (f: Flow): void => {
+  flows.setLastActive(f, io.nowMs() | 0);
+  state.reset(f, io.nowMs() | 0);
+  fragmentation.reset(f);
+  sockError.reset(f);
+  hash.insert(f);
+};
+
+/** Closes the flow's socket; another one follows. */
+export const closeSocket = (f: Flow): void => {
+  io.native.unwatch(flows.fd(f));
+  io.native.close(flows.fd(f));
+  flows.setFd(f, -1);
+  state.resetSocket(f);
+  fragmentation.resetSocket(f);
 };
 
 /** The helper handed over the socket. */

@@ -6,6 +6,7 @@
  * headers before each slot: a datagram, or a run of them that UDP_GRO made one, becomes a frame without being copied.
  * Else, and for what does not fit one frame to the guest (larger than its MTU), datagrams are received aside and copied.
  */
+import { RECORDS_AT, recordAt, SLOT_BYTES, SLOTS, slotAt } from '../../flow/aside.ts';
 import { type Flow, fd, guestPort, isV4, remotePort, setPorts, setRemote } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as out from '../../link/out.ts';
@@ -22,18 +23,9 @@ import * as vnet from '../../wire/vnet.ts';
 import * as activity from './activity.ts';
 import * as errors from './errors.ts';
 
-/** Datagrams of one call; as many of the largest fit the region aside. */
-const SLOTS = 15;
 /** Calls for one event: the others want their turn, and epoll comes back. */
 const CALLS_MAX = 4;
-/** Headers of an IPv6 frame, its payload, rounded up so that frames are aligned. */
-const SLOT_BYTES = 65_664;
 const PACKET_BYTES_MAX = 65_535;
-/** Room for the UDP header before each payload aside. */
-const ASIDE_HEADROOM = 64;
-/** What is known of them, behind: see io.native.recvFrom. */
-const RECORDS_AT = io.SOCK_AT + ASIDE_HEADROOM + SLOTS * SLOT_BYTES;
-const RECORD_BYTES = 64;
 const HOP_LIMIT_UNKNOWN = 255;
 const EAGAIN = 11;
 
@@ -130,17 +122,16 @@ const trafficClassOf = (i: number): number => {
   return n > 0 ? n & 0xff : 0;
 };
 
-const asideAt = (i: number): number => io.SOCK_AT + ASIDE_HEADROOM + i * SLOT_BYTES;
 const moveAside = (base: number, first: number, n: number): void => {
   for (let i = first; i < n; i++) {
     const from = base + i * SLOT_BYTES;
     const len = Math.max(io.col[io.COL.DGRAM_LEN + i] as number, 0);
-    io.mem.copyWithin(asideAt(i), from, from + len);
+    io.mem.copyWithin(slotAt(i), from, from + len);
   }
 };
 
 const receiveAside = (f: Flow): number => {
-  const n = io.native.recvDatagrams(fd(f), asideAt(0), SLOT_BYTES, SLOTS);
+  const n = io.native.recvDatagrams(fd(f), slotAt(0), SLOT_BYTES, SLOTS);
   for (let i = 0; i < n; i++) emitCopy(f, i);
   return n;
 };
@@ -152,9 +143,9 @@ const receiveAside = (f: Flow): number => {
 export const receiveFromAny = (r: Flow): boolean => {
   let some = false;
   for (let call = 0; call < CALLS_MAX; call++) {
-    const n = io.native.recvFrom(fd(r), asideAt(0), SLOT_BYTES, SLOTS, RECORDS_AT, false);
+    const n = io.native.recvFrom(fd(r), slotAt(0), SLOT_BYTES, SLOTS, RECORDS_AT, false);
     for (let i = 0; i < n; i++) {
-      if (!takeSource(r, RECORDS_AT + i * RECORD_BYTES)) continue;
+      if (!takeSource(r, recordAt(i))) continue;
       some = true;
       emitCopy(r, i);
     }
@@ -183,8 +174,8 @@ const takeSource = (r: Flow, at: number): boolean => {
   return true;
 };
 
-/** Sends datagram `i` of the region aside, cut where UDP_GRO had joined, each with its own complete checksum. */
-const emitCopy = (f: Flow, i: number): void => {
+/** Sends datagram `i` of the last call, which lies in slot `slot` of the region aside, cut where UDP_GRO had joined, each with its own complete checksum. */
+export const emitCopy = (f: Flow, i: number, slot = i): void => {
   const len = lengthOf(i);
   if (len < 0) return;
   const gso = io.col[io.COL.DGRAM_GSO + i] as number;
@@ -193,7 +184,7 @@ const emitCopy = (f: Flow, i: number): void => {
   do {
     const part = Math.min(unit, len - offset);
     // The header goes over the end of the segment before, which has been sent.
-    const at = asideAt(i) + offset - udp.HEADER_BYTES;
+    const at = slotAt(slot) + offset - udp.HEADER_BYTES;
     const bytes = udp.HEADER_BYTES + part;
     writePorts(f, at, bytes);
     udp.setChecksum(io.view, at, 0);

@@ -94,7 +94,7 @@ const deliver = (
   trafficClass: number,
   dontFragment: boolean,
 ): void => {
-  activity.touch(f);
+  activity.fromGuest(f);
   const phase = state.phase(f);
   if (phase === state.OPEN) {
     const data = bytes - udp.HEADER_BYTES;

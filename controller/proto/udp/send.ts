@@ -14,6 +14,7 @@
 import { IOV_MAX_BATCH, SOCKOPT } from '../../../shared/abi.ts';
 import * as fragmentation from '../../flow/fragmentation.ts';
 import { type Flow, fd, isV4, NO_FLOW, remoteWord } from '../../flow/table.ts';
+import { writevRanges } from '../../flow/writev.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import { HEADER_BYTES as IPV4_BYTES } from '../../wire/ipv4.ts';
@@ -46,9 +47,6 @@ let bytes = 0;
 let datagrams = 0;
 const ats = new Int32Array(IOV_MAX_BATCH);
 const lens = new Int32Array(IOV_MAX_BATCH);
-/** What others had gathered in the addon's columns when a writev of ours needed them. */
-const savedAts = new Int32Array(IOV_MAX_BATCH);
-const savedLens = new Int32Array(IOV_MAX_BATCH);
 
 /** The flow that has a gathering, or NO_FLOW. */
 export const gathering = (): Flow => flow;
@@ -186,22 +184,7 @@ const isFull = (r: number): boolean => r === -EAGAIN || r === -ENOBUFS;
 /** Again after a failure: for an error of an earlier datagram; and for the size of this one, which may be the second to be told. */
 const triesFor = (r: number): number => (r === -EMSGSIZE ? 2 : 1);
 
-const writeRanges = (f: Flow): number => {
-  if (ranges === 1) return io.native.write(fd(f), ats[0] as number, lens[0] as number);
-  const { col, COL } = io;
-  for (let i = 0; i < ranges; i++) {
-    savedAts[i] = col[COL.IOV_AT + i] as number;
-    savedLens[i] = col[COL.IOV_LEN + i] as number;
-    col[COL.IOV_AT + i] = ats[i] as number;
-    col[COL.IOV_LEN + i] = lens[i] as number;
-  }
-  const r = io.native.writev(fd(f), ranges);
-  for (let i = 0; i < ranges; i++) {
-    col[COL.IOV_AT + i] = savedAts[i] as number;
-    col[COL.IOV_LEN + i] = savedLens[i] as number;
-  }
-  return r;
-};
+const writeRanges = (f: Flow): number => writevRanges(fd(f), ats, lens, ranges);
 
 /** Each datagram of a range by itself. */
 const singles = (f: Flow, at: number, len: number): void => {

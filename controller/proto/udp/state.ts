@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is known of a UDP flow beyond its row: columns, zero for a new flow. */
 import { FLOW_MAX, type Flow } from '../../flow/table.ts';
+import * as asked from './asked.ts';
 
 /** Life of a flow: its socket is asked for; it is there; the host or the helper refused it. */
 export const OPENING = 0;
@@ -17,6 +18,10 @@ const ANSWERED = 1;
 const STREAM = 2;
 /** The destination is a group or broadcast. */
 const GROUP = 4;
+/** The peer began. */
+const INBOUND = 8;
+/** A socket for answers is asked for. */
+const ASKED = 16;
 /** Row + 1 that hears the answers to a flow to a group. */
 const answersRows = new Int32Array(FLOW_MAX);
 /** As in nf_conntrack: traffic both ways, and still some after that time, makes a stream of an exchange. */
@@ -33,6 +38,11 @@ export const reset = (f: Flow, now: number): void => {
   begins[f] = now;
   passed[f] = 0;
   answersRows[f] = 0;
+  resetSocket(f);
+  asked.reset(f);
+};
+/** The flow has another socket now: nothing is set on it. */
+export const resetSocket = (f: Flow): void => {
   segments[f] = 0;
   segmentLimits[f] = 0;
   hopLimits[f] = 0;
@@ -48,16 +58,26 @@ export const errno = (f: Flow): number => errnos[f] as number;
 export const setErrno = (f: Flow, n: number): void => {
   errnos[f] = n;
 };
-/** The peer sent something. */
+/** The other end than the one that began sent something. */
 export const setAnswered = (f: Flow): void => {
   passed[f] = (passed[f] as number) | ANSWERED;
 };
 /** A datagram passes at `now`, int32 milliseconds. */
 export const notePassing = (f: Flow, now: number): void => {
-  if (passed[f] === ANSWERED && ((now - (begins[f] as number)) | 0) >= EXCHANGE_MS) passed[f] = ANSWERED | STREAM;
+  if (((passed[f] as number) & (ANSWERED | STREAM | GROUP)) !== ANSWERED) return;
+  if (((now - (begins[f] as number)) | 0) >= EXCHANGE_MS) passed[f] = (passed[f] as number) | STREAM;
 };
 /** More than one datagram one way or one exchange. */
 export const isStream = (f: Flow): boolean => ((passed[f] as number) & STREAM) !== 0;
+
+export const isInbound = (f: Flow): boolean => ((passed[f] as number) & INBOUND) !== 0;
+export const setInbound = (f: Flow): void => {
+  passed[f] = (passed[f] as number) | INBOUND;
+};
+export const isAsked = (f: Flow): boolean => ((passed[f] as number) & ASKED) !== 0;
+export const setAsked = (f: Flow, yes: boolean): void => {
+  passed[f] = yes ? (passed[f] as number) | ASKED : (passed[f] as number) & ~ASKED;
+};
 
 export const isGroup = (f: Flow): boolean => ((passed[f] as number) & GROUP) !== 0;
 export const setGroup = (f: Flow): void => {
