@@ -30,7 +30,7 @@ import * as dhcpv4 from '../proto/dhcpv4.ts';
 import * as dhcpv6 from '../proto/dhcpv6.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
-import * as spliceTcp from '../proto/splice/tcp.ts';
+import * as spliceCaps from '../proto/splice/caps.ts';
 import * as tcp from '../proto/tcp/tcp.ts';
 import * as udp from '../proto/udp/udp.ts';
 import { type Call, HelperClient, HelperError } from '../rpc/client.ts';
@@ -224,7 +224,7 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
     multicast: plan.multicast,
     ...udpTimeouts,
   });
-  spliceTcp.configure(descriptors);
+  spliceCaps.configure(descriptors);
   tcp.configure({ tso: tap.tso, linkMtu, descriptors });
   demux.configure(network);
   nat.configure(plan.nat);

@@ -15,6 +15,7 @@ vi.mock('../../rpc/connect.ts', () => ({
 const fake = await import('../../../test/support/fake-io.ts');
 const { Stream, streams } = await import('../../../test/support/fake-stream.ts');
 const splice = await import('./tcp.ts');
+const caps = await import('./caps.ts');
 const pipes = await import('./pipes.ts');
 const flows = await import('../../flow/table.ts');
 const wheel = await import('../../flow/wheel.ts');
@@ -29,6 +30,8 @@ const ECONNREFUSED = 111;
 const ETIMEDOUT = 110;
 const { IN, OUT } = { IN: fake.EPOLLIN, OUT: fake.EPOLLOUT };
 const { COL } = fake;
+/** What a socket's peer has not acknowledged, by descriptor. */
+const unsent = new Map<number, number>();
 
 /** Contents of the pipes, by read end. */
 const contents = new Map<number, Buffer>();
@@ -49,6 +52,7 @@ const stream = (fd: number): Stream => {
   return s;
 };
 Object.assign(fake.native, {
+  tcpOutq: (fd: number): number => unsent.get(fd) ?? 0,
   pipe: (bytes: number): number => {
     if (pipeError !== 0) return -pipeError;
     fake.col[COL.FD] = nextFd++;
@@ -128,6 +132,7 @@ const opened = (): { f: Flow; a: Stream; b: Stream } => {
 };
 
 afterEach(() => {
+  unsent.clear();
   for (const s of streams.values()) s.fails(ECONNRESET);
   settle();
   expect([flows.count(flows.FLOW_SPLICE_TCP), pipes.inUse()]).toEqual([0, 0]);
@@ -140,7 +145,7 @@ beforeEach(() => {
   fake.reset();
   fake.setNow(1000);
   wheel.start(1000, (f) => splice.onTimer(f));
-  splice.configure(10_000);
+  caps.configure(10_000);
 });
 
 describe('opening', () => {
@@ -195,7 +200,7 @@ describe('opening', () => {
     expect([a.closed, b.closed, b.linger]).toEqual([true, true, true]);
   });
   test('at the limit the one that was idle for a minute goes, and without one the new one is refused', () => {
-    splice.configure(128 + 4);
+    caps.configure(128 + 4);
     const first = opened();
     const second = opened();
     const third = make();
@@ -324,6 +329,26 @@ describe('the end', () => {
     a.gainsRoom(100);
     splice.onEvent(f, 0, OUT);
     expect([a.sent.toString(), a.linger, a.closed, b.closed]).toEqual(['partial answer', true, true, true]);
+  });
+  test.each([
+    ['has it', 0],
+    ['reads nothing for ten seconds', 100],
+  ])('a reset waits for what came before it until the peer %s', (_what, left) => {
+    const { a, b } = opened();
+    a.receives(Buffer.from('a long answer'));
+    unsent.set(b.fd, 300);
+    a.fails(ECONNRESET);
+    settle();
+    const at = (ms: number): boolean => {
+      fake.setNow(ms);
+      wheel.expire(ms);
+      return b.closed;
+    };
+    expect([b.sent.toString(), at(1010)]).toEqual(['a long answer', false]);
+    unsent.set(b.fd, 100);
+    expect([at(1020), at(9000)]).toEqual([false, false]);
+    unsent.set(b.fd, left);
+    expect([at(left === 0 ? 9010 : 11_100), a.closed, b.linger]).toEqual([true, true, true]);
   });
   test('a reset after the end of file is no end of file', () => {
     const { a, b } = opened();

@@ -9,7 +9,8 @@
  * not keep the others waiting.
  *
  * End of file passes as shutdown(2), each way for itself; both ways, and the connection is closed. The failure of one
- * socket (a reset, a time-out) resets the other one, after what came before it was delivered as far as there is room.
+ * socket (a reset, a time-out) resets the other one, once its peer has what came before: a reset would take it out of the
+ * send buffer, where programs that are connected directly would find it in their own receive buffer.
  */
 import {
   SOCKOPT,
@@ -21,7 +22,6 @@ import {
 } from '../../../shared/abi.ts';
 import type { Side } from '../../../shared/rpc/methods.ts';
 import * as descriptors from '../../flow/descriptors.ts';
-import { end } from '../../flow/end.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
@@ -30,92 +30,38 @@ import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as log from '../../obs/log.ts';
 import * as connect from '../../rpc/connect.ts';
+import { admit } from './caps.ts';
+import { abort, close, debug, over, part, refuse } from './close.ts';
+import * as conn from './conn.ts';
+import {
+  add,
+  BLOCKED,
+  CONNECTED,
+  clear,
+  ENDED,
+  FAILED,
+  has,
+  held,
+  intos,
+  outs,
+  PARTING,
+  READABLE,
+  READY,
+  socket,
+} from './conn.ts';
 import * as pipes from './pipes.ts';
 
 /** Bytes of one direction before others have their turn. */
 const BUDGET_BYTES = 1024 * 1024;
 /** Until a pipe is asked for again where no descriptors were to be had. */
 const RETRY_MS = 20;
-/** What was idle for so long may go when somebody else needs its place. */
-const EVICTABLE_IDLE_MS = 60_000;
-/** Of RLIMIT_NOFILE, for what is no connection. */
-const DESCRIPTORS_RESERVED = 128;
-const SOCKETS_PER_FLOW = 2;
-const FLOWS_MAX = flows.FLOW_MAX >> 2;
-const FULL = log.site('Loopback connections refused');
-
 const ENFILE = 23;
 const EMFILE = 24;
-
-/** Bits of a row; those of a direction or socket are shifted by its number. */
-const READABLE = 1;
-const BLOCKED = 4;
-/** End of file came and was passed on. */
-const ENDED = 16;
-/** The socket failed, and what it had sent before is still on its way. */
-const FAILED = 64;
-const CONNECTED = 256;
-/** In the list of rows that used up their budget. */
-const READY = 512;
-
-const bits = new Uint16Array(flows.FLOW_MAX);
-/** Descriptor + 1 of socket 1. */
-const seconds = new Int32Array(flows.FLOW_MAX);
-/** Two a row, one a direction: the pipe's ends + 1, and the bytes in it. */
-const outs = new Int32Array(flows.FLOW_MAX * 2);
-const intos = new Int32Array(flows.FLOW_MAX * 2);
-const held = new Int32Array(flows.FLOW_MAX * 2);
 
 // A row is listed at most once (READY), so that the lists cannot overflow.
 let ready = new Int32Array(flows.FLOW_MAX);
 let serving = new Int32Array(flows.FLOW_MAX);
 let readyCount = 0;
-
-const has = (f: Flow, bit: number): boolean => ((bits[f] as number) & bit) !== 0;
-const add = (f: Flow, bit: number): void => {
-  bits[f] = (bits[f] as number) | bit;
-};
-const clear = (f: Flow, bit: number): void => {
-  bits[f] = (bits[f] as number) & ~bit;
-};
-const socket = (f: Flow, s: number): number => (s === 0 ? flows.fd(f) : (seconds[f] as number) - 1);
-
-/** Called once. `limit` is RLIMIT_NOFILE. */
-export const configure = (limit: number): void => {
-  const most = Math.floor((limit - DESCRIPTORS_RESERVED) / SOCKETS_PER_FLOW);
-  lru.setCap(lru.LRU_SPLICE_TCP, Math.max(Math.min(most, FLOWS_MAX), 1));
-  descriptors.register(descriptors.SPLICE, evict);
-};
-
-const idleMs = (f: Flow): number => ((io.nowMs() | 0) - flows.lastActive(f)) | 0;
-
-/** Ends the connection that was idle longest, if that is long enough, but not `but`. */
-const evict = (but: Flow): boolean => {
-  const f = descriptors.oldestHolder(lru.LRU_SPLICE_TCP, but);
-  if (f === flows.NO_FLOW || idleMs(f) < EVICTABLE_IDLE_MS) return false;
-  drop(DROP['flow-evicted']);
-  abort(f);
-  return true;
-};
-
-/** A row for one more connection, or {@link flows.NO_FLOW}: counted, and said. */
-const admit = (): Flow => {
-  if (lru.isFull(lru.LRU_SPLICE_TCP) && !evict(flows.NO_FLOW)) {
-    drop(DROP['flow-refused']);
-    const n = lru.size(lru.LRU_SPLICE_TCP);
-    log.warnAt(FULL, io.nowMs(), `${n} loopback connections are open: new ones are refused (see RLIMIT_NOFILE)`);
-    return flows.NO_FLOW;
-  }
-  const f = flows.alloc(flows.FLOW_SPLICE_TCP);
-  if (f === flows.NO_FLOW) drop(DROP['flow-table-full']);
-  return f;
-};
-
-/** Closes a socket so that its peer gets a reset. */
-export const refuse = (fd: number): void => {
-  io.native.lingerZero(fd);
-  io.native.close(fd);
-};
 
 /**
  * Takes over `fd`, a connection that was accepted, and asks the helper for one to `address` (canonical text) and `port` on the side
@@ -126,7 +72,7 @@ export const open = (fd: number, toward: Side, address: string, port: number): v
   if (f === flows.NO_FLOW) return refuse(fd);
   flows.setFd(f, fd);
   flows.setLastActive(f, io.nowMs() | 0);
-  bits[f] = 0;
+  conn.reset(f);
   lru.add(lru.LRU_SPLICE_TCP, f);
   if (log.debugEnabled) debug(f, `to ${address} port ${port} of the ${toward}: new`);
   const params = { protocol: 'tcp', address, port, sourcePort: 0 } as const;
@@ -139,15 +85,13 @@ export const open = (fd: number, toward: Side, address: string, port: number): v
   abort(f);
 };
 
-const debug = (f: Flow, what: string): void => log.debug(log.flowLine(f, 'TCP, spliced', what));
-
 const set = (fd: number, o: { readonly level: number; readonly option: number }): void => {
   io.native.setsockopt(fd, o.level, o.option, 1);
 };
 
 /** The helper handed over the connecting socket. */
 const onSocket = (f: Flow, fd: number): void => {
-  seconds[f] = fd + 1;
+  conn.setSecond(f, fd);
   for (const each of [fd, flows.fd(f)]) {
     // The two connections are one to their users: what one end wrote leaves at once, and a host that is gone is noticed.
     set(each, SOCKOPT.TCP_NODELAY);
@@ -173,7 +117,10 @@ export const onEvent = (f: Flow, s: 0 | 1, mask: number): void => {
   lru.touch(f);
   if ((mask & ~io.EPOLLOUT) !== 0) add(f, READABLE << s);
   if ((mask & (io.EPOLLOUT | io.EPOLLERR | io.EPOLLHUP)) !== 0) clear(f, BLOCKED << (1 - s));
-  if ((mask & io.EPOLLERR) !== 0 && !errorCanWait(f, s)) return abort(f);
+  if ((mask & io.EPOLLERR) !== 0 && !errorCanWait(f, s)) {
+    over(f, s);
+    return;
+  }
   if (!has(f, CONNECTED)) {
     if (s === 0 || (mask & io.EPOLLOUT) === 0) return;
     add(f, CONNECTED);
@@ -227,26 +174,21 @@ const settle = (f: Flow, d: 0 | 1, stop: number): boolean => {
   switch (stop) {
     case SPLICE_EMPTY:
       clear(f, READABLE << d);
-      return !has(f, FAILED << d) || over(f);
+      return !has(f, FAILED << d) || over(f, d);
     case SPLICE_FULL:
       add(f, BLOCKED << d);
       return true;
     case SPLICE_END:
-      if (has(f, FAILED << d)) return over(f);
+      if (has(f, FAILED << d)) return over(f, d);
       return onEnd(f, d);
     case SPLICE_FROM_FAILED:
-      return over(f);
+      return over(f, d);
     case SPLICE_TO_FAILED:
       return onReceiverFailed(f, d);
     default:
       makeReady(f);
       return true;
   }
-};
-
-const over = (f: Flow): false => {
-  abort(f);
-  return false;
 };
 
 const onEnd = (f: Flow, d: 0 | 1): boolean => {
@@ -263,7 +205,7 @@ const onEnd = (f: Flow, d: 0 | 1): boolean => {
 /** Socket 1 − d takes nothing any more. What it had sent before that is still delivered, as far as there is room. */
 const onReceiverFailed = (f: Flow, d: 0 | 1): boolean => {
   const back = d === 0 ? 1 : 0;
-  if (has(f, (ENDED | FAILED) << back)) return over(f);
+  if (has(f, (ENDED | FAILED) << back)) return over(f, back);
   // Nothing more goes in direction d, without a word to anybody: the reset will say it.
   add(f, (FAILED << back) | (ENDED << d) | (READABLE << back));
   return pump(f, back);
@@ -293,30 +235,9 @@ export const serveReady = (): void => {
   }
 };
 
-/** A pipe may be to be had now. */
-export const onTimer = (f: Flow): void => serve(f);
-
-/** Ends a connection at once; both ends get a reset. */
-const abort = (f: Flow): void => {
-  if (log.debugEnabled) debug(f, 'reset');
-  io.native.lingerZero(flows.fd(f));
-  if (seconds[f] !== 0) io.native.lingerZero(socket(f, 1));
-  close(f);
-};
-
-const close = (f: Flow): void => {
-  const second = socket(f, 1);
-  if (second >= 0) {
-    // Explicitly: a descriptor that was duplicated across processes would stay in the set after close().
-    io.native.unwatch(second);
-    io.native.close(second);
-  }
-  for (let at = f * 2; at < f * 2 + 2; at++) {
-    if (outs[at] !== 0) pipes.discard((outs[at] as number) - 1, (intos[at] as number) - 1);
-    outs[at] = 0;
-    held[at] = 0;
-  }
-  seconds[f] = 0;
-  bits[f] = 0;
-  end(f);
+/** A pipe may be to be had now, or a peer have everything. */
+export const onTimer = (f: Flow): void => {
+  if (has(f, PARTING)) part(f, 0);
+  else if (has(f, PARTING << 1)) part(f, 1);
+  else serve(f);
 };
