@@ -59,6 +59,7 @@ const main = async () => {
     for (const path of ['helper/build', 'helper/gen', 'dist/bin', 'dist/seccomp'])
       rmSync(join(root, path), { recursive: true, force: true });
     for (const file of [
+      'client.cjs',
       'controller.cjs',
       'controller.bundle.cjs',
       'controller.cache',

@@ -2,33 +2,38 @@
 /**
  * controller/app/main.ts → dist/controller.bundle.cjs (one readable script), dist/controller.cache (V8's compiled form of
  * it, valid for this very Node: another one compiles anew) and dist/controller.cjs, which loads the two.
+ * controller/client/main.ts → dist/client.cjs, the programs that talk to a running instance.
  *
  * Why not one ES module: Node's ES loader and compiling half a megabyte cost 30 ms of a start that callers wait for.
  */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { rolldown } from 'rolldown';
 import { at } from './paths.mjs';
 
+const CLIENT_ENTRY = at('controller', 'client', 'main.ts');
+const CLIENT = at('dist', 'client.cjs');
 const ENTRY = at('controller', 'app', 'main.ts');
 const BUNDLE = at('dist', 'controller.bundle.cjs');
 const CACHE = at('dist', 'controller.cache');
 const LOADER = at('dist', 'controller.cjs');
 
-export const bundle = async () => {
-  if (!existsSync(ENTRY)) return { skipped: 'controller/app/main.ts is not there' };
+/** One entry with all it imports as one CommonJS script. */
+const oneScript = async (entry, file) => {
+  const { version } = JSON.parse(readFileSync(at('package.json'), 'utf8'));
   const build = await rolldown({
-    input: ENTRY,
+    input: entry,
     platform: 'node',
     // The addon is loaded at run time, from beside the bundle.
     external: [/\.node$/],
     tsconfig: at('tsconfig.json'),
+    transform: { define: { PASTICHE_VERSION: JSON.stringify(version) } },
     logLevel: 'warn',
     treeshake: true,
   });
   try {
     await build.write({
-      file: BUNDLE,
+      file,
       format: 'cjs',
       codeSplitting: false,
       minify: false,
@@ -39,6 +44,12 @@ export const bundle = async () => {
   } finally {
     await build.close();
   }
+};
+
+export const bundle = async () => {
+  if (!existsSync(ENTRY)) return { skipped: 'controller/app/main.ts is not there' };
+  await oneScript(ENTRY, BUNDLE);
+  await oneScript(CLIENT_ENTRY, CLIENT);
   copyFileSync(at('scripts', 'lib', 'loader.cjs'), LOADER);
   rmSync(CACHE, { force: true });
   rmSync(at('dist', 'controller.mjs'), { force: true });

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+/** `pastiche ports`: forwarding rules over the JSON-RPC socket of a running instance (--control), with a result for each. */
+import { createJSONRPCRequest, isJSONRPCResponse, type JSONRPCErrorResponse } from 'json-rpc-2.0';
+import * as z from 'zod/mini';
+import { capsOf } from '../control/check-rules.ts';
+import { NAMES } from '../control/pesto-protocol.ts';
+import { type GivenRules, type ListResult, listResult, type RuleResult, rulesResult } from '../control/rule-schema.ts';
+import { ClientError, type Option, readArguments, type Token } from './arguments.ts';
+import { rulesOf, SPEC_OPTIONS } from './commands.ts';
+import { hostEphemeral } from './host-ports.ts';
+import { Connection } from './talk.ts';
+
+const OPTIONS = {
+  'tcp-ports': { type: 'string', short: 't', multiple: true },
+  'udp-ports': { type: 'string', short: 'u', multiple: true },
+  'tcp-ns': { type: 'string', short: 'T', multiple: true },
+  'udp-ns': { type: 'string', short: 'U', multiple: true },
+  json: { type: 'boolean', multiple: true },
+  help: { type: 'boolean', short: 'h', multiple: true },
+  version: { type: 'boolean', multiple: true },
+} as const satisfies Record<string, Option>;
+
+const USAGE = 'Usage: pastiche ports list|add|remove PATH [OPTION]...';
+const HELP = `${USAGE}
+
+Show or change the forwarding rules of the instance that serves the control socket PATH (its option --control).
+
+  list                          Every rule, and how it fares
+  add                           Add the rules of -t, -u, -T, -U: all of them, or none if one cannot be
+  remove                        Remove the rules of -t, -u, -T, -U, which must be there exactly so
+
+  -t, --tcp-ports SPEC          TCP ports of the host, as in pasta
+  -u, --udp-ports SPEC          UDP ports of the host
+  -T, --tcp-ns SPEC             TCP ports of the namespace's loopback
+  -U, --udp-ns SPEC             UDP ports of the namespace's loopback
+      --json                    The answer as JSON on one line
+  -h, --help                    Show this text
+      --version                 Show the version
+
+Established connections live on, whatever is changed. The exit status is 0, or 1 if nothing was changed; the results of
+the rules say why.
+`;
+
+const METHODS: Readonly<Record<string, 'ports.list' | 'ports.add' | 'ports.remove'>> = {
+  list: 'ports.list',
+  add: 'ports.add',
+  remove: 'ports.remove',
+};
+/** Every rule of both tables, with its words. */
+const ANSWER_BYTES_MAX = 1024 * 1024;
+
+type Answer = { readonly result: unknown } | { readonly error: JSONRPCErrorResponse['error'] };
+
+export const ports = async (args: readonly string[], version: string): Promise<number> => {
+  const { options, operands } = readArguments(args, OPTIONS);
+  const has = (name: string): boolean => options.some((option) => option.name === name);
+  if (has('help')) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (has('version')) {
+    process.stdout.write(`pastiche ${version}\n`);
+    return 0;
+  }
+  const [command = '', path, ...others] = operands;
+  const method = Object.hasOwn(METHODS, command) ? METHODS[command] : undefined;
+  const specs = options.filter(({ name }) => SPEC_OPTIONS[name] !== undefined);
+  if (method === undefined || path === undefined || others.length > 0) throw new ClientError(USAGE);
+  if ((method === 'ports.list') !== (specs.length === 0)) throw new ClientError(USAGE);
+  const connection = await Connection.open(path);
+  try {
+    const list = await ask(connection, 'ports.list', {});
+    if ('error' in list) throw new ClientError(list.error.message);
+    const now = listResult().parse(list.result);
+    if (method === 'ports.list') return show(now, has('json'));
+    const answer = await ask(connection, method, rulesFor(specs, now));
+    return tell(answer, has('json'));
+  } catch (error) {
+    if (error instanceof z.core.$ZodError) throw new ClientError(`${path}: the server sent an answer of another form`);
+    throw error;
+  } finally {
+    connection.close();
+  }
+};
+
+const rulesFor = (specs: readonly Token[], { enabled }: ListResult): GivenRules => {
+  const caps = capsOf({ v4: enabled.ipv4, v6: enabled.ipv6, tcp: enabled.tcp, udp: enabled.udp });
+  const ephemeral = hostEphemeral();
+  const rules = specs.flatMap(({ name, value }) => {
+    const { direction = 'host' } = SPEC_OPTIONS[name] ?? {};
+    return rulesOf(name, value, caps, ephemeral).map((rule) => ({ direction, ...rule }));
+  });
+  if (rules.length === 0) throw new ClientError('These port specifications stand for no rule');
+  return { rules };
+};
+
+const ask = async (connection: Connection, method: string, params: unknown): Promise<Answer> => {
+  connection.send(Buffer.from(`${JSON.stringify(createJSONRPCRequest(1, method, params))}\n`));
+  let bytes = Buffer.alloc(0);
+  const whole = await connection.read((chunk) => {
+    bytes = Buffer.concat([bytes, chunk]);
+    return bytes.includes(10);
+  }, ANSWER_BYTES_MAX);
+  if (!whole) throw new ClientError('The server has closed the connection');
+  try {
+    const response: unknown = JSON.parse(bytes.toString('utf8'));
+    if (isJSONRPCResponse(response) && response.id === 1)
+      return response.error === undefined ? { result: response.result } : { error: response.error };
+  } catch {
+    // Said below.
+  }
+  throw new ClientError('The server sent something that is not an answer');
+};
+
+const line = (rule: RuleResult): string => {
+  const sockets = rule.sockets === 0 ? '' : ` (${rule.sockets} socket${rule.sockets === 1 ? '' : 's'})`;
+  const error = rule.error === null ? '' : `: ${rule.port === null ? '' : `port ${rule.port}: `}${rule.error}`;
+  return `${rule.text}  ${rule.state}${sockets}${error}`;
+};
+
+const show = (list: ListResult, json: boolean): number => {
+  if (json) {
+    process.stdout.write(`${JSON.stringify(list)}\n`);
+    return 0;
+  }
+  for (const direction of ['host', 'splice'] as const) {
+    if (direction === 'splice' && !list.enabled.outbound) continue;
+    process.stdout.write(`${NAMES[direction]}\n`);
+    for (const rule of list.rules) if (rule.direction === direction) process.stdout.write(`  ${line(rule)}\n`);
+  }
+  return 0;
+};
+
+const tell = (answer: Answer, json: boolean): number => {
+  const failed = 'error' in answer;
+  const data = failed ? answer.error.data : answer.result;
+  const rules = data === undefined ? [] : rulesResult().parse(data).rules;
+  if (json) process.stdout.write(`${JSON.stringify(answer)}\n`);
+  else for (const rule of rules) (failed ? process.stderr : process.stdout).write(`${line(rule)}\n`);
+  if (!failed) return 0;
+  process.stderr.write(`${answer.error.message}\n`);
+  return 1;
+};
