@@ -5,8 +5,9 @@
  */
 import { contextOf, DIRECTIONS } from '../control/check-rules.ts';
 import { CAP, NAMES, type ToldTable } from '../control/pesto-protocol.ts';
-import { type PortRange, parsePortSpec } from '../fwd/port-spec.ts';
+import { parsePortSpec } from '../fwd/port-spec.ts';
 import { conflict, type Direction, type Protocol, printRule, type Rule, sameRule, tableFault } from '../fwd/rule.ts';
+import type { PortRange } from '../host/port-range.ts';
 import { ClientError, type Token } from './arguments.ts';
 
 interface Kind {
