@@ -27,7 +27,9 @@ export const LRU_SPLICE_UDP = 13;
 export const LRU_SPLICE_UDP_OUT = 14;
 /** TCP connections of loopback to loopback. */
 export const LRU_SPLICE_TCP = 15;
-const CLASSES = 16;
+/** TCP of clients, before the guest has answered. */
+export const LRU_TCP_INBOUND = 16;
+const CLASSES = 17;
 
 /** First (oldest) and last (newest) row + 1 of each class. */
 const oldests = new Int32Array(CLASSES);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * ICMP and ICMPv6 errors from the guest about what we sent it. Two of them mean something to a flow:
+ * ICMP and ICMPv6 errors from the guest about what we sent it. Three of them mean something to a flow:
  *
  * - GONE: nobody in the guest has that port any more (port or protocol unreachable, from the packet's own destination).
  * - TOO_BIG: a link behind the guest takes less than its tap (fragmentation needed, packet too big).
+ * - UNREACHABLE: no way to the destination, or a filter on it. Only TCP is told: it passes, but for a connection in the making.
  *
  * The quote must be of a packet of that flow, from its remote to its guest, and the error must go to that remote: more
  * cannot be known of a datagram; TCP looks at the sequence number, too (RFC 5927 §4). The rest is dropped and counted.
@@ -21,7 +22,8 @@ import { FRAGMENT, ICMP, ICMPV6, TCP, UDP } from '../wire/protocols.ts';
 
 export const GONE = 0;
 export const TOO_BIG = 1;
-export type Kind = 0 | 1;
+export const UNREACHABLE = 2;
+export type Kind = 0 | 1 | 2;
 /** `mtu`: of TOO_BIG, in bytes with IP header, not below what its family allows. `quotedAt`: the quoted transport header, 8 bytes at least. */
 export type Handler = (f: Flow, kind: Kind, mtu: number, quotedAt: number) => void;
 
@@ -51,6 +53,7 @@ export const take = (ipAt: number, at: number, end: number, v4: boolean): void =
     return drop(DROP['icmp-quote']);
   }
   const type = typeOf(v4);
+  if (kind === UNREACHABLE && type !== FLOW_TCP) return drop(DROP['icmp-type']);
   const f = type === NONE ? NO_FLOW : flowOf(type as FlowType, quoteAt, v4);
   if (f === NO_FLOW) return drop(DROP['icmp-no-flow']);
   const handler = handlers.get(type as FlowType);
@@ -63,12 +66,13 @@ const kindOf4 = (at: number): Kind | -1 => {
   if (icmpv4.type(io.view, at) !== icmpv4.UNREACHABLE) return NONE;
   const code = icmpv4.code(io.view, at);
   if (code === icmpv4.FRAGMENTATION_NEEDED) return TOO_BIG;
-  return code === icmpv4.PORT_UNREACHABLE || code === icmpv4.PROTOCOL_UNREACHABLE ? GONE : NONE;
+  return code === icmpv4.PORT_UNREACHABLE || code === icmpv4.PROTOCOL_UNREACHABLE ? GONE : UNREACHABLE;
 };
 const kindOf6 = (at: number): Kind | -1 => {
   const type = icmpv6.type(io.view, at);
   if (type === icmpv6.PACKET_TOO_BIG) return TOO_BIG;
-  return type === icmpv6.UNREACHABLE && icmpv6.code(io.view, at) === icmpv6.PORT_UNREACHABLE ? GONE : NONE;
+  if (type !== icmpv6.UNREACHABLE) return NONE;
+  return icmpv6.code(io.view, at) === icmpv6.PORT_UNREACHABLE ? GONE : UNREACHABLE;
 };
 
 /** -1: none that a link can have. 0 of routers before RFC 1191 is such a one. */
@@ -90,7 +94,7 @@ const quoteHolds4 = (ipAt: number, q: number, end: number, kind: number): boolea
   if ((ipv4.flagsAndFragment(v, q) & ipv4.OFFSET_MASK) !== 0 || ipv4.src(v, q) !== ipv4.dst(v, ipAt)) return false;
   quotedProtocol = ipv4.protocol(v, q);
   quotedAt = q + headerBytes;
-  return kind === TOO_BIG || ipv4.dst(v, q) === ipv4.src(v, ipAt);
+  return kind !== GONE || ipv4.dst(v, q) === ipv4.src(v, ipAt);
 };
 
 const quoteHolds6 = (ipAt: number, q: number, end: number, kind: number): boolean => {
@@ -105,7 +109,7 @@ const quoteHolds6 = (ipAt: number, q: number, end: number, kind: number): boolea
     quotedAt += fragment.HEADER_BYTES;
   }
   if (end - quotedAt < QUOTE_BYTES_MIN || !sameAddress(q + ipv6.SRC, ipAt + ipv6.DST)) return false;
-  return kind === TOO_BIG || sameAddress(q + ipv6.DST, ipAt + ipv6.SRC);
+  return kind !== GONE || sameAddress(q + ipv6.DST, ipAt + ipv6.SRC);
 };
 const sameAddress = (a: number, b: number): boolean => {
   const v = io.view;

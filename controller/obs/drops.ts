@@ -47,6 +47,7 @@ export const DROPS = [
   'tcp-queue-full',
   'flow-table-full',
   'flow-refused',
+  'tuple-in-use',
   'flow-evicted',
   'flow-pending-full',
   'tap-full',

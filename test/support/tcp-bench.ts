@@ -12,6 +12,7 @@ import { expect } from 'vitest';
 import * as lru from '../../controller/flow/lru.ts';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
+import { parseIpv4, parseIpv6 } from '../../controller/host/address-text.ts';
 import * as out from '../../controller/link/out.ts';
 import { hasReady } from '../../controller/proto/tcp/close.ts';
 import * as conn from '../../controller/proto/tcp/conn.ts';
@@ -19,6 +20,7 @@ import { TIME_WAIT_MS } from '../../controller/proto/tcp/constants.ts';
 import { endBatch, servePaced, serveReady } from '../../controller/proto/tcp/finish.ts';
 import { onEvent } from '../../controller/proto/tcp/from-sock.ts';
 import { flushWrites, fromTap } from '../../controller/proto/tcp/from-tap.ts';
+import * as inbound from '../../controller/proto/tcp/inbound.ts';
 import * as keepalive from '../../controller/proto/tcp/keepalive.ts';
 import * as outOfOrder from '../../controller/proto/tcp/out-of-order.ts';
 import * as pace from '../../controller/proto/tcp/pace.ts';
@@ -320,6 +322,24 @@ export class Bench {
   }
   helperFails(result: { errno: number } | 'refused'): void {
     this.turn(() => bench.answer(result));
+  }
+  /** A client of {@link REMOTE_PORT}, or another, has connected to the host; its socket is handed over for the guest's port. */
+  accepts(o: { remotePort?: number; guestPort?: number; prepare?: (s: Stream) => void } = {}): Stream {
+    const { v4 } = this.o;
+    const s = new Stream(this.nextFd++);
+    s.peekOffset = this.o.peekOffset ?? true;
+    s.connected();
+    o.prepare?.(s);
+    streams.set(s.fd, s);
+    this.socket = s;
+    const words = (v4Text: string, v6Text: string) =>
+      v4 ? ([0, 0, flows.MAPPED_WORD, parseIpv4(v4Text)] as const) : parseIpv6(v6Text);
+    const remote = words(bench.REMOTE4, bench.REMOTE6);
+    const guest = words(bench.GUEST4, bench.GUEST6);
+    this.turn(() =>
+      inbound.open(s.fd, v4, ...remote, o.remotePort ?? REMOTE_PORT, ...guest, o.guestPort ?? GUEST_PORT),
+    );
+    return s;
   }
   /** Something happens at the other end of the socket. */
   peer(what: (s: Stream) => void, socket: Stream = this.socket): void {

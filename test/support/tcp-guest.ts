@@ -32,6 +32,8 @@ export interface GuestPlan {
   readonly reassembles: boolean;
   /** Offers selective acknowledgements, and gives them if it reassembles. */
   readonly sack: boolean;
+  /** It is connected to: it listens, or answers a SYN with a reset. Left out: it connects. */
+  readonly passive?: 'listens' | 'refuses';
 }
 
 const RTO_MS = 250;
@@ -41,7 +43,7 @@ export const STREAM = Buffer.concat(Array.from({ length: 512 }, () => numbered(1
 
 export class Guest {
   readonly plan: GuestPlan;
-  state: 'closed' | 'syn' | 'open' | 'reset' = 'closed';
+  state: 'closed' | 'syn' | 'asked' | 'open' | 'reset' = 'closed';
   /** Received in order, and by the application read. */
   received = 0;
   finReceived = false;
@@ -83,6 +85,8 @@ export class Guest {
     return this.una === this.plan.total;
   }
   get done(): boolean {
+    // A client that gave up before its SYN arrived leaves nothing here.
+    if (this.plan.passive !== undefined && this.state === 'closed') return true;
     return this.state === 'reset' || (this.finReceived && this.finAcked);
   }
 
@@ -133,12 +137,15 @@ export class Guest {
 
   /** A frame arrives. */
   receive(s: Seen): void {
+    if (this.state === 'closed' && this.plan.passive !== undefined) return this.asked(s);
     if (this.state === 'closed') return;
     if (this.state === 'reset') {
-      if (!s.flags.includes('R') && s.flags.includes('A')) this.out.push(this.reset(s.ack));
+      if (s.flags === 'S') this.refuses(s);
+      else if (!s.flags.includes('R') && s.flags.includes('A')) this.out.push(this.reset(s.ack));
       return;
     }
     if (this.state === 'syn') return this.answered(s);
+    if (this.state === 'asked' && !this.confirmed(s)) return;
     const at = (s.seq - this.base - 1) | 0;
     const length = s.bytes.length + (s.flags.includes('F') ? 1 : 0);
     if (s.flags.includes('R')) return this.resetReceived(at);
@@ -160,6 +167,45 @@ export class Guest {
     }
     this.acknowledged(s);
     if (length > 0) this.take(at, s);
+  }
+  /** RFC 9293 §3.10.7.2, LISTEN and CLOSED. */
+  private asked(s: Seen): void {
+    if (s.flags !== 'S') return;
+    if (s.scale !== OUR_SCALE || !s.sackPermitted || s.mss === null) this.fail('a SYN without its options');
+    if (this.plan.passive === 'refuses') {
+      this.state = 'reset';
+      return this.refuses(s);
+    }
+    this.base = s.seq;
+    this.state = 'asked';
+    this.sendEdge = s.win;
+    this.sendEdgeMax = s.win;
+    this.synAcks();
+  }
+  private refuses(s: Seen): void {
+    this.out.push({ flags: 'RA', seq: 0, ack: (s.seq + 1) | 0, srcPort: this.plan.port, vouched: 1 });
+  }
+  private synAcks(): void {
+    const win = this.window();
+    this.announcedMax = win;
+    const ack = (this.base + 1) | 0;
+    this.out.push({ flags: 'SA', seq: 0, ack, srcPort: this.plan.port, win, options: this.options(), vouched: 1 });
+  }
+  /** SYN-RECEIVED: the answer to the SYN|ACK, or the SYN again. False: nothing more is in it. */
+  private confirmed(s: Seen): boolean {
+    if (s.flags === 'S') {
+      if (s.seq !== this.base) this.fail(`another SYN, ${s.seq}`);
+      this.repeated++;
+      this.synAcks();
+    } else if (s.flags.includes('R')) {
+      if (s.seq !== ((this.base + 1) | 0)) this.fail(`a reset at ${s.seq}`);
+      this.state = 'reset';
+    } else if (s.ack === 1) {
+      this.state = 'open';
+      this.announced = 0;
+      return true;
+    } else this.fail(`an acknowledgement of ${s.ack} to a SYN|ACK`);
+    return false;
   }
   private answered(s: Seen): void {
     if (s.flags === 'RA' && s.ack === 1) this.state = 'reset';
@@ -235,7 +281,8 @@ export class Guest {
   }
   /** The application is gone: a reset, and one for whatever comes after it. */
   abort(): void {
-    if (this.state === 'open' || this.state === 'syn') this.out.push(this.reset(1 + this.max + (this.finSent ? 1 : 0)));
+    if (this.state === 'open' || this.state === 'syn' || this.state === 'asked')
+      this.out.push(this.reset(1 + this.max + (this.finSent ? 1 : 0)));
     this.state = 'reset';
   }
   /** The application reads up to `bytes`. */
@@ -248,7 +295,7 @@ export class Guest {
   }
   /** What it sends now: at most `most` segments of new data; timers; what is owed. */
   acts(nowMs: number, most: number, close: boolean): Segment[] {
-    if (this.state === 'closed' || this.state === 'syn') this.opens(nowMs);
+    if (this.state === 'closed' || this.state === 'syn' || this.state === 'asked') this.opens(nowMs);
     else if (this.state === 'open') {
       if (Number.isNaN(this.lastMs)) this.lastMs = nowMs;
       this.timers(nowMs);
@@ -258,18 +305,21 @@ export class Guest {
     }
     return this.out.splice(0);
   }
-  private opens(nowMs: number): void {
-    if (nowMs - this.lastMs < 1000) return;
-    this.lastMs = nowMs;
-    this.state = 'syn';
-    const options = [
+  private options(): number[] {
+    return [
       ...optionMss(MSS),
       ...(this.plan.scale === null ? [] : optionScale(this.plan.scale)),
       ...(this.plan.sack ? SACK_PERMITTED : []),
     ];
+  }
+  private opens(nowMs: number): void {
+    if (nowMs - this.lastMs < 1000 || (this.plan.passive !== undefined && this.state === 'closed')) return;
+    this.lastMs = nowMs;
+    if (this.state === 'asked') return this.synAcks();
+    this.state = 'syn';
     const win = this.window();
     this.announcedMax = win;
-    this.out.push({ flags: 'S', seq: 0, srcPort: this.plan.port, win, options, vouched: 1 });
+    this.out.push({ flags: 'S', seq: 0, srcPort: this.plan.port, win, options: this.options(), vouched: 1 });
   }
   private timers(nowMs: number): void {
     if (nowMs - this.lastMs < RTO_MS) return;

@@ -5,6 +5,7 @@
  *
  *   opening      before the guest's handshake is complete: at the cap the oldest goes without a word, so that a flood of
  *                SYNs recycles its own; a guest that means it sends its SYN again
+ *   inbound      the same for clients that the guest has not answered yet, whose connections are reset
  *   established  what was idle for EVICTABLE_IDLE_MS may go, the longest idle first, both ends reset. When nothing is, the
  *                new connection is refused at once by a reset: connections in use are never harmed
  *   TIME-WAIT    no descriptor; at the cap the oldest goes
@@ -27,6 +28,8 @@ const FLOWS_MAX = flows.FLOW_MAX >> 1;
 const OPENING_MIN = 512;
 const OPENING_MAX = 8192;
 const TIME_WAIT_MAX = 4096;
+/** That part of all, an eighth, clients leave to what the guest opens. */
+const GUESTS_SHIFT = 3;
 const FULL = log.site('TCP connections refused');
 
 let cap = 0;
@@ -35,16 +38,34 @@ let cap = 0;
 export const configure = (most: number): void => {
   cap = Math.max(Math.min(most - DESCRIPTORS_RESERVED, FLOWS_MAX), 1);
   lru.setCap(lru.LRU_TCP, cap);
-  lru.setCap(lru.LRU_TCP_OPENING, Math.min(Math.max(Math.min(cap >> 2, OPENING_MAX), OPENING_MIN), cap));
+  const opening = Math.min(Math.max(Math.min(cap >> 2, OPENING_MAX), OPENING_MIN), cap);
+  lru.setCap(lru.LRU_TCP_OPENING, opening);
+  lru.setCap(lru.LRU_TCP_INBOUND, opening);
   lru.setCap(lru.LRU_TCP_TIME_WAIT, TIME_WAIT_MAX);
   descriptors.register(descriptors.TCP, evict);
 };
 
-/** Makes room for one more connection if need be. False: there is none, counted and said. */
+const size = (): number => lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_OPENING) + lru.size(lru.LRU_TCP_INBOUND);
+const full = (most: number): boolean => {
+  if (size() < most || evict(flows.NO_FLOW)) return false;
+  log.warnAt(FULL, io.nowMs(), `${size()} TCP connections are open: new ones are refused (see RLIMIT_NOFILE)`);
+  return true;
+};
+
+/** Makes room for one more connection of a client if need be. False: there is none, said. */
+export const admitInbound = (): boolean => {
+  if (full(cap - (cap >> GUESTS_SHIFT))) return false;
+  if (lru.isFull(lru.LRU_TCP_INBOUND)) {
+    drop(DROP['flow-evicted']);
+    abort(lru.oldest(lru.LRU_TCP_INBOUND));
+  }
+  return true;
+};
+
+/** Makes room for one more connection of the guest if need be. False: there is none, counted and said. */
 export const admit = (): boolean => {
-  if (lru.size(lru.LRU_TCP) + lru.size(lru.LRU_TCP_OPENING) >= cap && !evict(flows.NO_FLOW)) {
+  if (full(cap)) {
     drop(DROP['flow-refused']);
-    log.warnAt(FULL, io.nowMs(), `${cap} TCP connections are open: new ones are refused (see RLIMIT_NOFILE)`);
     return false;
   }
   if (lru.isFull(lru.LRU_TCP_OPENING)) {
@@ -68,10 +89,15 @@ const evict = (except: Flow): boolean => {
     abort(idle);
     return true;
   }
-  const opening = lru.oldest(lru.LRU_TCP_OPENING);
-  if (opening === flows.NO_FLOW || opening === except || idleMs(opening) < EVICTABLE_OPENING_MS) return false;
+  return evictOpening(lru.LRU_TCP_INBOUND, except) || evictOpening(lru.LRU_TCP_OPENING, except);
+};
+const evictOpening = (cls: number, except: Flow): boolean => {
+  const f = lru.oldest(cls);
+  if (f === flows.NO_FLOW || f === except || idleMs(f) < EVICTABLE_OPENING_MS) return false;
   drop(DROP['flow-evicted']);
-  closeQuietly(opening);
+  // A client has its connection already, and is told; the guest asks again.
+  if (cls === lru.LRU_TCP_INBOUND) abort(f);
+  else closeQuietly(f);
   return true;
 };
 

@@ -67,8 +67,10 @@ export const finishReady = (finish: (f: Flow) => void): void => {
 export const abort = (f: Flow, tellGuest = true): void => {
   if (log.debugEnabled) debugFlow(f, tellGuest ? 'from sock' : 'from tap', `reset (${conn.eventNames(f)})`);
   if (tellGuest) {
-    // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN; its sequence number is free.
-    toTap.flagSegment(f, conn.has(f, conn.SOCK_CONNECTED) ? conn.seqToTap(f) : 0, tcp.RST | tcp.ACK);
+    // RFC 9293 §3.10.7.3: a reset in SYN-SENT is believed only if it acknowledges the SYN; its sequence number is free. To a
+    // guest in SYN-RECEIVED, whose number we do not know, there is nothing to acknowledge.
+    if (conn.has(f, conn.SYN_SENT)) toTap.flagSegment(f, conn.seqToTap(f), tcp.RST);
+    else toTap.flagSegment(f, conn.has(f, conn.SOCK_CONNECTED) ? conn.seqToTap(f) : 0, tcp.RST | tcp.ACK);
   }
   if (flows.fd(f) >= 0) io.native.lingerZero(flows.fd(f));
   closeQuietly(f);

@@ -36,6 +36,8 @@ export const TOUCHED = 1024;
 export const READY = 2048;
 /** The kernel keeps the peek offset (SO_PEEK_OFF for TCP, Linux 6.9). */
 export const PEEK_OFFSET = 4096;
+/** We opened towards the guest (inbound.ts), and it has not answered: RFC 9293's SYN-SENT. */
+export const SYN_SENT = 8192;
 /** Data is being sent again; until the guest has more than was sent before that, its duplicate ACKs say nothing. */
 export const RECOVERING = 16384;
 /** Both ends permit selective acknowledgements (RFC 2018). */
@@ -47,6 +49,7 @@ export const TAP_FIN_WAITS = 0x2_0000;
 
 const EVENT_NAMES: readonly (readonly [number, string])[] = [
   [SOCK_CONNECTED, 'sock-connected'],
+  [SYN_SENT, 'syn-sent'],
   [ESTABLISHED, 'established'],
   [SOCK_FIN_RCVD, 'sock-fin-rcvd'],
   [TAP_FIN_SENT, 'tap-fin-sent'],

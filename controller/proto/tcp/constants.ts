@@ -15,6 +15,9 @@ export const RTO_MAX_MS = 120_000;
 /** RFC 9293 §3.8.3 R2: Linux's tcp_retries2 and tcp_synack_retries. */
 export const DATA_RETRIES_MAX = 15;
 export const SYN_ACK_RETRIES_MAX = 5;
+/** The same of a SYN: Linux's tcp_syn_retries, after as many at even distances as its tcp_syn_linear_timeouts says by default. */
+export const SYN_RETRIES_DEFAULT = 6;
+export const SYN_LINEAR_TIMEOUTS = 4;
 /** RFC 5681 §3.2. */
 export const DUPLICATE_ACKS = 3;
 /** RFC 5382 REQ-5: silence of the whole guest for which an established connection is kept (2 hours 4 minutes). */

@@ -2,7 +2,6 @@
 /** Segments arriving from the guest (RFC 9293 §3.10.7). */
 import { IOV_MAX_BATCH } from '../../../shared/abi.ts';
 import * as hash from '../../flow/hash.ts';
-import * as lru from '../../flow/lru.ts';
 import * as flows from '../../flow/table.ts';
 import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
@@ -15,13 +14,14 @@ import { TCP } from '../../wire/protocols.ts';
 import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import { established, takeSyn } from './begin.ts';
 import * as challenge from './challenge.ts';
 import { abort, fail, touch } from './close.ts';
-import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { WINDOW_MAX } from './constants.ts';
+import * as inbound from './inbound.ts';
 import * as keepalive from './keepalive.ts';
-import { reopen, resetReply, synFromTap, takeSyn } from './open.ts';
+import { reopen, resetReply, synFromTap } from './open.ts';
 import * as outOfOrder from './out-of-order.ts';
 import * as recovery from './recovery.ts';
 import * as stash from './stash.ts';
@@ -168,6 +168,7 @@ const segment = (f: Flow, at: number, end: number): void => {
   const idle = keepalive.heard(f);
   const flags = tcp.flags(v, at);
   const s = tcp.seq(v, at);
+  if (!conn.has(f, conn.ESTABLISHED) && conn.has(f, conn.SYN_SENT)) return inbound.segment(f, at);
   if (!conn.has(f, conn.SOCK_CONNECTED)) {
     // The socket is still connecting. The guest's SYN retries need no answer; the SYN of another attempt takes its place.
     if ((flags & tcp.RST) !== 0) resetFromTap(f, s);
@@ -177,9 +178,11 @@ const segment = (f: Flow, at: number, end: number): void => {
   }
   if ((flags & tcp.RST) !== 0) return resetFromTap(f, s);
   if ((flags & tcp.SYN) !== 0) {
-    // A repeated SYN before our SYN|ACK arrived; later ones are challenged (RFC 5961 §4.2).
-    if (!conn.has(f, conn.ESTABLISHED) && ((s + 1) | 0) === conn.seqFromTap(f)) toTap.sendSynAck(f);
-    else challenge.send(f);
+    // A repeated SYN before our SYN|ACK arrived, or the guest's half of two ends that opened at once; later ones are
+    // challenged (RFC 5961 §4.2).
+    if (conn.has(f, conn.ESTABLISHED) || ((s + 1) | 0) !== conn.seqFromTap(f)) challenge.send(f);
+    else if ((flags & tcp.ACK) === 0) toTap.sendSyn(f);
+    else if (acknowledgement(f, at, end, flags)) conn.add(f, conn.ACK_DUE);
     return;
   }
   if (seq.diff(s, conn.edgeToTap(f)) > 0 || seq.diff(s, conn.seqFromTap(f)) < -WINDOW_MAX) {
@@ -226,13 +229,8 @@ const acknowledgement = (f: Flow, at: number, end: number, flags: number): boole
       toTap.flagSegment(f, ack, tcp.RST);
       return false;
     }
-    conn.add(f, conn.ESTABLISHED);
-    conn.setAckFromTap(f, ack);
-    conn.setWndFromTap(f, tcp.window(v, at) << conn.scaleFromTap(f));
-    if (conn.retries(f) === 0) congestion.delivered(f, 0, ack);
-    lru.move(lru.LRU_TCP, f);
-    timeout.opened(f);
-    touch(f);
+    // The window of a SYN is not scaled (RFC 7323 §2.2).
+    established(f, ack, tcp.window(v, at) << ((flags & tcp.SYN) !== 0 ? 0 : conn.scaleFromTap(f)));
     return true;
   }
   if (seq.diff(ack, conn.seqToTap(f)) > 0) {

@@ -12,13 +12,17 @@ import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as conn from './conn.ts';
 import { MSS_MIN } from './constants.ts';
+import * as inbound from './inbound.ts';
 
 /** Where the quoted header has its sequence number. */
 const SEQUENCE = 4;
 
-/** The guest has an error to tell about a segment; only its size is believed, for a reset would say the rest (RFC 5927 §5.2). */
+/**
+ * The guest has an error to tell about a segment; of connections that are established only its size is believed, for a reset would
+ * say the rest (RFC 5927 §5.2).
+ */
 export const onGuestError = (f: Flow, kind: guestError.Kind, mtu: number, quotedAt: number): void => {
-  if (kind !== guestError.TOO_BIG) return;
+  if (kind !== guestError.TOO_BIG) return inbound.unreachable(f, io.view.getInt32(quotedAt + SEQUENCE));
   // RFC 5927 §4.1: about data that is under way.
   const sent = io.view.getInt32(quotedAt + SEQUENCE);
   if (seq.before(sent, conn.ackFromTap(f)) || !seq.before(sent, conn.seqToTap(f))) return;

@@ -2,7 +2,6 @@
 /** Opening: the guest's SYN, the helper's socket, our SYN|ACK; and segments that belong to no connection. */
 import { SOCKOPT } from '../../../shared/abi.ts';
 import { debugFlow } from '../../flow/describe.ts';
-import * as hash from '../../flow/hash.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
@@ -19,31 +18,16 @@ import * as checksum from '../../wire/checksum.ts';
 import * as ethernet from '../../wire/ethernet.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
 import * as ipv6 from '../../wire/ipv6.ts';
-import * as seq from '../../wire/seq.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
+import * as begin from './begin.ts';
 import * as caps from './caps.ts';
-import * as challenge from './challenge.ts';
 import { abort, closeQuietly } from './close.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
-import {
-  MSS_DEFAULT_4,
-  MSS_DEFAULT_6,
-  MSS_MIN,
-  OPENING_REQUESTS_MAX,
-  OUR_WINDOW_SCALE,
-  PACKET_BYTES_MAX,
-  WINDOW_SCALE_MAX,
-} from './constants.ts';
-import * as keepalive from './keepalive.ts';
-import * as timeWait from './time-wait.ts';
+import { OPENING_REQUESTS_MAX } from './constants.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
-import { reset as resetWindow } from './window.ts';
-
-/** More than an unscaled window, as in Linux: no old segment falls into the new connection's. */
-const REOPEN_DISTANCE = 65_537;
 
 /** What the host's sockets use by default. Any other one is the guest's wish, for this connection: traceroute, or RFC 5082. */
 const DEFAULT_HOP_LIMIT = 64;
@@ -77,16 +61,8 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
     return f;
   }
   flows.setTuple(f, v4, ipAt, tcp.srcPort(io.view, at), tcp.dstPort(io.view, at));
-  hash.insert(f);
-  conn.reset(f);
-  keepalive.reset(f);
-  challenge.reset(f);
-  timeWait.reset(f);
-  lru.add(lru.LRU_TCP_OPENING, f);
-  setIsn(f, initialSequence(f));
-  congestion.reset(f);
-  conn.setPseudo(f, pseudoHeader(f));
-  takeSyn(f, at);
+  begin.enter(f, lru.LRU_TCP_OPENING);
+  begin.takeSyn(f, at);
   const hops = hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit;
   if (connect.request(f, 'tcp', 0, hops, nat.destinationText(f))) return f;
   drop(DROP['flow-pending-full']);
@@ -94,67 +70,17 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   return flows.NO_FLOW;
 };
 
-/** What the guest's SYN at `at` says about its end of the connection. */
-export const takeSyn = (f: Flow, at: number): void => {
-  tcp.parseOptions(io.view, at, at + tcp.headerBytes(io.view, at));
-  const v4 = flows.isV4(f);
-  const offered = tcp.mss() || (v4 ? MSS_DEFAULT_4 : MSS_DEFAULT_6);
-  const most = PACKET_BYTES_MAX - (v4 ? 40 : 60);
-  conn.setMss(f, Math.min(Math.max(offered, MSS_MIN), toTap.ourMss(f), most));
-  conn.clear(f, conn.SACK);
-  if (tcp.sackPermitted()) conn.add(f, conn.SACK);
-  const scale = tcp.windowScale();
-  if (scale >= 0) conn.setScales(f, Math.min(scale, WINDOW_SCALE_MAX), OUR_WINDOW_SCALE);
-  else conn.setScales(f, 0, 0);
-  // The window of a SYN is not scaled (RFC 7323 §2.2).
-  conn.setWndFromTap(f, tcp.window(io.view, at));
-  conn.setSeqOfWindow(f, tcp.seq(io.view, at));
-  conn.setSeqFromTap(f, (tcp.seq(io.view, at) + 1) | 0);
-  conn.setEdgeToTap(f, conn.seqFromTap(f));
-  resetWindow(f);
-};
-
-const setIsn = (f: Flow, isn: number): void => {
-  conn.setAckFromTap(f, isn);
-  conn.setSeqToTap(f, (isn + 1) | 0);
-  conn.setSeqInSock(f, (isn + 1) | 0);
-  conn.setPeekSeq(f, (isn + 1) | 0);
-};
-
-/** A SYN for a connection in TIME-WAIT, `old`: a new one, whose sequence numbers lie behind all of the old one's (RFC 6191 §2). */
+/** A SYN for a connection in TIME-WAIT, `old`: a new one. */
 export const reopen = (old: Flow, ipAt: number, at: number, v4: boolean): void => {
-  const floor = (conn.seqToTap(old) + REOPEN_DISTANCE) | 0;
+  const floor = begin.floorAfter(old);
   closeQuietly(old);
   const f = synFromTap(ipAt, at, v4);
-  if (f >= 0 && seq.before(conn.ackFromTap(f), floor)) setIsn(f, floor);
+  if (f >= 0) begin.raiseIsn(f, floor);
 };
-
-/** RFC 6528 §3: a keyed hash of the addresses and ports plus a clock of 4 µs ticks. */
-const initialSequence = (f: Flow): number => (hash.publicHash(f) + io.nowMs() * 250) | 0;
-
-const pseudoHeader = (f: Flow): number => {
-  let sum = 6;
-  for (let i = flows.isV4(f) ? 3 : 0; i < 4; i++) {
-    const g = flows.guestWord(f, i);
-    const r = flows.remoteWord(f, i);
-    sum += (g >>> 16) + (g & 0xffff) + (r >>> 16) + (r & 0xffff);
-  }
-  return checksum.fold(sum);
-};
-
-const set = (fd: number, o: { readonly level: number; readonly option: number }, value: number): number =>
-  io.native.setsockopt(fd, o.level, o.option, value);
 
 /** The helper handed over the connecting socket of flow `f`. */
 export const onConnected = (f: Flow, fd: number): void => {
-  flows.setFd(f, fd);
-  set(fd, SOCKOPT.TCP_NODELAY, 1);
-  // At the host's intervals: a peer that has gone must not hold a descriptor for ever.
-  set(fd, SOCKOPT.SO_KEEPALIVE, 1);
-  if (set(fd, SOCKOPT.SO_PEEK_OFF, 0) === 0) conn.add(f, conn.PEEK_OFFSET);
-  const events = io.EPOLLIN | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
-  const r = io.native.watch(fd, events, flows.ref(f));
-  if (r < 0) abort(f);
+  if (!begin.adopt(f, fd)) abort(f);
 };
 
 /** The helper could not make the socket, or its connect(2) failed at once. */
@@ -202,10 +128,11 @@ const relayed = (f: Flow): boolean => {
 export const connected = (f: Flow): void => {
   if (log.debugEnabled) debugFlow(f, 'from sock', 'connected');
   // From here on an ICMP error is a hint, not the end (RFC 1122 §4.2.3.9, RFC 5461).
-  set(flows.fd(f), flows.isV4(f) ? SOCKOPT.IP_RECVERR : SOCKOPT.IPV6_RECVERR, 0);
+  const o = flows.isV4(f) ? SOCKOPT.IP_RECVERR : SOCKOPT.IPV6_RECVERR;
+  io.native.setsockopt(flows.fd(f), o.level, o.option, 0);
   conn.add(f, conn.SOCK_CONNECTED);
   conn.setProgressMs(f, io.nowMs() | 0);
-  toTap.sendSynAck(f);
+  toTap.sendSyn(f);
   congestion.sent(f, conn.seqToTap(f), true);
   timeout.armRetransmission(f);
 };

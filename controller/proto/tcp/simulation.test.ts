@@ -20,7 +20,17 @@ const ECONNREFUSED = 111;
 const ECONNRESET = 104;
 
 /** What came to pass in all lives, so that the simulation cannot lose its teeth unnoticed. */
-const seen = { retransmitted: 0, told: 0, zeroWindows: 0, kept: 0, resets: 0, lost: 0, wholeLives: 0 };
+const seen = {
+  inbound: 0,
+  inboundWhole: 0,
+  retransmitted: 0,
+  told: 0,
+  zeroWindows: 0,
+  kept: 0,
+  resets: 0,
+  lost: 0,
+  wholeLives: 0,
+};
 
 type Ending = 'both close' | 'guest aborts' | 'peer resets' | 'refused';
 interface Life {
@@ -45,9 +55,13 @@ const play = (world: import('../../../test/support/tcp-bench.ts').World, seed: n
   const loss = chance(0.3) ? 0 : random() * 0.3;
   const b: Bench = t.begin({ ...world, guestIsn: nearWrap(), ...(chance(0.3) ? { ourIsn: nearWrap() } : {}) });
 
-  const lives: Life[] = Array.from({ length: chance(0.3) ? 3 : 1 }, (_, i) => ({
+  const endingOf = (): Ending =>
+    chance(0.8) ? 'both close' : chance(0.4) ? 'guest aborts' : chance(0.7) ? 'peer resets' : 'refused';
+  const endings = Array.from({ length: chance(0.3) ? 3 : 1 }, endingOf);
+  const lives: Life[] = endings.map((ending, i) => ({
     guest: new Guest(
       {
+        ...(chance(0.5) ? { passive: ending === 'refused' ? 'refuses' : 'listens' } : {}),
         port: 5000 + i,
         total: size(),
         // At least what the largest shift can say.
@@ -58,7 +72,7 @@ const play = (world: import('../../../test/support/tcp-bench.ts').World, seed: n
       },
       random,
     ),
-    ending: chance(0.8) ? 'both close' : chance(0.4) ? 'guest aborts' : chance(0.7) ? 'peer resets' : 'refused',
+    ending,
     total: size(),
     socket: null,
     connected: false,
@@ -122,6 +136,20 @@ const play = (world: import('../../../test/support/tcp-bench.ts').World, seed: n
     waiting.length = 0;
   };
   const connects = (life: Life): void => {
+    if (life.guest.plan.passive !== undefined && life.socket === null) {
+      seen.inbound++;
+      life.connected = true;
+      const early = STREAM.subarray(0, chance(0.5) ? upTo(Math.min(life.total, 3000)) : 0);
+      life.sent = early.length;
+      life.socket = b.accepts({
+        guestPort: life.guest.plan.port,
+        prepare: (s) => {
+          s.room = upTo(chance(0.5) ? 5000 : 500_000) + 1;
+          if (early.length > 0) s.receives(early);
+        },
+      });
+      return;
+    }
     const { socket } = life;
     if (socket === null || life.connected || socket.closed) return;
     life.connected = true;
@@ -192,6 +220,7 @@ const play = (world: import('../../../test/support/tcp-bench.ts').World, seed: n
     seen.zeroWindows += life.guest.zeroWindows;
     if (life.ending !== 'both close') continue;
     seen.wholeLives++;
+    if (life.guest.plan.passive !== undefined) seen.inboundWhole++;
     expect(life.written).toBe(life.guest.plan.total);
     // There is no TIME-WAIT: when the very last ACK was lost, what the guest sends again is answered by a reset.
     if (life.guest.state === 'open') expect(life.guest.allAcked).toBe(true);

@@ -14,6 +14,7 @@
  *
  * Life of a flow (bits of conn.ts; every bit is set once and in this order per line):
  *   guest's SYN → row, request to the helper → SOCK_CONNECTED (SYN|ACK sent) → ESTABLISHED (its ACK came)
+ *   accepted socket → row, SYN (SOCK_CONNECTED, SYN_SENT) → ESTABLISHED (the guest's SYN|ACK came); see inbound.ts
  *   guest's FIN → TAP_FIN_RCVD → SOCK_FIN_SENT (stash empty, shutdown)
  *   end of file → SOCK_FIN_RCVD → TAP_FIN_SENT → TAP_FIN_ACKED
  *   both lines done → socket closed, row released, or kept in TIME-WAIT (time-wait.ts). RST or a socket error ends it at

@@ -11,11 +11,25 @@ import * as tcp from '../../wire/tcp.ts';
 import { abort, touch } from './close.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
-import { DATA_RETRIES_MAX, SYN_ACK_RETRIES_MAX } from './constants.ts';
+import {
+  DATA_RETRIES_MAX,
+  RTO_MAX_MS,
+  SYN_ACK_RETRIES_MAX,
+  SYN_LINEAR_TIMEOUTS,
+  SYN_RETRIES_DEFAULT,
+} from './constants.ts';
 import * as recovery from './recovery.ts';
 import * as toTap from './to-tap.ts';
 
 const now = (): number => io.nowMs() | 0;
+
+let synRetriesMax = SYN_RETRIES_DEFAULT + SYN_LINEAR_TIMEOUTS;
+let rtoMaxMs = RTO_MAX_MS;
+/** Of SYNs to the guest: the host's tcp_syn_retries, and its tcp_rto_max_ms. */
+export const configure = (synRetries: number, rtoMax: number): void => {
+  synRetriesMax = synRetries + SYN_LINEAR_TIMEOUTS;
+  rtoMaxMs = rtoMax;
+};
 
 /** Begins to wait for the guest's acknowledgement of a SYN|ACK. */
 export const armRetransmission = (f: Flow): void => {
@@ -30,6 +44,9 @@ const PROBE_MARGIN_MS = 30;
 
 /** How long from the last progress until something is to be done. */
 const waitMs = (f: Flow): number => {
+  if (conn.has(f, conn.SYN_SENT)) {
+    return Math.min(congestion.rtoMs(f, Math.max(conn.retries(f) - SYN_LINEAR_TIMEOUTS, 0)), rtoMaxMs);
+  }
   // A closed window is probed ever more seldom, also while every probe is answered (RFC 9293 §3.8.6.1).
   const rto = congestion.rtoMs(
     f,
@@ -84,7 +101,7 @@ export const onTimer = (f: Flow): void => {
   if (!conn.has(f, conn.SOCK_CONNECTED)) return;
   const waited = (now() - conn.progressMs(f)) | 0;
   if (!conn.has(f, conn.ESTABLISHED)) {
-    retry(f, waited, SYN_ACK_RETRIES_MAX);
+    retry(f, waited, conn.has(f, conn.SYN_SENT) ? synRetriesMax : SYN_ACK_RETRIES_MAX);
     return;
   }
   if (waiting(f)) retry(f, waited, DATA_RETRIES_MAX);
@@ -119,7 +136,7 @@ const retry = (f: Flow, waited: number, retriesMax: number): void => {
   conn.setProgressMs(f, now());
   wheel.arm(f, io.nowMs() + waitMs(f));
   if (!conn.has(f, conn.ESTABLISHED)) {
-    toTap.sendSynAck(f);
+    toTap.sendSyn(f);
     congestion.sentAgain(f, conn.ackFromTap(f), conn.seqToTap(f));
   } else if (conn.inFlight(f) > 0 && conn.wndFromTap(f) > 0) {
     recovery.timedOut(f);

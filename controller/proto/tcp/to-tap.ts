@@ -146,8 +146,12 @@ export const flagSegment = (f: Flow, seq: number, flags: number): void => {
 };
 export const sendAck = (f: Flow): void => flagSegment(f, conn.seqToTap(f), tcp.ACK);
 
-/** SYN|ACK with MSS, and window scale (RFC 7323 §2.2) and SACK-permitted (RFC 2018 §2) only if the guest offered them. */
-export const sendSynAck = (f: Flow): void => {
+/**
+ * SYN to a guest that has not answered one, else SYN|ACK; with MSS, and window scale (RFC 7323 §2.2) and SACK-permitted (RFC 2018
+ * §2): in an answer only if the guest offered them.
+ */
+export const sendSyn = (f: Flow): void => {
+  const flags = conn.has(f, conn.SYN_SENT) ? tcp.SYN : tcp.SYN | tcp.ACK;
   const scale = conn.scaleToTap(f);
   const sack = conn.has(f, conn.SACK);
   const optionBytes = tcp.MSS_BYTES + (scale > 0 ? 4 : 0) + (sack ? 4 : 0);
@@ -155,7 +159,7 @@ export const sendSynAck = (f: Flow): void => {
   let next = tcp.putMss(io.view, at + l4Offset(f) + tcp.HEADER_BYTES, ourMss(f));
   if (scale > 0) next = tcp.putWindowScale(io.view, next, scale);
   if (sack) tcp.putSackPermitted(io.view, next);
-  finish(f, at, conn.ackFromTap(f), tcp.SYN | tcp.ACK, optionBytes, 0, announceWindow(f, true));
+  finish(f, at, conn.ackFromTap(f), flags, optionBytes, 0, announceWindow(f, true));
 };
 
 /** Payload of one frame: as many whole segments as fit a packet where the tap segments, else one. */
