@@ -254,7 +254,8 @@ describe.each([
   const faults: [string, Parameters<typeof dropCount>[0], Partial<Options>][] = [
     ['a wrong checksum', 'icmp-checksum', { broken: true }],
     ['a reply', 'icmp-type', { type: v4 ? 0 : 129 }],
-    ['an error message', 'icmp-type', { type: v4 ? 3 : 1 }],
+    ['an error message that says nothing here', 'icmp-type', { type: v4 ? 11 : 3 }],
+    ['an error message about nothing', 'icmp-quote', { type: v4 ? 3 : 1 }],
     ['a code that echo has not', 'icmp-type', { code: 1 }],
     ['no hops left', 'ip-martian', { hopLimit: 0 }],
     ['multicast', 'flow-refused', { dst: v4 ? '224.0.0.1' : 'ff02::1' }],
