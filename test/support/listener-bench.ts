@@ -98,7 +98,8 @@ export const answer = (
   if (q === undefined) throw new Error(`nothing was asked of the ${over} side`);
   answered.add(`${q.channel} ${q.id}`);
   const isError = 'errno' in result;
-  const socket = isError ? null : (fake.sockets.get(result.fd) ?? fake.addSocket(result.fd));
+  const known = isError ? undefined : fake.sockets.get(result.fd);
+  const socket = isError ? null : known === undefined || known.closed ? fake.addSocket(result.fd) : known;
   const reply = isError
     ? { jsonrpc: '2.0', id: q.id, error: { code: -32_000, message: 'no', data: { errno: result.errno } } }
     : { jsonrpc: '2.0', id: q.id, result: { ...result, fd: 0 } };
