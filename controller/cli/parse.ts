@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Command line → {@link Settings}: the options applied in order, then what can only be judged when all are known. */
-import { EPHEMERAL_DEFAULT, parsePortSpec } from '../fwd/port-spec.ts';
+import { parsePortSpec } from '../fwd/port-spec.ts';
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { UsageError } from './errors.ts';
 import { getopt, type Parsed } from './getopt.ts';
@@ -68,7 +68,7 @@ const checkForwards = (raw: RawSettings): void => {
       );
     }
     try {
-      parsePortSpec(spec, { protocol, direction, families, ephemeral: EPHEMERAL_DEFAULT });
+      parsePortSpec(spec, { protocol, direction, families, ephemeral: null });
     } catch (error) {
       if (error instanceof PortSpecError) throw new UsageError('invalid-value', `${error.message} in ${spelling}`);
       throw error;

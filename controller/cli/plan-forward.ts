@@ -4,7 +4,7 @@
  * the host's loopback may be reached. Nothing is widened to make it fit: what is too much is refused.
  */
 import { GRANTS_MAX } from '../../shared/rpc/methods.ts';
-import { EPHEMERAL_DEFAULT, parsePortSpec } from '../fwd/port-spec.ts';
+import { parsePortSpec } from '../fwd/port-spec.ts';
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { type Direction, type Protocol, type Rule, type Tables, tableFault, targetPort } from '../fwd/rule.ts';
 import type { HostFacts } from '../host/facts.ts';
@@ -37,11 +37,10 @@ const specs = (settings: Settings, protocol: Protocol, direction: Direction): re
 
 const table = (settings: Settings, facts: HostFacts, versions: Versions, direction: Direction): readonly Rule[] => {
   const families = { v4: versions.v4 !== null, v6: versions.v6 !== null };
-  const ephemeral = facts.ephemeral ?? EPHEMERAL_DEFAULT;
   try {
     const rules = PROTOCOLS.flatMap((protocol) =>
       specs(settings, protocol, direction).flatMap((spec) =>
-        parsePortSpec(spec, { protocol, direction, families, ephemeral }),
+        parsePortSpec(spec, { protocol, direction, families, ephemeral: facts.ephemeral }),
       ),
     );
     const fault = tableFault(rules);

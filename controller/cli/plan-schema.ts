@@ -48,8 +48,8 @@ const outboundInterface = z.union([z.literal(''), ifname]);
 
 export const planSchema = frozen({
   network,
-  /** The tap's name in the namespace. */
-  ifname,
+  /** The tap's name in the namespace; '': there is none (--splice-only). */
+  ifname: z.union([z.literal(''), ifname]),
   /** What to configure inside the namespace, in this order; null: the guest does it itself. */
   configNet: z.nullable(
     frozen({

@@ -15,6 +15,8 @@ import type { Settings } from './settings.ts';
 
 /** Locally administered (IEEE 802 §8.4); the one that callers of the original see. */
 const OUR_MAC = '9a:55:9a:55:9a:55';
+/** Of the guest where there is no link that it could be seen on. */
+const NOBODY = '02:00:00:00:00:00';
 const OUR_LINK_LOCAL = 'fe80::1';
 /** RFC 8200 §5 */
 const IPV6_MTU_MIN = 1280;
@@ -91,7 +93,7 @@ const planOutbound = (settings: Settings): Plan['outbound'] => ({
 });
 
 const planConfigNet = (settings: Settings, versions: readonly (FamilyPlan | null)[]): Plan['configNet'] => {
-  if (!settings.configNet) return null;
+  if (!settings.configNet || settings.spliceOnly) return null;
   const present = versions.filter((version) => version !== null);
   return {
     addresses: present.flatMap(({ addresses }) => addresses),
@@ -101,14 +103,14 @@ const planConfigNet = (settings: Settings, versions: readonly (FamilyPlan | null
 };
 
 /**
- * `hello`: the host side's answer to session.hello. `tapMac`: of `tap.open`, before any change. Throws {@link PlanError}; the
+ * `hello`: the host side's answer to session.hello. `tapMac`: of `tap.open`, before any change; null: there is no tap. Throws {@link PlanError}; the
  * result is frozen throughout.
  */
 export const makePlan = (
   settings: Settings,
   hello: Pick<Result<'session.hello'>, 'spawn' | 'foreground' | 'tap'>,
   facts: HostFacts,
-  tapMac: string,
+  tapMac: string | null,
 ): Plan => {
   const versions = planVersions(settings, facts);
   const { v4, v6 } = versions;
@@ -116,7 +118,7 @@ export const makePlan = (
   const nat = planNat(settings, facts, versions);
   const names = planNames(settings, facts, nat);
   const told = [...serversOf(names, 4), ...serversOf(names, 6)];
-  const guestMac = settings.nsMac ?? tapMac;
+  const guestMac = settings.nsMac ?? tapMac ?? NOBODY;
   const ourMac = settings.mac ?? OUR_MAC;
   if (guestMac === ourMac)
     throw new PlanError('address-clash', `${ourMac} cannot be both our MAC address and the guest's`);

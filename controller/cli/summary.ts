@@ -38,6 +38,11 @@ const ruleLines = (title: string, rules: readonly Rule[]): string[] =>
 
 /** One line each, without level or time. */
 export const planSummary = (plan: Plan): readonly string[] => {
+  const rules = [
+    ...ruleLines('Inbound forwarding rules (HOST):', plan.forward.tables.host),
+    ...ruleLines('Outbound forwarding rules (SPLICE):', plan.forward.tables.splice),
+  ];
+  if (plan.forward.spliceOnly) return ['No interface in the namespace: from loopback to loopback only', ...rules];
   const { network } = plan;
   const { v4, v6 } = network;
   const lines: (string | null)[] = [
@@ -52,8 +57,7 @@ export const planSummary = (plan: Plan): readonly string[] => {
     ...natLines(plan),
     network.tellDns ? `DNS: ${listed([...(v4?.dns ?? []), ...(v6?.dns ?? [])])}` : null,
     network.tellSearch && network.search.length > 0 ? `DNS search list: ${listed(network.search)}` : null,
-    ...ruleLines('Inbound forwarding rules (HOST):', plan.forward.tables.host),
-    ...ruleLines('Outbound forwarding rules (SPLICE):', plan.forward.tables.splice),
+    ...rules,
   ];
   return lines.filter((line) => line !== null);
 };

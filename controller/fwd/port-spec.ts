@@ -10,7 +10,7 @@ import { type Chunk, PORT_MAX, PortSpecError, type PortSyntax, readPortSyntax } 
 import { type Direction, type Protocol, printRule, RULES_MAX, type Rule, sameRule } from './rule.ts';
 
 /** RFC 6335 §6: where the host does not say (ip_local_port_range). */
-export const EPHEMERAL_DEFAULT: PortRange = { first: 49_152, last: 65_535 };
+const EPHEMERAL_DEFAULT: PortRange = { first: 49_152, last: 65_535 };
 
 export interface SpecContext {
   readonly protocol: Protocol;
@@ -18,8 +18,8 @@ export interface SpecContext {
   readonly direction: Direction;
   /** IP versions that are on; at least one. */
   readonly families: { readonly v4: boolean; readonly v6: boolean };
-  /** Of the host. */
-  readonly ephemeral: PortRange;
+  /** Of the host; null: that of RFC 6335. */
+  readonly ephemeral: PortRange | null;
 }
 
 const EVERY = { 4: '0.0.0.0', 6: '::' } as const;
@@ -139,7 +139,8 @@ export const parsePortSpec = (text: string, context: SpecContext): readonly Rule
     const target = targetOf(text, all, address, context);
     const taken = named.slice();
     for (const { kind, first, last } of chunks) if (kind === 'except') fill(taken, first, last);
-    fill(taken, context.ephemeral.first, context.ephemeral.last);
+    const ephemeral = context.ephemeral ?? EPHEMERAL_DEFAULT;
+    fill(taken, ephemeral.first, ephemeral.last);
     for (const run of freeRuns(taken, 1, PORT_MAX)) rules.push({ ...base, ...run, target, to: run.first, weak: true });
   }
   if (rules.length > RULES_MAX)
@@ -159,7 +160,8 @@ const printPorts = ({ first, last, to, target }: Rule): string => {
  * A specification that stands for exactly `rules`, in the context they were made in: all of one protocol and direction, in the
  * order of {@link parsePortSpec}. null where there is none: rules that listen at different addresses or differ in being scanned for, and best effort ones with ephemeral or mapped ports.
  */
-export const printSpec = (rules: readonly Rule[], direction: Direction, ephemeral: PortRange): string | null => {
+export const printSpec = (rules: readonly Rule[], direction: Direction, own: PortRange | null): string | null => {
+  const ephemeral = own ?? EPHEMERAL_DEFAULT;
   const [head] = rules;
   if (head === undefined) return 'none';
   const weak = rules.filter((rule) => rule.weak);

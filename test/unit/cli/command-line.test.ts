@@ -95,16 +95,35 @@ describe('accepted', () => {
 
   it('what RootlessKit passes', () => {
     const line =
-      '--stderr --ns-ifname=tap0 --mtu=65520 --config-net --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2 --no-map-gw --ipv4-only --tcp-ports=none --udp-ports=none 4711';
+      '--stderr --ns-ifname=tap0 --mtu=65520 --config-net --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2 --dns-forward=10.0.2.3 --no-map-gw --ipv4-only --tcp-ports=auto --udp-ports=none --host-lo-to-ns-lo 4711';
     const settings = parse(line);
     expect(settings).toMatchObject({
       nsIfname: 'tap0',
       netmask: 24,
       gateway4: '10.0.2.2',
       family: 4,
+      dnsForward4: '10.0.2.3',
+      mapGateway: false,
+      loopbackToLoopback: true,
       operands: ['4711'],
     });
     expect(settings.warnings).toEqual([expect.stringMatching(/^--stderr is deprecated/)]);
+  });
+
+  it('what Podman passes', () => {
+    const line =
+      '--config-net -t 127.0.0.1/8080-8081:80-81 -t [::1]/8443:443 -u 5353:53 --dns-forward 169.254.1.1 -T none -U none --no-map-gw --quiet --netns /run/user/1000/netns/x --map-guest-addr 169.254.1.2';
+    const settings = parse(line);
+    expect(settings.forwards.map(({ spelling, spec }) => `${spelling} ${spec}`)).toEqual([
+      '-t 127.0.0.1/8080-8081:80-81',
+      '-t [::1]/8443:443',
+      '-u 5353:53',
+      '-T none',
+      '-U none',
+    ]);
+    expect(settings).toMatchObject({ guestAddr4: '169.254.1.2', dnsForward4: '169.254.1.1', warnings: [] });
+    const bridge = '-t none -u none -T none -U none -c /run/user/1000/containers/networks/rootless-netns/pasta.sock';
+    expect(parse(bridge).conf).toMatch(/pasta\.sock$/);
   });
 
   it('empty words and spaces within one', () => {

@@ -268,5 +268,18 @@ describe('--splice-only', () => {
       { address: '127.0.0.0', prefix: 8, port: 81, last: 81, protocol: 'tcp' },
       { address: '::1', prefix: 128, port: 81, last: 81, protocol: 'tcp' },
     ]);
+    expect(planSummary(made)).toEqual([
+      'No interface in the namespace: from loopback to loopback only',
+      'Inbound forwarding rules (HOST):',
+      '    TCP [*]:80  =>  80 ',
+      'Outbound forwarding rules (SPLICE):',
+      '    TCP [*]%lo:81  =>  81 ',
+    ]);
+  });
+
+  it('needs no tap and configures none', () => {
+    const settings = parseCommandLine(['--splice-only', '--config-net']);
+    const made = makePlan(settings, { ...hello, tap: '' }, HOST, null);
+    expect(made).toMatchObject({ ifname: '', configNet: null });
   });
 });
