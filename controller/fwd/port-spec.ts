@@ -10,7 +10,7 @@ import { type Chunk, PORT_MAX, PortSpecError, type PortSyntax, readPortSyntax } 
 import { type Direction, type Protocol, printRule, RULES_MAX, type Rule, sameRule } from './rule.ts';
 
 /** RFC 6335 §6: where the host does not say (ip_local_port_range). */
-const EPHEMERAL_DEFAULT: PortRange = { first: 49_152, last: 65_535 };
+export const EPHEMERAL_DEFAULT: PortRange = { first: 49_152, last: 65_535 };
 
 export interface SpecContext {
   readonly protocol: Protocol;
