@@ -107,6 +107,7 @@ static void apply(struct settings *s, enum early_id id, const char *argument)
     case EARLY_DEBUG:
     case EARLY_TRACE: s->quiet = false, s->debug = true; break;
     case EARLY_NO_NETNS_QUIT: s->netns_quit = false; break;
+    case EARLY_SPLICE_ONLY: s->splice_only = true; break;
     case EARLY_HOSTNAME: s->hostname = argument; break;
     /* Of -4 and -6, the last one wins. */
     case EARLY_IPV4_ONLY: s->want4 = true, s->want6 = false; break;
@@ -178,8 +179,12 @@ void early_parse(int argc, char **argv, struct settings *s)
     const char *program = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
     bool pastiche = strstr(program, "pastiche") != NULL;
 
+    if (strstr(program, "pesto"))
+        exec_client("pesto", argv + 1);
     if (!pastiche && !strstr(program, "pasta"))
-        die("Called as \"%s\": the names of this program are pasta and pastiche", program);
+        die("Called as \"%s\": the names of this program are pasta, pastiche and pesto", program);
+    if (pastiche && argc > 1 && strcmp(argv[1], "ports") == 0)
+        exec_client("ports", argv + 2);
     *s = (struct settings){
         .name = "pasta", .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
         .netns_dir = "/run/netns", .argv = argv + 1,

@@ -169,29 +169,55 @@ int open_parent(const char *path, int flags, char *name, size_t name_bytes)
     return open(directory, flags | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* ---- what is removed at the end ---- */
+
+static struct { int directory; char name[256]; dev_t device; ino_t inode; } left[3]; /* PID file, two sockets */
+static size_t left_count;
+
+void leave_behind(const char *path)
+{
+    struct stat status;
+
+    if (left_count >= ARRAY_SIZE(left) || fstatat(AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return;
+    left[left_count].device = status.st_dev;
+    left[left_count].inode = status.st_ino;
+    /* #syscalls:setup openat(AT_FDCWD, *, O_PATH+O_DIRECTORY+O_CLOEXEC) — no path leads there any more at the end */
+    left[left_count].directory = open_parent(path, O_PATH, left[left_count].name, sizeof(left[left_count].name));
+    left_count += left[left_count].directory >= 0;
+}
+
+void remove_left_behind(void)
+{
+    struct stat status;
+
+    for (size_t i = 0; i < left_count; i++)
+        /* Another instance may have made its own there since: that one is not ours to remove. */
+        /* #syscalls:setup,host,netns newfstatat(*, *, *, AT_SYMLINK_NOFOLLOW) — whether it is the one we made */
+        if (fstatat(left[i].directory, left[i].name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            status.st_dev == left[i].device && status.st_ino == left[i].inode)
+            /* #syscalls:setup,host,netns unlinkat(*, *, 0) — the PID file and sockets, at the end */
+            unlinkat(left[i].directory, left[i].name, 0);
+}
+
 /* ---- the PID file ---- */
 
-static struct { int fd, directory; char name[256]; dev_t device; ino_t inode; } pid_file = {.fd = -1, .directory = -1};
+static int pid_file_fd = -1;
 
 /* Opened at once, before identities and directories change; written when ready: its content means "ready". */
 void pid_file_open(const char *path)
 {
-    struct stat status;
-
-    pid_file.fd = create_plain(path, O_WRONLY);
-    if (pid_file.fd < 0 || fstat(pid_file.fd, &status) != 0)
+    pid_file_fd = create_plain(path, O_WRONLY);
+    if (pid_file_fd < 0)
         die_errno("Couldn't open PID file %s", path);
-    pid_file.device = status.st_dev;
-    pid_file.inode = status.st_ino;
-    /* To remove it at the end, when no path leads to it any more. */
-    pid_file.directory = open_parent(path, O_PATH, pid_file.name, sizeof(pid_file.name));
+    leave_behind(path);
 }
 
 void pid_file_leave(void)
 {
-    if (pid_file.fd >= 0)
-        close(pid_file.fd);
-    pid_file.fd = -1;
+    if (pid_file_fd >= 0)
+        close(pid_file_fd);
+    pid_file_fd = -1;
 }
 
 bool pid_file_write(void)
@@ -199,21 +225,9 @@ bool pid_file_write(void)
     char text[16];
     int length;
 
-    if (pid_file.fd < 0)
+    if (pid_file_fd < 0)
         return true;
     /* #syscalls:setup,host getpid — what the PID file says */
     length = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-    return write(pid_file.fd, text, (size_t)length) == length;
-}
-
-void pid_file_remove(void)
-{
-    struct stat status;
-
-    /* Another instance may have made its own there since: that one is not ours to remove. */
-    /* #syscalls:setup,host,netns newfstatat(*, *, *, AT_SYMLINK_NOFOLLOW) — whether the PID file is the one we made */
-    if (pid_file.directory >= 0 && fstatat(pid_file.directory, pid_file.name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        status.st_dev == pid_file.device && status.st_ino == pid_file.inode)
-        /* #syscalls:setup,host,netns unlinkat(*, *, 0) — our PID file, at the end */
-        unlinkat(pid_file.directory, pid_file.name, 0);
+    return write(pid_file_fd, text, (size_t)length) == length;
 }

@@ -120,9 +120,7 @@ static int denies(enum flow_protocol protocol, const struct ip *ip, int port, bo
         return EACCES;
     if (is_loopback(ip))
         return !is_inside && is_granted(protocol, ip, port) ? 0 : EACCES;
-    if (is_granted(protocol, ip, port))
-        return 0;
-    int errnum = own_denies(ip, outbound_interface(ip));
+    int errnum = is_granted(protocol, ip, port) ? 0 : own_denies(ip, outbound_interface(ip));
     if (errnum == EACCES && !is_inside && listen_has(protocol, ip, port))
         errnum = 0;
     return errnum == 0 && embedded4(ip, &inside) ? denies(protocol, &inside, port, true) : errnum;

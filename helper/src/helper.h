@@ -53,6 +53,7 @@ struct settings {
     bool debug; /* also --trace: in the foreground, the host side keeps stderr */
     bool netns_only;
     bool netns_quit;
+    bool splice_only; /* no tap */
     bool want4, want6;
     const char *pid_file; /* NULL: none */
     const char *netns;    /* path or name, NULL: none given */
@@ -72,7 +73,7 @@ struct start {
     bool started_as_root;
     char template_name[IFNAMSIZ]; /* "": none, local mode */
     unsigned scope6; /* interface of link-local destinations */
-    char tap_name[IFNAMSIZ];
+    char tap_name[IFNAMSIZ]; /* "": none */
     sigset_t caller_mask; /* given back to the spawned command, like the limit below */
     struct rlimit caller_nofile;
 };
@@ -103,6 +104,8 @@ bool take_identity(const struct settings *s); /* true: was root in the initial u
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
 void find_controller(struct controller_paths *paths);
+/* pesto, `pastiche ports`: this process becomes Node with the client's bundle. */
+_Noreturn void exec_client(const char *which, char *const *args);
 pid_t start_controller(const struct settings *s, const struct controller_paths *paths, int host_channel, int netns_channel);
 void die_with_parent(pid_t parent, int signum);
 
@@ -232,16 +235,26 @@ bool is_on_command_line(const struct settings *s, const char *path);
 int file_create(const char *path, bool is_log);
 int syslog_open(void);
 int netlink_open(bool sock_diag);
+/* Removed at the end, if it is still what is there now. */
+void leave_behind(const char *path);
+void remove_left_behind(void);
 void pid_file_open(const char *path);
 void pid_file_leave(void); /* not ours to write: we only remove it, should its owner be killed */
 bool pid_file_write(void);
-void pid_file_remove(void);
+/* unix.c: the sockets of -c and --control; errno set. */
+int unix_listen(int kind, const char *path);
+int unix_accept(int kind, pid_t *pid);
+bool unix_is_open(void);
 
 /* seal.c */
 enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS };
 void no_new_privileges(void);
-void drop_capabilities(void);
-void enter_empty_root(void);
+/* CAP_NET_BIND_SERVICE: for ports below the privileged ones. */
+bool holds_low_ports(void);
+void keep_low_ports_only(void);
+void drop_capabilities(bool keep_low_ports);
+/* keep_ids: only where no other user namespace is needed for it. */
+void enter_empty_root(bool keep_ids);
 void seal_install(enum profile profile);
 /* Whole pages become read-only: what holds the floor and the outbound settings has pages of its own. */
 #if defined(__x86_64__) || defined(__i386__)

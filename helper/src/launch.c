@@ -115,10 +115,16 @@ bool take_identity(const struct settings *s)
     /* In a user namespace, setgroups() may be denied: there are no groups to give up then. */
     if (setgroups(0, NULL) != 0 && root)
         die_errno("Can't drop supplementary groups");
+    /* One capability stays over the change: low ports, for -t and -u. */
+    const bool keeps = uid != 0 && geteuid() == 0 && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0;
     if (setresgid(gid, gid, gid) != 0)
         die_errno("Can't set GID to %u", gid);
     if (setresuid(uid, uid, uid) != 0)
         die_errno("Can't set UID to %u", uid);
+    if (keeps) {
+        keep_low_ports_only();
+        prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+    }
     /* The change made /proc/self root's; uid_map must be ours to write. */
     prctl(PR_SET_DUMPABLE, 1);
     return root;
@@ -138,7 +144,7 @@ static _Noreturn void wait_until_ready(int fd, pid_t survivor)
         kernel_log_describe("helper", survivor, text, sizeof(text));
         notice("%s", text);
     }
-    pid_file_remove();
+    remove_left_behind();
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
@@ -198,8 +204,8 @@ static void find_node(char found[PATH_MAX])
     die("Can't find Node.js: no \"node\" on PATH, and PASTICHE_NODE is not set");
 }
 
-/* DIR/bin/pasta belongs to DIR/controller.cjs; /proc/self/exe is already free of symbolic links. */
-static void find_bundle(char *found, size_t bytes)
+/* DIR/bin/pasta belongs to DIR/controller.cjs, DIR/bin/pesto to DIR/client.cjs; /proc/self/exe is already free of symbolic links. */
+static void find_bundle(const char *what, char *found, size_t bytes)
 {
     char self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -212,16 +218,34 @@ static void find_bundle(char *found, size_t bytes)
         if (slash)
             *slash = '\0';
     }
-    if (snprintf(found, bytes, "%s/controller.cjs", self) >= (int)bytes)
+    if (snprintf(found, bytes, "%s/%s.cjs", self, what) >= (int)bytes)
         die("The path of this program is too long");
     if (access(found, R_OK) != 0)
-        die_errno("Can't read the controller %s", found);
+        die_errno("Can't read the %s %s", what, found);
 }
 
 void find_controller(struct controller_paths *paths)
 {
     find_node(paths->node);
-    find_bundle(paths->bundle, sizeof(paths->bundle));
+    find_bundle("controller", paths->bundle, sizeof(paths->bundle));
+}
+
+_Noreturn void exec_client(const char *which, char *const *args)
+{
+    struct controller_paths paths;
+    size_t count = 0;
+
+    find_node(paths.node);
+    find_bundle("client", paths.bundle, sizeof(paths.bundle));
+    while (args[count])
+        count++;
+    const char **argv = calloc(count + 4, sizeof(*argv));
+    if (!argv)
+        die("Out of memory");
+    argv[0] = paths.node, argv[1] = paths.bundle, argv[2] = which;
+    memcpy(argv + 3, args, count * sizeof(*argv));
+    execv(paths.node, (char *const *)argv);
+    die_errno("Can't start Node.js (%s)", paths.node);
 }
 
 /* Puts the two channels on their agreed numbers and closes everything else. */
@@ -269,7 +293,7 @@ static _Noreturn void controller_main(const struct settings *s, const struct con
     if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
         die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
     place_channels(host_channel, netns_channel);
-    drop_capabilities();
+    drop_capabilities(false);
     no_new_privileges();
     die_with_parent(parent, SIGKILL); /* credentials have changed */
     if (chdir("/") != 0)

@@ -38,7 +38,7 @@ static void choose_names(const struct settings *s, struct start *start)
     }
     if (index != 0)
         interface_name(index, start->template_name);
-    const char *tap = s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
+    const char *tap = s->splice_only ? "" : s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
     snprintf(start->tap_name, sizeof(start->tap_name), "%s", tap);
 }
 
@@ -55,7 +55,8 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
     struct broker broker = {
         .settings = s, .host = parent, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1},
     };
-    struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP};
+    struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP,
+                              .tap = {.fd = -1}};
     struct link_change up = {.up = 1};
 
     close(c->host[0]);
@@ -66,7 +67,8 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
         netns_join(s, &broker.watch);
     /* Credentials have changed. From now on the end of the link tells it to clean up; this only wakes it, should it be stopped. */
     die_with_parent(parent, SIGCONT);
-    tap_make(&session.tap, start->tap_name);
+    if (*start->tap_name != '\0')
+        tap_make(&session.tap, start->tap_name);
     broker.syslog = syslog_open();
     session.route = route_socket();
     session.lo_index = interface_index("lo");
@@ -106,10 +108,9 @@ int main(int argc, char **argv)
 
     only_stdio();
     early_parse(argc, argv, &settings);
-    if (settings.pid_file) {
+    if (settings.pid_file)
         pid_file_open(settings.pid_file);
-        die_hook(pid_file_remove);
-    }
+    die_hook(remove_left_behind);
     kernel_log_open(); /* while we may: root is given up next */
     start.started_as_root = take_identity(&settings);
     find_controller(&paths);

@@ -375,12 +375,43 @@ static void run_seal(const union params *p, struct outcome *o)
     }
     own_freeze();
     tuple_freeze();
-    enter_empty_root();
-    drop_capabilities();
+    const bool low_ports = p->seal.window_count > 0 && holds_low_ports();
+    enter_empty_root(low_ports || unix_is_open());
+    drop_capabilities(low_ports);
     /* #syscalls:setup prctl(PR_SET_DUMPABLE, 0) — nobody of the same user looks into a sealed process */
     prctl(PR_SET_DUMPABLE, 0);
     seal_install(session.side == SIDE_HOST ? PROFILE_HOST : PROFILE_NETNS);
     session.stage = STAGE_SEALED;
+}
+
+static const char *const UNIX_KINDS[] = {"conf", "control", NULL};
+
+static void run_unix_listen(const union params *p, struct outcome *o)
+{
+    if (!is_on_command_line(session.settings, p->file.path)) {
+        fail(o, EPERM, "create %s, which is not on the command line", p->file.path);
+        o->code = ERROR_REFUSED;
+        return;
+    }
+    o->fd = unix_listen(p->file.kind, p->file.path);
+    if (o->fd >= 0)
+        return;
+    fail(o, errno, "listen at %s", p->file.path);
+    if (o->errnum == EADDRINUSE)
+        snprintf(o->text, sizeof(o->text), "Socket path %s already in use", p->file.path);
+}
+
+static void run_unix_accept(const union params *p, struct outcome *o)
+{
+    pid_t pid;
+
+    o->fd = unix_accept(p->choice, &pid);
+    if (o->fd >= 0)
+        snprintf(o->text, sizeof(o->text), ",\"pid\":%d", (int)pid);
+    else if (errno == EACCES)
+        refuse(o, EACCES, "a client of another user");
+    else
+        fail(o, errno, "accept at socket %s", UNIX_KINDS[p->choice]);
 }
 
 static void run_ready(const union params *p, struct outcome *o)
@@ -425,6 +456,15 @@ static const struct field READABLE_FIELDS[] = {
 static const struct field CREATE_FIELDS[] = {
     {"kind", .type = FIELD_ENUM, .names = FILE_KINDS, AT(file.kind)},
     {"path", .type = FIELD_STRING, .min = 1, .max = 4095, AT(file.path)},
+    {.type = FIELD_END},
+};
+static const struct field UNIX_FIELDS[] = {
+    {"kind", .type = FIELD_ENUM, .names = UNIX_KINDS, AT(file.kind)},
+    {"path", .type = FIELD_STRING, .min = 1, .max = 107, AT(file.path)},
+    {.type = FIELD_END},
+};
+static const struct field ACCEPT_FIELDS[] = {
+    {"kind", .type = FIELD_ENUM, .names = UNIX_KINDS, AT(choice)},
     {.type = FIELD_END},
 };
 static const struct field TAP_FIELDS[] = {{"name", IFNAME, AT(name)}, {.type = FIELD_END}};
@@ -531,6 +571,8 @@ static const struct method METHODS[] = {
     {"socket.listen", SIDE_HOST | SIDE_NETNS, STAGE_SETUP | STAGE_SEALED, LISTEN_FIELDS, run_socket_listen},
     {"socket.answer", SIDE_HOST | SIDE_NETNS, STAGE_SEALED, LISTENER_FIELDS, run_socket_answer},
     {"socket.unlisten", SIDE_HOST | SIDE_NETNS, STAGE_SETUP | STAGE_SEALED, LISTENER_FIELDS, run_socket_unlisten},
+    {"unix.listen", SIDE_HOST, STAGE_SETUP, UNIX_FIELDS, run_unix_listen},
+    {"unix.accept", SIDE_HOST, STAGE_SEALED, ACCEPT_FIELDS, run_unix_accept},
     {"command.start", SIDE_NETNS, STAGE_SEALED, NO_FIELDS, run_command_start},
     {"seal", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, SEAL_FIELDS, run_seal},
     {"ready", SIDE_HOST, STAGE_SEALED, NO_FIELDS, run_ready},

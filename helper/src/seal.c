@@ -13,6 +13,8 @@
 
 #include "filters.h"
 
+#define LOW_PORTS (1u << CAP_NET_BIND_SERVICE)
+
 const char *audit_text(bool json)
 {
     return json ? AUDIT_JSON : AUDIT_TEXT;
@@ -24,34 +26,65 @@ void no_new_privileges(void)
         die_errno("Can't set no_new_privs");
 }
 
-/*
- * Every capability, in every set. The bounding set can only be emptied by who has CAP_SETPCAP (anybody who has just
- * made or joined a user namespace does); an empty permitted set and no_new_privs make it of no use otherwise.
- */
-void drop_capabilities(void)
+static void read_capabilities(struct __user_cap_data_struct *data)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
 
+    /* #syscalls:setup capget — whether low ports are ours to open */
+    if (syscall(SYS_capget, &header, data) != 0)
+        die_errno("Can't read capabilities");
+}
+
+/* No other than these, and these only as far as we have them. */
+static void retain_capabilities(uint32_t low)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct had[_LINUX_CAPABILITY_U32S_3], kept[_LINUX_CAPABILITY_U32S_3] = {0};
+
+    read_capabilities(had);
+    kept[0].effective = kept[0].permitted = had[0].permitted & low;
+    /* #syscalls:setup capset — drops capabilities */
+    if (syscall(SYS_capset, &header, kept) != 0)
+        die_errno("Can't drop capabilities");
+}
+
+bool holds_low_ports(void)
+{
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+    read_capabilities(data);
+    return data[0].effective & LOW_PORTS;
+}
+
+void keep_low_ports_only(void)
+{
+    retain_capabilities(LOW_PORTS);
+}
+
+/*
+ * Every capability, but for that of low ports where listening goes on, in every set. The bounding set can only be emptied by who has CAP_SETPCAP (anybody who has just
+ * made or joined a user namespace does); an empty permitted set and no_new_privs make it of no use otherwise.
+ */
+void drop_capabilities(bool keep_low_ports)
+{
     /* #syscalls:setup prctl(PR_CAPBSET_DROP, *, 0, 0, 0) — empties the bounding set */
     for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++) {
     }
     /* #syscalls:setup prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) — and the ambient set */
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    /* #syscalls:setup capset — drops every capability */
-    if (syscall(SYS_capset, &header, none) != 0)
-        die_errno("Can't drop capabilities");
+    retain_capabilities(keep_low_ports ? LOW_PORTS : 0);
 }
 
 /*
  * An empty read-only root, in a mount namespace of our own. An ordinary user needs a user namespace for that, and is
  * left without IDs in it, which is as well; where there is none to be had, or the root is an initramfs (which cannot
- * be left), the view stays as it is, and the filter, which has no call that takes a new path, holds alone.
+ * be left), the view stays as it is, and the filter, which has no call that takes a new path, holds alone. So it does
+ * where that user namespace would cost what we need: the capability for low ports of the host, or the IDs of clients.
  */
-void enter_empty_root(void)
+void enter_empty_root(bool keep_ids)
 {
     /* #syscalls:setup unshare(CLONE_NEWNS|CLONE_NEWUSER+CLONE_NEWNS) — our own view of mounts */
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+    if (unshare(CLONE_NEWNS) != 0 && (keep_ids || unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0))
         return;
     /* #syscalls:setup mount(0, *, 0, MS_REC+MS_PRIVATE, 0) — changes stay ours */
     /* #syscalls:setup mount(*, *, *, MS_RDONLY+MS_NOSUID+MS_NODEV+MS_NOEXEC, *) — an empty root */

@@ -224,7 +224,7 @@ static _Noreturn void finish(int status)
         status = seen.broker_status;
     if (*last_words)
         notice("%s", last_words);
-    pid_file_remove();
+    remove_left_behind();
     _exit(status);
 }
 
@@ -357,7 +357,7 @@ static void broker_signals(void)
 /* The host side was killed: what it would have done at the end falls to us. Before it was ready, its caller tells why. */
 static _Noreturn void broker_orphaned(void)
 {
-    pid_file_remove();
+    remove_left_behind();
     if (broker->command.pid > 0)
         kill_child(broker->command.pid);
     if (seen.is_ready)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Copies what was built to where it is run from: dist/bin/pasta, dist/bin/pastiche, dist/pastiche.node. */
+/** Copies what was built to where it is run from: dist/bin/pasta with its other names, dist/pastiche.node. */
 import {
   chmodSync,
   copyFileSync,
@@ -42,7 +42,8 @@ export const installOutputs = () => {
     if (existsSync(from)) replace(from, to, mode);
     else missing.push(from.slice(at().length + 1));
   }
-  if (existsSync(at('dist', 'bin', 'pasta'))) link('pasta', at('dist', 'bin', 'pastiche'));
+  if (existsSync(at('dist', 'bin', 'pasta')))
+    for (const name of ['pastiche', 'pesto']) link('pasta', at('dist', 'bin', name));
   return missing.length === 0
     ? undefined
     : { skipped: `${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not built` };

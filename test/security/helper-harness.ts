@@ -30,6 +30,12 @@ export type Step =
   | { side: Side; text: string; rounds?: number }
   | { release: true }
   | { exit: number }
+  /** Waits until the test says so with {@link Installation.go}. */
+  | { pause: string }
+  /** On the descriptor that came as number `send`, `take`, `close`, counted from 0 over all replies. */
+  | { send: number; text: string }
+  | { take: number }
+  | { close: number }
   /** Closes the host channel and lives on. */
   | { hang: true }
   /** Installs the controller's filter, then makes a call that is outside it: kill(2). */
@@ -45,6 +51,7 @@ export interface Outcome {
   readonly reply?: Reply | readonly Reply[];
   readonly fds?: number;
   readonly received?: number;
+  readonly text?: string;
   readonly microseconds?: number;
 }
 export interface Surroundings {
@@ -177,6 +184,19 @@ export class Installation {
     await waitFor(() => existsSync(this.path('script-done')) || ended(), { what: 'the stand-in to finish its script' });
     if (!existsSync(this.path('script-done')))
       throw new Error(`the helper ended with ${run?.child.exitCode}: ${run?.err()}`);
+  }
+
+  /** Until the stand-in waits at the step `pause`. */
+  async paused(name: string): Promise<void> {
+    const run = this.#runs.at(-1);
+    await waitFor(() => existsSync(this.path(`paused-${name}`)) || run === undefined || hasExited(run), {
+      what: `the stand-in to pause at ${name}`,
+    });
+    if (!existsSync(this.path(`paused-${name}`))) throw new Error(`the helper ended: ${run?.err()}`);
+  }
+
+  go(name: string): void {
+    writeFileSync(this.path(name), '');
   }
 
   remove(): void {

@@ -5,7 +5,15 @@
  * namespaces, so it sees what the controller would see.
  */
 'use strict';
-const { appendFileSync, openSync, readdirSync, readFileSync, readlinkSync, writeFileSync } = require('node:fs');
+const {
+  appendFileSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} = require('node:fs');
 
 const here = __dirname;
 const native = require(`${here}/pastiche.node`);
@@ -34,7 +42,17 @@ const exchange = (side, text) => {
   if (sent !== bytes.length) return { sent };
   const n = native.channelRecv(CHANNELS[side], 0, 65_536, true);
   if (n <= 0) return { received: n };
+  for (let i = 0; i < col[FD_COUNT]; i++) received.push(col[3968 + i]);
   return { reply: JSON.parse(Buffer.from(mem.subarray(0, n)).toString()), fds: col[FD_COUNT] };
+};
+
+/** Every descriptor that came, in order, for the steps that use one. */
+const received = [];
+
+/** Until the test has made the file of this name, which it does when it has seen `paused`. */
+const pause = (name) => {
+  writeFileSync(`${here}/paused-${name}`, '');
+  while (!existsSync(`${here}/${name}`)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
 };
 
 /** From the request to its reply, microseconds a request; the fastest of many, descriptors closed again. */
@@ -59,6 +77,27 @@ for (const step of steps) {
   if (step.release) {
     const fd = openSync('/dev/null', 'r+');
     for (const to of [0, 1, 2]) native.dup2(fd, to);
+    continue;
+  }
+  if (step.pause !== undefined) {
+    pause(step.pause);
+    continue;
+  }
+  if (step.send !== undefined) {
+    mem.set(Buffer.from(step.text), 0);
+    native.channelSend(received[step.send], 0, step.text.length);
+    continue;
+  }
+  if (step.take !== undefined) {
+    const n = native.channelRecv(received[step.take], 0, 65_536, false);
+    appendFileSync(
+      REPLIES,
+      `${JSON.stringify({ received: n, text: Buffer.from(mem.subarray(0, Math.max(0, n))).toString() })}\n`,
+    );
+    continue;
+  }
+  if (step.close !== undefined) {
+    native.close(received[step.close]);
     continue;
   }
   if (step.exit !== undefined) process.exit(step.exit);

@@ -23,6 +23,7 @@ export const EARLY_IDS = [
   'EARLY_CONFIG_NET',
   'EARLY_NO_NETNS_QUIT',
   'EARLY_HOSTNAME',
+  'EARLY_SPLICE_ONLY',
   'EARLY_IPV4_ONLY',
   'EARLY_IPV6_ONLY',
 ] as const;
