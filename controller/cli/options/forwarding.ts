@@ -69,6 +69,7 @@ export const FORWARDING = {
     group,
     help: 'nothing but forwarding from loopback to loopback: no interface, no packets',
     conflicts: ['no-splice'],
+    early: 'EARLY_SPLICE_ONLY',
     apply: (raw) => {
       raw.spliceOnly = true;
       raw.loopbackToLoopback = true;
