@@ -7,6 +7,7 @@ import {
   HOST_CHANNEL_FD,
   NETNS_CHANNEL_FD,
   PROTOCOL_VERSION,
+  type READABLE_FILES,
   type Result,
 } from '../../shared/rpc/methods.ts';
 import { UsageError } from '../cli/errors.ts';
@@ -111,15 +112,7 @@ const hostFacts = async (host: HelperClient): Promise<HostFacts> => {
 };
 
 type FileName = Parameters<typeof openIfThere>[1];
-const openIfThere = async (
-  host: HelperClient,
-  name:
-    | 'resolv.conf'
-    | 'net/tcp6'
-    | 'ip_local_port_range'
-    | 'nf_conntrack_udp_timeout'
-    | 'nf_conntrack_udp_timeout_stream',
-): Promise<number | null> => {
+const openIfThere = async (host: HelperClient, name: (typeof READABLE_FILES)[number]): Promise<number | null> => {
   try {
     return (await host.call('file.open', { name })).fd;
   } catch (error) {
@@ -165,8 +158,13 @@ const openSinks = async (host: HelperClient, plan: Plan, program: string, hello:
     singleMs: ((await sysctl(host, 'nf_conntrack_udp_timeout')) ?? 30) * 1000,
     streamMs: ((await sysctl(host, 'nf_conntrack_udp_timeout_stream')) ?? 120) * 1000,
   };
+  tcpRetries = {
+    synRetries: (await sysctl(host, 'tcp_syn_retries')) ?? 6,
+    rtoMaxMs: (await sysctl(host, 'tcp_rto_max_ms')) ?? 120_000,
+  };
 };
 let udpTimeouts = { singleMs: 30_000, streamMs: 120_000 };
+let tcpRetries = { synRetries: 6, rtoMaxMs: 120_000 };
 
 /** RLIMIT_NOFILE, soft: the helper has raised it to what it may be. */
 const descriptorLimit = (): number => {
@@ -225,7 +223,7 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
     ...udpTimeouts,
   });
   spliceCaps.configure(descriptors);
-  tcp.configure({ tso: tap.tso, linkMtu, descriptors });
+  tcp.configure({ tso: tap.tso, linkMtu, descriptors, ...tcpRetries });
   demux.configure(network);
   nat.configure(plan.nat);
   icmpError.setTranslator(nat.offender);

@@ -44,8 +44,8 @@ describe('UDP', () => {
     lab = await makeLab({ mtu: 1500 });
     await echoServer(lab);
     for (const { server } of FAMILIES) servers.set(server, await serve(lab.remote, server, PORT));
-    guest = await lab.guest(['--config-net', '-m', '1500']);
-    second = await lab.guest(['--config-net', '-m', '1500']);
+    guest = await lab.guest(['--config-net', '--no-map-gw', '-m', '1500']);
+    second = await lab.guest(['--config-net', '--no-map-gw', '-m', '1500']);
   });
   afterAll(() => lab.cleanup());
   const seenBy = (server: string): Heard | undefined => heardIn(servers.get(server)?.out() ?? '').at(-1);

@@ -72,6 +72,8 @@ export interface Options extends World {
   readonly mtu?: number;
   /** RLIMIT_NOFILE. */
   readonly descriptors?: number;
+  /** tcp_syn_retries of the host. */
+  readonly synRetries?: number;
   /** Absolute initial sequence numbers of the guest, and of ours (then the clock is set to what makes it). */
   readonly guestIsn?: number;
   readonly ourIsn?: number;
@@ -173,7 +175,13 @@ export class Bench {
     bench.resetAnswers();
     fake.setVnetBytes(o.vnet ? 12 : 0);
     out.attach(9, o.vnet ? 12 : 0);
-    configure({ tso: o.vnet, linkMtu: o.mtu ?? 65_520, descriptors: o.descriptors ?? 20_000 });
+    configure({
+      tso: o.vnet,
+      linkMtu: o.mtu ?? 65_520,
+      descriptors: o.descriptors ?? 20_000,
+      synRetries: o.synRetries ?? 6,
+      rtoMaxMs: 120_000,
+    });
   }
 
   /** One turn of the loop, and more while something has more to do. */

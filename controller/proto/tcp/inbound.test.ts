@@ -161,6 +161,13 @@ describe.each(t.WORLDS)('a connection to the guest ($name)', (world) => {
     }
     wasReset(s);
   });
+  test('the host’s tcp_syn_retries is what counts', () => {
+    b = t.begin({ ...world, synRetries: 1 });
+    const s = b.accepts();
+    b.after(8000);
+    expect(b.seen.splice(0).map(({ flags }) => flags)).toEqual(['S', 'S', 'S', 'S', 'S', 'S', 'R']);
+    wasReset(s);
+  });
   test('an answer to a later SYN does as well', () => {
     const s = b.accepts({ prepare: (p) => p.receives(Buffer.from('hello')) });
     b.after(8000);

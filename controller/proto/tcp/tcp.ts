@@ -36,6 +36,7 @@ import * as caps from './caps.ts';
 import { onGuestError } from './guest-mtu.ts';
 import * as keepalive from './keepalive.ts';
 import * as open from './open.ts';
+import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
 
 export interface TcpOptions {
@@ -45,12 +46,16 @@ export interface TcpOptions {
   readonly linkMtu: number;
   /** How many descriptors the process may have (RLIMIT_NOFILE). */
   readonly descriptors: number;
+  /** tcp_syn_retries and tcp_rto_max_ms of the host. */
+  readonly synRetries: number;
+  readonly rtoMaxMs: number;
 }
 
 /** Once, before the first frame. */
 export const configure = (options: TcpOptions): void => {
   toTap.configure(options.tso, options.linkMtu);
   caps.configure(options.descriptors);
+  timeout.configure(options.synRetries, options.rtoMaxMs);
   keepalive.start();
   connect.register(flows.FLOW_TCP, open.onConnected, open.onFailed);
   guestError.register(flows.FLOW_TCP, onGuestError);
