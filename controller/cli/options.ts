@@ -8,7 +8,7 @@ import { GENERAL } from './options/general.ts';
 import { NAMESPACE } from './options/namespace.ts';
 import { NETWORK } from './options/network.ts';
 import { PROTOCOLS } from './options/protocols.ts';
-import { EARLY_IDS, GROUPS, type OptionRow } from './options/row.ts';
+import { EARLY_IDS, GROUPS, type Group, type OptionRow } from './options/row.ts';
 
 export const OPTIONS = { ...GENERAL, ...NETWORK, ...PROTOCOLS, ...FORWARDING, ...NAMESPACE } as const satisfies Record<
   string,
@@ -32,6 +32,15 @@ const helpLine = (name: string, row: OptionRow): string => {
   return `${option}${separator}${row.help}`;
 };
 
+/** What the arguments of a group look like, where a word does not say it. */
+const NOTES: Partial<Record<Group, readonly string[]>> = {
+  Forwarding: [
+    '  SPEC is "none", or a list as in 22,8000-8010:80-90,~8005 of: PORTS, PORTS:PORTS (mapped), PORTS:ADDR/PORTS',
+    '  (at another address in the namespace), ~PORTS (not these), "auto" (only where somebody listens, looked at every',
+    '  second), "all" (every port but ephemeral ones). -t and -u take ADDR/, %INTERFACE/ or ADDR%INTERFACE/ before it.',
+  ],
+};
+
 /** The text of --help. */
 export const helpText = (program: string): string => {
   const usage = [
@@ -44,7 +53,7 @@ export const helpText = (program: string): string => {
   ];
   for (const group of GROUPS) {
     const lines = OPTION_ROWS.filter(([, row]) => row.group === group && row.help !== null);
-    usage.push('', `${group}:`, ...lines.map(([name, row]) => helpLine(name, row)));
+    usage.push('', `${group}:`, ...lines.map(([name, row]) => helpLine(name, row)), ...(NOTES[group] ?? []));
   }
   return `${usage.join('\n')}\n`;
 };

@@ -35,13 +35,13 @@ export const FORWARDING = {
     'T',
     'tcp',
     'splice',
-    'TCP ports of its loopback that lead to that of the host, default auto; repeatable',
+    "TCP ports of the namespace's loopback that lead to the host's, default auto; repeatable",
   ),
   'udp-ns': ports(
     'U',
     'udp',
     'splice',
-    'UDP ports of its loopback that lead to that of the host, default auto; repeatable',
+    "UDP ports of the namespace's loopback that lead to the host's, default auto; repeatable",
   ),
   freebind: row({
     group,
