@@ -32,6 +32,8 @@ export interface Native {
   writeFrames(fd: number, from: number, to: number): number;
 
   read(fd: number, at: number, len: number): number;
+  /** The same from a position in the file, bytes. */
+  readAt(fd: number, at: number, len: number, offset: number): number;
   write(fd: number, at: number, len: number): number;
   /** writev of n ranges COL.IOV_AT/IOV_LEN (n ≤ IOV_MAX_BATCH), MSG_NOSIGNAL semantics (SIGPIPE is ignored in the process). Bytes or -errno. */
   writev(fd: number, n: number): number;

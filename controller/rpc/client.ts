@@ -68,6 +68,16 @@ const parseReply = (text: string): readonly JSONRPCResponse[] => {
   return (Array.isArray(parsed) ? parsed : [parsed]) as JSONRPCResponse[];
 };
 
+const asError = ({ error }: JSONRPCResponse): HelperError | null => {
+  if (error === undefined || error === null) return null;
+  const { code, message, data } = error;
+  return new HelperError(
+    message,
+    code === 0 ? CHANNEL_ERROR : code,
+    data === undefined ? 0 : errorData.parse(data).errno,
+  );
+};
+
 /** Replaces the indices of descriptors in the results by the descriptors, each used exactly once. Throws if that does not come out even. */
 const placeDescriptors = (results: readonly unknown[], fds: readonly number[]): void => {
   const unused = new Set(fds);
@@ -126,18 +136,62 @@ export class HelperClient {
     return this.#settle(calls, responses) as Results<C>;
   }
 
-  #settle(calls: readonly Call[], responses: readonly JSONRPCResponse[]): readonly unknown[] {
-    const { fds } = this.#received;
-    const failed = responses.find(({ error }) => error !== undefined && error !== null);
-    if (failed?.error) {
-      closeAll(fds);
-      const { code, message, data } = failed.error;
-      throw new HelperError(
-        message,
-        code === 0 ? CHANNEL_ERROR : code,
-        data === undefined ? 0 : errorData.parse(data).errno,
-      );
+  /**
+   * The same request with many parameters, in as many messages as it takes. One that fails is a {@link HelperError} in its
+   * place; throws one only if the channel itself fails, and closes what came by then.
+   */
+  async callEach<M extends MethodName>(
+    method: M,
+    params: readonly Params<M>[],
+  ): Promise<readonly (Result<M> | HelperError)[]> {
+    const all: (Result<M> | HelperError)[] = [];
+    try {
+      for (let from = 0; from < params.length; from += BATCH_MAX) {
+        all.push(...(await this.#callMany(method, params.slice(from, from + BATCH_MAX))));
+      }
+    } catch (error) {
+      for (const one of all as readonly { fd?: number }[]) if (one.fd !== undefined) io.native.close(one.fd);
+      throw error;
     }
+    return all;
+  }
+
+  async #callMany<M extends MethodName>(
+    method: M,
+    params: readonly Params<M>[],
+  ): Promise<readonly (Result<M> | HelperError)[]> {
+    const requests = params.map((one, id) => ({
+      jsonrpc: '2.0' as const,
+      id,
+      method,
+      params: METHODS[method].params.parse(one) as Record<string, unknown>,
+    }));
+    this.#received = { responses: [], fds: [] };
+    const responses = await this.#rpc.requestAdvanced(requests);
+    const errors = responses.map(asError);
+    const broken = errors.find((error) => error?.code === CHANNEL_ERROR);
+    if (broken) throw broken;
+    const calls = params.map(() => ({ method }));
+    const results = this.#place(
+      calls.filter((_, i) => errors[i] === null),
+      responses.filter((_, i) => errors[i] === null),
+    );
+    let next = 0;
+    return errors.map((error) => error ?? (results[next++] as Result<M>));
+  }
+
+  #settle(calls: readonly Call[], responses: readonly JSONRPCResponse[]): readonly unknown[] {
+    const error = responses.map(asError).find((one) => one !== null);
+    if (error) {
+      closeAll(this.#received.fds);
+      throw error;
+    }
+    return this.#place(calls, responses);
+  }
+
+  /** Results of requests that did not fail, with their descriptors. */
+  #place(calls: readonly { method: MethodName }[], responses: readonly JSONRPCResponse[]): readonly unknown[] {
+    const { fds } = this.#received;
     try {
       const results = calls.map(({ method }, i) => METHODS[method].result.parse(responses[i]?.result));
       placeDescriptors(results, fds);

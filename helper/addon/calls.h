@@ -23,6 +23,7 @@ int32_t writeFrames(int32_t fd, int32_t from, int32_t to);
 
 /* stream.cc */
 int32_t readBytes(int32_t fd, int32_t at, int32_t len);
+int32_t readAt(int32_t fd, int32_t at, int32_t len, int32_t offset);
 int32_t writeBytes(int32_t fd, int32_t at, int32_t len);
 int32_t writeRanges(int32_t fd, int32_t n);
 int32_t receiveRanges(int32_t fd, int32_t n, bool peek);

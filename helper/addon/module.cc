@@ -22,6 +22,7 @@ static constexpr Entry ENTRIES[] = {
     {"readFrames", Call<readFrames>::invoke},
     {"writeFrames", Call<writeFrames>::invoke},
     {"read", Call<readBytes>::invoke},
+    {"readAt", Call<readAt>::invoke},
     {"write", Call<writeBytes>::invoke},
     {"writev", Call<writeRanges>::invoke},
     {"recvv", Call<receiveRanges>::invoke},

@@ -12,6 +12,12 @@ int32_t readBytes(int32_t fd, int32_t at, int32_t len) {
   return errnoOr(read(fd, memory.arena + at, static_cast<size_t>(len)));
 }
 
+/* #syscalls:controller pread64 — /proc/net files, again from their start, where there is no NETLINK_SOCK_DIAG */
+int32_t readAt(int32_t fd, int32_t at, int32_t len, int32_t offset) {
+  if (!inArena(at, len)) return OUT_OF_RANGE;
+  return errnoOr(pread(fd, memory.arena + at, static_cast<size_t>(len), offset));
+}
+
 int32_t writeBytes(int32_t fd, int32_t at, int32_t len) {
   if (!inArena(at, len)) return OUT_OF_RANGE;
   return errnoOr(write(fd, memory.arena + at, static_cast<size_t>(len)));
