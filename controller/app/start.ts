@@ -17,7 +17,10 @@ import { PlanError } from '../cli/plan-error.ts';
 import type { Plan } from '../cli/plan-schema.ts';
 import { planSummary } from '../cli/summary.ts';
 import * as siphash from '../flow/siphash.ts';
+import { type Clients, ListenError } from '../fwd/listen-start.ts';
 import * as nat from '../fwd/nat.ts';
+import * as sockets from '../fwd/sockets.ts';
+import { startForwarding } from '../fwd/start.ts';
 import { DiscoverError, discover } from '../host/discover.ts';
 import type { HostFacts } from '../host/facts.ts';
 import * as io from '../io/io.ts';
@@ -32,10 +35,12 @@ import * as dhcpv6 from '../proto/dhcpv6.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
 import * as spliceCaps from '../proto/splice/caps.ts';
+import * as spliceUdp from '../proto/splice/udp.ts';
 import * as tcp from '../proto/tcp/tcp.ts';
 import * as udp from '../proto/udp/udp.ts';
 import { type Call, HelperClient, HelperError } from '../rpc/client.ts';
 import * as demux from './demux.ts';
+import * as inboundUdp from './inbound-udp.ts';
 import * as turn from './turn.ts';
 
 type Hello = Result<'session.hello'>;
@@ -67,7 +72,7 @@ const checkNode = (): void => {
 /** One sentence for the caller. Defects of ours keep their stack: it is what a bug report needs. */
 export const describeFailure = (error: unknown): string => {
   if (error instanceof UsageError || error instanceof PlanError || error instanceof DiscoverError) return error.message;
-  if (error instanceof HelperError || error instanceof StartError) return error.message;
+  if (error instanceof HelperError || error instanceof StartError || error instanceof ListenError) return error.message;
   if (error instanceof core.$ZodError) return `internal error: ${error.message}`;
   return error instanceof Error ? `internal error: ${error.stack ?? error.message}` : `internal error: ${error}`;
 };
@@ -86,15 +91,17 @@ export const start = async (personality: string, args: readonly string[]): Promi
 
   await openSinks(host, plan, personality, hello);
   await configureNamespace(netns, plan);
+  await listen({ host, netns }, plan);
   configureProtocols(plan, tap);
+  configureForwarding(plan);
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
   for (const warning of plan.warnings) log.warn(warning);
 
   const { fd: nothing } = await host.call('file.open', { name: 'null' });
   const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
   const frozen = { deny: [], grant: [...plan.grant], outbound: plan.outbound, multicast: plan.multicast };
-  await netns.call('seal', frozen);
-  await host.call('seal', frozen);
+  await netns.call('seal', { ...frozen, listen: [...plan.listen.netns] });
+  await host.call('seal', { ...frozen, listen: [...plan.listen.host] });
   sealOurselves(filter, nothing, plan);
   if (plan.spawn) await netns.call('command.start', {});
   await host.call('ready', {});
@@ -202,6 +209,21 @@ const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void
   for (let from = 0; from < calls.length; from += BATCH_MAX) await netns.callBatch(calls.slice(from, from + BATCH_MAX));
 };
 
+/** The sockets that -t, -u, -T and -U ask for. A copy of stderr, see {@link sealOurselves}, has its number before them. */
+const listen = async (clients: Clients, { forward, conf, control }: Plan): Promise<void> => {
+  io.native.dup2(STDERR, SPARE_FD);
+  // Until app/inbound takes connections, there are datagrams only.
+  const only = (rules: Plan['forward']['tables']['host']) => rules.filter(({ protocol }) => protocol === 'udp');
+  const tables = { host: only(forward.tables.host), splice: only(forward.tables.splice) };
+  await startForwarding(clients, { ...forward, tables }, descriptorLimit(), conf !== null || control !== null);
+};
+
+/** Who takes what comes to them. */
+const configureForwarding = ({ forward }: Plan): void => {
+  inboundUdp.configure({ splice: forward.splice, tap: !forward.spliceOnly });
+  spliceUdp.configure({ descriptors: descriptorLimit(), sameAddress: forward.loopbackToLoopback, ...udpTimeouts });
+};
+
 /** The protocols as the plan wants them, ready for the first frame. */
 export const configureProtocols = (plan: Plan, tap: Tap): void => {
   const { network } = plan;
@@ -212,7 +234,7 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
   ndp.configure(network);
   dhcpv4.configure(network);
   dhcpv6.configure(network);
-  const descriptors = descriptorLimit();
+  const descriptors = descriptorLimit() - sockets.count();
   icmp.configure({ linkMtu, descriptors });
   udp.configure({
     linkMtu,
@@ -253,7 +275,6 @@ const observer = (plan: Plan): ((direction: trace.Direction, at: number, len: nu
  * The filter has no dup: a copy of stderr is kept for the case that there is no filter, and closed when there is.
  */
 const sealOurselves = (filter: Uint8Array, nothing: number, plan: Plan): void => {
-  io.native.dup2(STDERR, SPARE_FD);
   for (const fd of plan.log.toStderr ? [0, 1] : [0, 1, STDERR]) io.native.dup2(nothing, fd);
   const r = io.native.installFilter(filter);
   if (r < 0 || io.native.probeFilter() !== -ENOANO) {

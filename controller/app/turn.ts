@@ -10,6 +10,9 @@
 import type { Flow } from '../flow/table.ts';
 import * as flows from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
+import * as listeners from '../fwd/listeners.ts';
+import * as opening from '../fwd/opening.ts';
+import * as scan from '../fwd/scan.ts';
 import * as io from '../io/io.ts';
 import * as fragmentSlots from '../link/fragment-slots.ts';
 import * as out from '../link/out.ts';
@@ -18,6 +21,7 @@ import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
 import * as pipes from '../proto/splice/pipes.ts';
 import * as spliceTcp from '../proto/splice/tcp.ts';
+import * as spliceUdp from '../proto/splice/udp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
 import * as tcpFinish from '../proto/tcp/finish.ts';
 import * as tcpFromSock from '../proto/tcp/from-sock.ts';
@@ -30,6 +34,7 @@ import * as udpFromTap from '../proto/udp/from-tap.ts';
 import * as udpGroup from '../proto/udp/group.ts';
 import * as connect from '../rpc/connect.ts';
 import * as demux from './demux.ts';
+import * as inboundUdp from './inbound-udp.ts';
 
 /** References in the epoll set, see flow/table.ts. */
 const REF_TAP = flows.OTHER_REF_BASE;
@@ -38,6 +43,7 @@ const REF_NETNS = flows.OTHER_REF_BASE + 2;
 const REF_UV = flows.OTHER_REF_BASE + 3;
 
 export interface Edges {
+  /** −1: no tap (--splice-only). */
   readonly tapFd: number;
   readonly vnetBytes: 0 | 12;
   readonly hostChannel: number;
@@ -65,7 +71,7 @@ export const configure = (e: Edges): void => {
     const r = io.native.watch(fd, events, ref);
     if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
   };
-  watch(e.tapFd, io.EPOLLIN, REF_TAP);
+  if (e.tapFd >= 0) watch(e.tapFd, io.EPOLLIN, REF_TAP);
   connect.attach(e.hostChannel, REF_HOST);
   connect.attach(e.netnsChannel, REF_NETNS, 'netns');
   watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
@@ -83,6 +89,8 @@ const onTimer = (f: Flow): void => {
       return udpGroup.onTimer(f);
     case flows.FLOW_SPLICE_TCP:
       return spliceTcp.onTimer(f);
+    case flows.FLOW_SPLICE_UDP:
+      return spliceUdp.onTimer(f);
     default:
   }
 };
@@ -99,6 +107,8 @@ const onFlowEvent = (f: Flow, mask: number): void => {
       return udpGroup.onEvent(f, mask);
     case flows.FLOW_SPLICE_TCP:
       return spliceTcp.onEvent(f, 0, mask);
+    case flows.FLOW_SPLICE_UDP:
+      return spliceUdp.onEvent(f, 0, mask);
     default:
     // The flow ended earlier in this batch of events.
   }
@@ -109,9 +119,18 @@ const onSecondEvent = (f: Flow, mask: number): void => {
   switch (flows.typeOf(f)) {
     case flows.FLOW_SPLICE_TCP:
       return spliceTcp.onEvent(f, 1, mask);
+    case flows.FLOW_SPLICE_UDP:
+      return spliceUdp.onEvent(f, 1, mask);
     default:
     // The flow ended earlier in this batch of events.
   }
+};
+
+const onListenerEvent = (ref: number): void => {
+  const listener = listeners.of(ref);
+  // It was closed earlier in this batch of events.
+  if (listener === null) return;
+  if (listener.group.protocol === 'udp') return inboundUdp.onReadable(listener);
 };
 
 const readTap = (): void => {
@@ -137,6 +156,7 @@ const dispatch = (ref: number, mask: number): void => {
   if (ref >= flows.SECOND_REF_BASE && ref < flows.LISTENER_REF_BASE) {
     return onSecondEvent((ref - flows.SECOND_REF_BASE) as Flow, mask);
   }
+  if (ref >= flows.LISTENER_REF_BASE && ref < flows.OTHER_REF_BASE) return onListenerEvent(ref);
   switch (ref) {
     case REF_TAP:
       if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && (mask & io.EPOLLIN) === 0) ended = 'the tap is gone';
@@ -161,7 +181,10 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 const timers = (now: number): number =>
   shortest(
     shortest(shortest(wheel.nextDelay(now), ndp.nextDelay(now)), pipes.nextDelay(now)),
-    shortest(shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)), tcpKeepalive.nextDelay(now)),
+    shortest(
+      shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)),
+      shortest(tcpKeepalive.nextDelay(now), scan.nextDelay(now)),
+    ),
   );
 
 /** One turn of the loop. {@link run} makes them. */
@@ -176,12 +199,14 @@ export const turn = (): void => {
   ndp.tick(io.nowMs());
   fragmentSlots.tick(io.nowMs());
   tcpKeepalive.tick(io.nowMs());
+  scan.tick(io.nowMs());
   pipes.tick(io.nowMs());
   tcpFinish.serveReady();
   spliceTcp.serveReady();
   tcpFinish.servePaced();
   udpFromTap.endBatch();
   tcpFinish.endBatch();
+  opening.pump();
   connect.flushRequests();
   out.flush();
   fragmentSlots.endTurn();
