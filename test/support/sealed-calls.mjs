@@ -3,7 +3,7 @@
  * Run by addon-sealed.test.ts: makes descriptors, installs the controller's own filter, then makes every call of the
  * addon, one JSON line each: written before the call its name, after it the result. A kill ends the output at the culprit.
  */
-import { readFileSync, writeSync } from 'node:fs';
+import { openSync, readFileSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
 const [addonPath, testkitPath, filterPath] = process.argv.slice(2);
@@ -39,6 +39,7 @@ const udp = [2, 10].map((domain) => {
 const [helper, channel] = kit.socketpair(SEQPACKET);
 kit.sendFds(helper, Buffer.from('reply'), [helper]);
 kit.sendFds(helper, Buffer.from('reply'), [helper]);
+const table = openSync('/proc/net/tcp');
 const [tap, guest] = kit.socketpair(DGRAM | NONBLOCK);
 kit.write(guest, Buffer.from('frame'));
 
@@ -66,6 +67,7 @@ const CALLS = {
   'recvv peek': () => native.recvv(tcp, 1, true),
   discard: () => native.discard(tcp, 2),
   read: () => native.read(tcp, 0, 1),
+  readAt: () => native.readAt(table, 0, 4096, 0) > 0,
   write: () => native.write(tcp, 0, 1),
   writev: () => native.writev(tcp, 1),
   udpSegment: () => native.udpSegment(udp[0], 100),
