@@ -28,7 +28,11 @@ interface Method {
   readonly params: () => z.ZodMiniType;
   readonly run: (o: PortsOptions, params: never, done: (outcome: Outcome) => void) => void;
 }
-const nothing = () => z.optional(z.strictObject({}));
+let noParams: z.ZodMiniType | undefined;
+const nothing = (): z.ZodMiniType => {
+  noParams ??= z.optional(z.strictObject({}));
+  return noParams;
+};
 const METHODS: Readonly<Record<string, Method>> = {
   'ports.list': { params: nothing, run: (o, _params, done) => list(o, done) },
   'ports.add': { params: rulesParams, run: add },

@@ -95,7 +95,10 @@ export class PestoSession {
     const absent = (['host', 'splice'] as const).find(
       (one) => !this.#o.directions.includes(one) && next[one].length > 0,
     );
-    const reason = absent === undefined ? refusal(next, this.#o.caps) : `there is no table ${NAMES[absent]}`;
+    const reason =
+      absent === undefined
+        ? refusal(next, this.#o.caps, this.#o.changes.forwarding.tables())
+        : `there is no table ${NAMES[absent]}`;
     if (reason !== null) return this.#refuse(reason, report);
     this.#state = 'applying';
     const mode: ChangeMode = report ? 'all-or-nothing' : 'what-works';

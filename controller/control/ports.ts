@@ -130,7 +130,7 @@ const change = (o: PortsOptions, params: GivenRules, done: Done, kind: Kind): vo
       return settle({ error: { code: NOT_CHANGED, message, data: { rules } } });
     }
     const next = kind.next(tables, given);
-    const reason = refusal(next, o.caps);
+    const reason = refusal(next, o.caps, tables);
     if (reason !== null) return settle({ error: { code: NOT_CHANGED, message: reason } });
     o.changes.change(next, 'all-or-nothing', o.now, (failures, applied) =>
       settle(applied ? { result: { rules: given.map(kind.result) } } : rolledBack(given, failures)),

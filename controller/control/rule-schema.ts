@@ -5,6 +5,15 @@ import type { Direction, Rule } from '../fwd/rule.ts';
 import { RULES_MAX } from '../fwd/rule.ts';
 import { parseAddress } from '../host/address.ts';
 
+/** Made once, when it is first needed. */
+const lazy = <T>(make: () => T): (() => T) => {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+};
+
 const port = () => z.int().check(z.gte(1), z.lte(65_535));
 const text = () => z.string().check(z.maxLength(45));
 const direction = () => z.enum(['host', 'splice']);
@@ -23,8 +32,9 @@ const givenRule = () =>
     weak: z._default(z.boolean(), false),
     scan: z._default(z.boolean(), false),
   });
-export const rulesParams = () =>
-  z.strictObject({ rules: z.array(givenRule()).check(z.minLength(1), z.maxLength(2 * RULES_MAX)) });
+export const rulesParams = lazy(() =>
+  z.strictObject({ rules: z.array(givenRule()).check(z.minLength(1), z.maxLength(2 * RULES_MAX)) }),
+);
 export type GivenRule = z.output<ReturnType<typeof givenRule>>;
 export type GivenRules = z.input<ReturnType<typeof rulesParams>>;
 

@@ -10,12 +10,26 @@ import * as log from '../../controller/obs/log.ts';
 import { blocks, blocksReached, type Finding, fuzz, replay } from './loop.ts';
 import { type Input, parseInput, printInput } from './steps.ts';
 import type { Target } from './target.ts';
+import { control, pesto } from './targets/control.ts';
 import { frames } from './targets/frames.ts';
 import { cli, namesOnWire, netlink, resolv } from './targets/host.ts';
 import { arp, dhcpv4, dhcpv6, ndp } from './targets/messages.ts';
 import { vnet } from './targets/vnet.ts';
 
-const TARGETS: readonly Target[] = [frames, vnet, dhcpv4, dhcpv6, ndp, arp, namesOnWire, netlink, resolv, cli];
+const TARGETS: readonly Target[] = [
+  frames,
+  vnet,
+  dhcpv4,
+  dhcpv6,
+  ndp,
+  arp,
+  namesOnWire,
+  netlink,
+  resolv,
+  cli,
+  pesto,
+  control,
+];
 
 interface Job {
   readonly target: string;
