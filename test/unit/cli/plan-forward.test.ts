@@ -121,6 +121,8 @@ describe('what seal freezes', () => {
       ...LOOPBACK('tcp', '90-90'),
       ...LOOPBACK('tcp', '8080-8081'),
     ]);
+    // Two rules may lead to one port, and one range lie within another.
+    expect(grants(plan('-t none -u none -U none -T 1-100,200:50 --no-map-gw'))).toEqual(LOOPBACK('tcp', '1-100'));
     expect(grants(plan('-t none -u none -U 54 -T none --no-map-gw -6'))).toEqual(['udp ::1/128 54-54']);
   });
 
