@@ -176,7 +176,7 @@ static int make(int fd, const struct listen_wish *wish, const char **what)
     if ((wish->freebind && set_freebind(fd, family) != 0) || bind_to(fd, wish) != 0)
         return -1;
     *what = "listen on";
-    /* #syscalls:setup,host,netns listen — forwarded ports */
+    /* #syscalls:setup,host,netns listen(*, SOMAXCONN) — forwarded ports */
     return wish->protocol == FLOW_TCP ? listen(fd, SOMAXCONN) : socket_share(fd); /* alone until here */
 }
 
@@ -285,10 +285,11 @@ static bool look(const struct listener *l, struct ends *ends)
     return true;
 }
 
-/* To somebody, from an address that is ours alone: a source of 0.0.0.0 or of a group can be forged. */
-static bool is_answerable(const struct answer *a)
+/* To somebody, and from an address that the listener has: of one that is bound to a group or a broadcast, it would be another. */
+static bool is_answerable(const struct listener *l, const struct answer *a)
 {
-    return a->port != 0 && !floor_never(&a->peer) && !floor_never(&a->local);
+    return a->port != 0 && !floor_never(&a->peer) && !floor_never(&a->local) &&
+           (l->is_any || memcmp(l->ip.bytes, a->local.bytes, sizeof(a->local.bytes)) == 0);
 }
 
 /*
@@ -332,7 +333,7 @@ int listen_answer(int number, struct answer *answer, int *errnum, const char **w
             .port = ntohs(is4 ? ends.peer.in.sin_port : ends.peer.in6.sin6_port),
         };
         errno = EADDRNOTAVAIL;
-        if (is_answerable(answer)) {
+        if (is_answerable(l, answer)) {
             errno = EADDRINUSE; /* it has its socket, and a second one would get its datagrams */
             if (!tuple_taken(&ends.local, &ends.peer, ends.interface))
                 fd = connect_answer(l, &ends);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFileSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
+import { copyFileSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { goReady, Installation } from './helper-harness.ts';
@@ -140,6 +140,42 @@ describe('finding Node and the controller', () => {
     expect(await install.run(['-I', 'tap0', '--', 'true'], { steps: [{ signal: 'SIGSYS' }] })).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/^The controller was killed: a system call is outside its allowlist; .*\n$/),
+    });
+  });
+});
+
+describe('the programs that talk to a running instance', () => {
+  it.each([
+    ['pesto', [], 'pesto'],
+    ['pastiche', ['ports'], 'ports'],
+  ])(
+    '%s %j is the client under Node, with its arguments, its input, its output and its status',
+    async (name, words, which) => {
+      symlinkSync('pasta', install.path('bin/pesto'));
+      writeFileSync(
+        install.path('client.cjs'),
+        `const { readFileSync } = require('node:fs');
+       console.log(JSON.stringify([process.argv.slice(2), readFileSync(0, 'utf8'), process.env.MARK]));
+       process.exit(7);`,
+      );
+      const done = await install.run([...words, '-t', 'none', '--', 'a b', ''], {
+        program: `bin/${name}`,
+        env: { MARK: 'kept' },
+        shell: 'echo input | "$@"',
+      });
+      rmSync(install.path('bin/pesto'));
+      rmSync(install.path('client.cjs'));
+      expect([done.stderr, done.status]).toEqual(['', 7]);
+      expect(JSON.parse(done.stdout)).toEqual([[which, '-t', 'none', '--', 'a b', ''], 'input\n', 'kept']);
+    },
+  );
+
+  it('say so when the client is missing', async () => {
+    const done = await install.run(['ports', 'list'], { program: 'bin/pastiche' });
+    expect(done).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: `Can't read the client ${install.path('client.cjs')}: No such file or directory\n`,
     });
   });
 });

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isRoot } from '../support/lab.mjs';
+import { isRoot, TEST_USER } from '../support/lab.mjs';
 import { childrenOf, type Started, status, waitFor } from '../support/process.mjs';
 import { batch, call, Installation, NO_OUTBOUND, type Side, type Step } from './helper-harness.ts';
 
@@ -241,7 +241,42 @@ open(sys.argv[1] + "/answered", "w")
     expect([12, 13].map((step) => install.outcomes()[step])).toMatchObject([{ text: 'again' }, { received: -EAGAIN }]);
   });
 
-  it('goes to no broadcast, and to nobody before sealing', async () => {
+  it('leaves from our own address when it was a broadcast; port 0 and a group are not answered', async () => {
+    const helper = inNetwork([
+      ...seal({ listen: ALL }),
+      batch('host', listen('udp', '', 4001), listen('udp', '239.1.2.3', 4002)),
+      { pause: 'asked' },
+      answer('host', 0),
+      { take: 0 },
+      answer('host', 0), // from port 0
+      answer('host', 1), // to a group
+      { take: 0 },
+      { take: 1 },
+    ]);
+    await install.paused('asked');
+    python(
+      helper.pid(),
+      `import struct
+one = s("192.0.2.2", 5001)
+one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+one.sendto(b"1", ("192.0.2.255", 4001))
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+raw.sendto(struct.pack("!HHHH", 0, 4001, 9, 0) + b"0", ("192.0.2.2", 0))
+member = s("", 5002)
+member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("239.1.2.3") + socket.inet_aton("192.0.2.2"))
+member.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("192.0.2.2"))
+member.sendto(b"group", ("239.1.2.3", 4002))
+open(${JSON.stringify(`${install.directory}/asked`)}, "w")
+`,
+    );
+    await install.scriptDone();
+    expect(install.reply(3).result).toEqual({ fd: 0, address: '192.0.2.2', port: 5001, local: '192.0.2.2' });
+    expect([5, 6].map((step) => install.reply(step).error?.data.errno)).toEqual([EADDRNOTAVAIL, EADDRNOTAVAIL]);
+    // They were there, each first in its queue.
+    expect([4, 7, 8].map((step) => install.outcomes()[step]?.text)).toEqual(['1', '0', 'group']);
+  });
+
+  it('is not there before sealing', async () => {
     const helper = inNetwork([answer('host', 0)]);
     await helper.closed;
     expect(helper.err()).toBe('The controller called socket.answer, which is not for this stage or side\n');
@@ -447,6 +482,19 @@ describe('ports below the privileged ones', () => {
     expect(capabilities(brokerOf(helper))).toEqual([LOW_PORTS, LOW_PORTS, NONE, NONE]);
   });
 
+  it.runIf(isRoot)('are opened for a user to whom an ambient capability is given', async () => {
+    const helper = install.start(['-I', 'tap0', '--', 'sleep', '1000'], {
+      steps: [...seal({ listen: ALL }), batch('host', listen('tcp', '127.0.0.1', 82))],
+      root: true,
+      shell: `exec setpriv --reuid=${TEST_USER} --regid=${TEST_USER} --clear-groups --inh-caps=+net_bind_service --ambient-caps=+net_bind_service "$@"`,
+    });
+    await install.scriptDone();
+    expect(codes(2)).toEqual([0]);
+    expect(capabilities(helper.pid())).toEqual([LOW_PORTS, LOW_PORTS, NONE, NONE]);
+    const controller = childrenOf(helper.pid()).find((pid) => pid !== brokerOf(helper)) as number;
+    expect(capabilities(controller)).toEqual([NONE, NONE, NONE, NONE]);
+  });
+
   it.runIf(isRoot)('root keeps them over its change to nobody, and nothing else', async () => {
     const helper = install.start(['-q', '-I', 'tap0', '--', 'sleep', '1000'], {
       steps: [{ pause: 'setup' }, ...seal({ listen: ALL }), batch('host', listen('tcp', '127.0.0.1', 81))],
@@ -461,5 +509,19 @@ describe('ports below the privileged ones', () => {
     expect(capabilities(helper.pid())).toEqual([LOW_PORTS, LOW_PORTS, NONE, NONE]);
     const controller = childrenOf(helper.pid()).find((pid) => pid !== brokerOf(helper)) as number;
     expect(capabilities(controller)).toEqual([NONE, NONE, NONE, NONE]);
+  });
+});
+
+describe('--splice-only', () => {
+  it('makes no tap: lo is all there is', async () => {
+    const helper = install.start(['--splice-only', '--', 'sleep', '1000'], {
+      steps: [call('host', 'session.hello', { protocol: 1 }), call('netns', 'tap.open', { name: 'tap0' }), ...seal({})],
+    });
+    await install.scriptDone();
+    expect(install.reply(0).result).toMatchObject({ tap: '' });
+    expect(install.reply(1).error?.data.errno).toBe(19);
+    expect([install.reply(2), install.reply(3)]).toMatchObject([{ result: {} }, { result: {} }]);
+    const names = readFileSync(`/proc/${brokerOf(helper)}/net/dev`, 'utf8').match(/^ *[^ ]+(?=:)/gm);
+    expect(names?.map((name) => name.trim())).toEqual(['lo']);
   });
 });

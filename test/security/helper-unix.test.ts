@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The sockets of -c and --control: who may connect, what is replaced, what is removed. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isRoot, TEST_USER } from '../support/lab.mjs';
@@ -147,6 +147,12 @@ describe('unix.accept', () => {
     expect(await callIn(user)).toBe("b'welcome'");
     expect(install.reply(5).result).toEqual({ fd: 0, pid: expect.any(Number) });
     expect(install.reply(5).result?.['pid']).toBeGreaterThan(1);
+  });
+
+  it.runIf(isRoot)('keeps the helper where it can tell one user from another', async () => {
+    const helper = run(waiting());
+    await install.paused('called');
+    expect(readFileSync(`/proc/${helper.pid()}/uid_map`, 'utf8')).toBe(readFileSync('/proc/self/uid_map', 'utf8'));
   });
 
   it.runIf(isRoot)('lets root in, and hangs up on everybody else, whatever the mode of the socket', async () => {

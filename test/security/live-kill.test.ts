@@ -29,7 +29,10 @@ const { SIGSYS, SIGKILL } = constants.signals;
 const KILLED: Injected = { killed: SIGSYS };
 const AF = { unix: 1, inet: 2, inet6: 10, netlink: 16, packet: 17 } as const;
 const SOCK = { stream: 1, dgram: 2, raw: 3, nonblockCloexec: 0o2004000 } as const;
+const IPPROTO_ICMP = 1;
 const IPPROTO_TCP = 6;
+const SOL_SOCKET = 1;
+const SO_BROADCAST = 6;
 const AT_FDCWD = -100;
 const TUNSETIFF = 0x400454ca;
 const PR_SET_DUMPABLE = 4;
@@ -102,7 +105,13 @@ const CASES: readonly Case[] = [
   ...cases('second thread of the controller', KILLED, [['socket', [AF.inet, SOCK.stream, 0]]]),
   ...cases('host side', KILLED, [...EVERYWHERE, ...HELPER, ['unlinkat', [AT_FDCWD, '@nothing', 0x200]]]),
   ...cases('host side', { returned: -constants.errno.EBADF }, [['close', [999]]]),
-  ...cases('broker', KILLED, [...EVERYWHERE, ...HELPER, ...CONNECTS]),
+  ...cases('broker', KILLED, [
+    ...EVERYWHERE,
+    ...HELPER,
+    ['socket', [AF.inet, SOCK.dgram + SOCK.nonblockCloexec, IPPROTO_ICMP], 'ping'],
+    ['accept4', [OPEN_FD, 0, 0, SOCK.nonblockCloexec], 'as the host side may'],
+    ['setsockopt', [OPEN_FD, SOL_SOCKET, SO_BROADCAST, '@1', 4], 'SO_BROADCAST'],
+  ]),
   ...cases('broker', { returned: -constants.errno.EBADF }, [['close', [999]]]),
 ];
 /** Starts of Node that overlap. */

@@ -83,14 +83,16 @@ int netlink_open(bool sock_diag)
 
 void seal_freeze(void *memory, size_t bytes)
 {
-    static const char *const ASKED[] = {"127.0.0.1", "192.0.2.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:db8::1", "::1"};
+    static const char *const ASKED[] = {
+        "0.0.0.0", "224.0.0.1", "255.255.255.255", "64:ff9b::7f00:1", "2002:7f00:1::", "::", "::ffff:127.0.0.1", "::127.0.0.1",
+    };
 
     for (size_t i = 0; i < ARRAY_SIZE(ASKED); i++) {
         struct ip ip;
 
         promise(ip_parse(ASKED[i], &ip), "an address that is none");
-        bool own = i != 1 && i != 4;
-        promise(floor_denies(&ip, 443) == EACCES || !own, "the floor does not hold");
+        /* Whatever was granted. */
+        promise(floor_denies(FLOW_TCP, &ip, 443) == EACCES, "the floor does not hold");
     }
     /* For the next input. */
     memset(memory, 0, bytes);
@@ -104,20 +106,70 @@ void outbound_freeze(const struct outbound *o)
 }
 unsigned outbound_interface(const struct ip *ip) { return ip->family == AF_INET ? 0 : 2; }
 /* own.c: one address is the host's, and one cannot be looked up. */
-int own_denies(const struct ip *ip, int port, unsigned interface)
+int own_denies(const struct ip *ip, unsigned interface)
 {
     promise(ip->family == AF_INET || ip->family == AF_INET6, "an address of no family");
-    promise(port >= 0 && port <= 65535, "a port out of range");
     (void)interface;
     return ip->bytes[3] == 99 ? EACCES : ip->bytes[3] == 98 ? ENOBUFS : 0;
 }
-static int granted;
-void own_grant(const struct grant *grant)
+int own_requires(const struct ip *ip) { return ip->bytes[3] == 97 ? 0 : own_denies(ip, 0); }
+
+/* listen.c: numbers count up; every third listener is not there. */
+static bool is_sealed;
+void listen_freeze(const struct window *windows, int count)
 {
-    promise(grant->ip.family == AF_INET || grant->ip.family == AF_INET6, "an address of no family");
-    promise(grant->port >= 0 && grant->port <= 65535, "a port out of range");
-    promise(++granted <= GRANT_MAX, "more grants than there is room for");
+    promise(count >= 0 && count <= LISTEN_WINDOWS_MAX, "more windows than there is room for");
+    for (int i = 0; i < count; i++)
+        promise(windows[i].first >= 1 && windows[i].last >= windows[i].first && windows[i].protocol <= FLOW_UDP,
+                "a window that is none");
+    is_sealed = true;
 }
+bool listen_allows(enum flow_protocol protocol, int port)
+{
+    promise((protocol == FLOW_TCP || protocol == FLOW_UDP) && port >= 1 && port <= 65535, "no port to listen at");
+    return !is_sealed || port > 1023;
+}
+int listen_open(const struct listen_wish *wish, int *number, int *errnum, const char **what)
+{
+    promise(listen_allows(wish->protocol, wish->port), "a port outside the windows");
+    promise(wish->ip.family == 0 || wish->ip.family == AF_INET || wish->ip.family == AF_INET6, "an address of no family");
+    promise(strlen(wish->interface) < IFNAMSIZ && is_ifname_text(wish->interface), "no interface name");
+    *number = next_fd;
+    *errnum = EADDRINUSE;
+    *what = "bind";
+    return some_fd();
+}
+bool listen_forget(int number)
+{
+    promise(number >= 0 && number < LISTENERS_MAX, "a listener outside the table");
+    return number % 3 != 0;
+}
+bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port)
+{
+    (void)protocol, (void)port;
+    return ip->bytes[0] == 198;
+}
+int listen_answer(int number, struct answer *answer, int *errnum, const char **what)
+{
+    promise(number >= 0 && number < LISTENERS_MAX, "a listener outside the table");
+    *answer = (struct answer){.peer = {.family = AF_INET6, .bytes = {0xfe, 0x80}}, .local = {.family = AF_INET}, .port = 1};
+    *errnum = EAGAIN;
+    *what = "answer from";
+    return some_fd();
+}
+int unix_listen(int kind, const char *path)
+{
+    promise((kind == 0 || kind == 1) && path[0] == '/', "a socket that is not on the command line");
+    return some_fd();
+}
+int unix_accept(int kind, pid_t *pid)
+{
+    promise(kind == 0 || kind == 1, "a kind outside the table");
+    *pid = 4711;
+    return some_fd();
+}
+bool unix_is_open(void) { return next_fd % 2; }
+bool holds_low_ports(void) { return next_fd % 2; }
 void own_freeze(void) {}
 void own_forget(void) {}
 void tuple_freeze(void) {}
@@ -127,7 +179,7 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
 {
     promise(protocol == FLOW_TCP || protocol == FLOW_UDP || protocol == FLOW_ICMP, "a protocol outside the table");
     promise(ip->family == AF_INET || ip->family == AF_INET6, "an address of no family");
-    promise(floor_denies(ip, port) == 0, "a connection below the floor");
+    promise(floor_denies(protocol, ip, port) == 0 || floor_denies_elsewhere(ip) == 0, "a connection below the floor");
     promise(port >= 0 && port <= 65535 && source_port >= 0 && source_port <= 65535, "a port out of range");
     promise(hop_limit >= 0 && hop_limit <= 255, "a hop limit out of range");
     *errnum = ECONNREFUSED;
@@ -146,8 +198,8 @@ int group_open(enum group_role role, const struct ip *ip, int port, int source_p
     *errnum = EADDRNOTAVAIL;
     return some_fd();
 }
-void enter_empty_root(void) {}
-void drop_capabilities(void) {}
+void enter_empty_root(bool keep_ids) { (void)keep_ids; }
+void drop_capabilities(bool keep_low_ports) { (void)keep_low_ports; }
 void seal_install(enum profile profile) { promise(profile != PROFILE_SETUP, "sealed with the filter of set-up"); }
 int host_ready(void) { return next_fd % 2 ? EIO : 0; }
 int broker_start_command(void) { return next_fd % 2 ? EIO : 0; }
@@ -195,7 +247,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .lo_index = 1,
     };
     next_fd = data[0] >> 2;
-    granted = 0;
+    is_sealed = session.stage == STAGE_SEALED;
     rpc_start(&session);
     /* Exactly as long as the message, so that a byte beyond it is found. */
     char *request = malloc(size - 1 ? size - 1 : 1);
