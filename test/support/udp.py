@@ -5,11 +5,15 @@
   udp.py ask ADDRESS PORT SOURCE_PORT TTL TOS SIZE…     one question of each size, and its echo
   udp.py hold ADDRESS PORT SOURCE_PORT                  a question for each line of standard input, until answered
   udp.py many ADDRESS PORT COUNT ROUNDS                 a question from each of COUNT sockets, up to 4 times until answered
+  udp.py burst ADDRESS PORT COUNT                       a question from each of COUNT sockets at once, again until answered
+  udp.py fan ADDRESS PORT COUNT                         a datagram from each of COUNT ports, that waits for nothing
   udp.py scan ADDRESS FIRST LAST                        a datagram to each port, from one port
 """
 import json
+import select
 import socket
 import sys
+import time
 
 # Python 3.11 does not name it: linux/in.h
 IP_RECVTTL = 12
@@ -105,6 +109,33 @@ elif mode == "many":
             else:
                 lost += 1
     print(json.dumps({"lost": lost, "again": again}))
+elif mode == "burst":
+    port, count = numbers
+    waiting = {open_socket(0, 64, 0): f"{i} ".encode() * 100 for i in range(count)}
+    again = 0
+    for attempt in range(8):
+        for s, question in waiting.items():
+            s.sendto(question, (address, port))
+        deadline = time.monotonic() + 1
+        while waiting:
+            ready, _, _ = select.select(list(waiting), [], [], max(deadline - time.monotonic(), 0))
+            if not ready:
+                break
+            for s in ready:
+                data, source = s.recvfrom(65536)
+                if data != waiting[s] or source[:2] != (address, port):
+                    sys.exit(f"an answer to somebody else, {data[:10]!r} from {source}")
+                del waiting[s]
+        if not waiting:
+            break
+        again += len(waiting)
+    print(json.dumps({"lost": len(waiting), "again": again}))
+elif mode == "fan":
+    port, count = numbers
+    for i in range(count):
+        with open_socket(0, 64, 0) as s:
+            s.sendto(b"fan", (address, port))
+    print(json.dumps({"sent": count}))
 else:
     first, last = numbers
     s = open_socket(0, 64, 0)
