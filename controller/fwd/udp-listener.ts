@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * UDP sockets that listen, for every peer's first datagrams: as soon as a peer has a socket of its own, made by the helper
- * (`socket.answer`), the kernel gives that what he sends. The helper looks who sent the datagram at the head of the queue, so this must stay
+ * (`socket.answer`), the kernel gives that what he sends. The helper looks who sent a datagram in the queue, so those must stay
  * there meanwhile:
  *
- *   look at the head → a new peer: row, datagram delivered, socket asked for … the helper answers: head taken, socket handed over → look …
- *                    → a known one: delivered, head taken → look …
+ *   look at what waits → of known peers: delivered
+ *                      → of new ones: row, delivered, socket asked for … all answered: sockets handed over
+ *                      → taken from the queue, look again …
  *
- * So nobody waits to be heard, peers get their sockets one after another (at some 10,000 a second a listener), and what lies behind
- * waits for as long as the helper takes. Listeners are watched edge-triggered, because a head that stays would be reported for ever.
+ * Nobody waits to be heard; what lies behind waits for as long as the helper takes. Which datagram each look is at is the socket's peek
+ * offset (SO_PEEK_OFF), the same for the helper's copy: it goes on with each, past all that have no bytes. So one of those is asked for alone,
+ * at the head of the queue, without an offset. Listeners are watched edge-triggered: what stays would be reported for ever.
  *
  * Between being bound and being connected a new socket gets whatever comes to that address and port: its first datagrams are
  * sorted by sender, and those of others are delivered as from the listener. Such a peer gets his socket with his next datagram; what the
  * guest answers before that is lost.
  */
+import { SOCKOPT } from '../../shared/abi.ts';
 import type { Result, Side } from '../../shared/rpc/methods.ts';
 import {
   RECORD_DESTINATION,
@@ -53,8 +56,10 @@ export interface UdpListener {
 export interface Taker {
   /** The row of the datagram's peer, a new one if need be. NO_FLOW: there is none, counted. */
   take(l: UdpListener, record: number): Flow;
-  /** Whether a socket for answers is to be asked for; if so, that is noted, and one of the two below follows, or the flow ends. */
-  asks(f: Flow, l: UdpListener, record: number): boolean;
+  /** Whether a socket for answers is to be asked for. */
+  wants(f: Flow, l: UdpListener, record: number): boolean;
+  /** It is asked for: one of the last two follows, or the flow ends. */
+  onAsked(f: Flow, l: UdpListener, record: number): void;
   /** Datagram `i` of the last receive, which lies in slot `slot`. May end the flow. */
   deliver(f: Flow, i: number, slot: number): void;
   onAnswer(f: Flow, fd: number): void;
@@ -64,14 +69,13 @@ export interface Taker {
 
 /** The first ones may be overwritten by a taker's reading of errors. */
 export const FIRST_SLOT = 1;
-/** Datagrams of one event; the rest comes back. */
-const DATAGRAMS_PER_EVENT_MAX = 64;
-/** Reads of a new socket, each of as many datagrams as there are slots: more cannot have come while it was bound. */
+/** One look, as many as there are slots, and looks of one event; the rest comes back. */
+const BATCH = SLOTS - FIRST_SLOT;
+const LOOKS_PER_EVENT_MAX = 5;
+/** Reads of a new socket: more cannot have come while it was bound. */
 const SORT_READS_MAX = 4;
-const SORT_SLOTS = SLOTS - FIRST_SLOT;
 const EAGAIN = 11;
 const EPROTO = 71;
-/** Bytes of addresses in a record: the sender's with its port, the destination. */
 const WORDS = 4;
 
 interface Ask {
@@ -82,46 +86,97 @@ interface Ask {
   readonly addresses: Int32Array;
   readonly port: number;
 }
-const asks = new Map<UdpListener, Ask>();
+/** A look whose questions are under way. */
+interface Look {
+  /** Datagrams that it delivered, to be taken from the queue. */
+  delivered: number;
+  unanswered: number;
+}
+const looks = new Map<UdpListener, Look>();
+/** What to ask of each datagram of a look: null where that is only to get past it. */
+const toAsk: (Ask | null)[] = [];
 
 let choose: (l: UdpListener, record: number) => Taker | null = () => null;
 
 /** `chooseTaker`: null, counted, for datagrams that go nowhere. Called once, before the first event. */
 export const configure = (chooseTaker: typeof choose): void => {
   choose = chooseTaker;
-  asks.clear();
+  looks.clear();
 };
 
 /** The listener has datagrams, or an error that is over by being read. */
 export const onReadable = (l: UdpListener): void => {
-  if (!asks.has(l)) serve(l);
+  if (!looks.has(l)) serve(l);
 };
 
 const serve = (l: UdpListener): void => {
-  for (let i = 0; i < DATAGRAMS_PER_EVENT_MAX; i++) {
-    const n = io.native.recvFrom(l.fd, slotAt(FIRST_SLOT), SLOT_BYTES, 1, RECORDS_AT, true);
+  for (let i = 0; i < LOOKS_PER_EVENT_MAX; i++) {
+    setOffset(l, 0);
+    const n = io.native.recvFrom(l.fd, slotAt(FIRST_SLOT), SLOT_BYTES, BATCH, RECORDS_AT, true);
     if (n === -EAGAIN) return;
     if (n <= 0) drop(DROP['sock-error']);
-    else if (isFirst(l)) return;
-    else takeHead(l);
+    else if (look(l, n)) return;
   }
   // To be reported again.
   io.native.watch(l.fd, io.EPOLLIN | io.EPOLLET, l.ref);
 };
 
-/** Its bytes are not wanted any more. */
-const takeHead = (l: UdpListener): void => {
-  io.native.recvFrom(l.fd, slotAt(FIRST_SLOT), 1, 1, RECORDS_AT, false);
+/** Where the next look is at, in bytes of the queue; -1: the head, whatever it is. */
+const setOffset = (l: UdpListener, bytes: number): void => {
+  const { level, option } = SOCKOPT.SO_PEEK_OFF;
+  io.native.setsockopt(l.fd, level, option, bytes);
 };
 
-/** Delivers the head. Whether it has to stay, because a socket for its sender is asked for. */
-const isFirst = (l: UdpListener): boolean => {
-  const taker = takerOf(l, RECORDS_AT);
-  const f = taker === null ? NO_FLOW : taker.take(l, RECORDS_AT);
-  if (taker === null || f === NO_FLOW) return false;
-  const ask = taker.asks(f, l, RECORDS_AT) ? askOf(f, taker, RECORDS_AT) : null;
-  taker.deliver(f, 0, FIRST_SLOT);
-  return ask !== null && isAlive(ask) && send(l, ask);
+/** Their bytes are not wanted any more. */
+const takeFirst = (l: UdpListener, n: number): void => {
+  if (n > 0) io.native.recvFrom(l.fd, slotAt(FIRST_SLOT), 1, n, RECORDS_AT, false);
+};
+
+/** Delivers the `n` datagrams that were looked at. Whether they have to stay, because sockets for their senders are asked for. */
+const look = (l: UdpListener, n: number): boolean => {
+  toAsk.length = 0;
+  /** Before the first that is asked for. */
+  let offset = 0;
+  /** The last that is asked for, of those with bytes from the first one on; and the datagrams that are done. */
+  let last = 0;
+  let done = 0;
+  for (; done < n; done++) {
+    const bytes = Math.max(io.col[io.COL.DGRAM_LEN + done] as number, 0);
+    const record = recordAt(done);
+    const taker = takerOf(l, record);
+    const f = taker === null ? NO_FLOW : taker.take(l, record);
+    if (taker === null || f === NO_FLOW) {
+      offset = pass(bytes, offset);
+      continue;
+    }
+    const wanted = taker.wants(f, l, record);
+    // Delivered and asked for next, when it is the first.
+    if (wanted && bytes === 0 && done > 0) break;
+    if (wanted) taker.onAsked(f, l, record);
+    const ask = wanted ? askOf(f, taker, record) : null;
+    taker.deliver(f, done, FIRST_SLOT + done);
+    if (ask === null || !isAlive(ask)) {
+      offset = pass(bytes, offset);
+      continue;
+    }
+    toAsk.push(ask);
+    last = toAsk.length;
+    if (bytes > 0) continue;
+    done = 1;
+    offset = -1;
+    break;
+  }
+  toAsk.length = last;
+  if (last > 0 && send(l, offset, done)) return true;
+  takeFirst(l, done);
+  return false;
+};
+
+/** A datagram of `bytes` that is not asked for: before the first that is, it moves the offset; behind, it is asked for all the same. */
+const pass = (bytes: number, offset: number): number => {
+  if (toAsk.length === 0) return offset + bytes;
+  if (bytes > 0) toAsk.push(null);
+  return offset;
 };
 
 const takerOf = (l: UdpListener, record: number): Taker | null => {
@@ -147,26 +202,37 @@ const askOf = (f: Flow, taker: Taker, record: number): Ask => {
 };
 const isAlive = (a: Ask): boolean => typeOf(a.f) !== FLOW_FREE && generation(a.f) === a.generation;
 
-const send = (l: UdpListener, a: Ask): boolean => {
-  const asked = connect.ask(l.side, 'socket.answer', { listener: l.listener }, (errno, result) => {
-    settle(l, a, errno, result);
-  });
-  if (!asked) {
-    drop(DROP['flow-pending-full']);
-    a.taker.onNoAnswer(a.f, EAGAIN);
-    return false;
+/** Asks for all of `toAsk`, from the datagram at `offset` on. False: nothing was asked. */
+const send = (l: UdpListener, offset: number, delivered: number): boolean => {
+  setOffset(l, offset);
+  const under: Look = { delivered, unanswered: 0 };
+  for (const a of toAsk) {
+    const asked = connect.ask(l.side, 'socket.answer', { listener: l.listener }, (errno, result) => {
+      settle(l, under, a, errno, result);
+    });
+    if (asked) under.unanswered++;
+    else if (a !== null) {
+      drop(DROP['flow-pending-full']);
+      a.taker.onNoAnswer(a.f, EAGAIN);
+    }
   }
-  asks.set(l, a);
+  if (under.unanswered === 0) return false;
+  looks.set(l, under);
   return true;
 };
 
-const settle = (l: UdpListener, a: Ask, errno: number, result: Result<'socket.answer'> | null): void => {
-  asks.delete(l);
-  // Nothing waited there, for the helper: what is there now, if anything, is not what was delivered.
-  if (l.open && errno !== EAGAIN) takeHead(l);
+const settle = (
+  l: UdpListener,
+  under: Look,
+  a: Ask | null,
+  errno: number,
+  result: Result<'socket.answer'> | null,
+): void => {
+  // Nothing was there, for the helper: one less of what is there now was delivered.
+  if (errno === EAGAIN) under.delivered--;
   if (result === null) {
-    if (isAlive(a)) a.taker.onNoAnswer(a.f, errno);
-  } else if (!isAlive(a)) {
+    if (a !== null && isAlive(a)) a.taker.onNoAnswer(a.f, errno);
+  } else if (a === null || !isAlive(a)) {
     io.native.close(result.fd);
   } else if (!isFor(a, result)) {
     io.native.close(result.fd);
@@ -177,7 +243,11 @@ const settle = (l: UdpListener, a: Ask, errno: number, result: Result<'socket.an
     if (isAlive(a)) a.taker.onAnswer(a.f, result.fd);
     else io.native.close(result.fd);
   }
-  if (l.open) serve(l);
+  if (--under.unanswered > 0) return;
+  looks.delete(l);
+  if (!l.open) return;
+  takeFirst(l, under.delivered);
+  serve(l);
 };
 
 const isFor = (a: Ask, { address, port }: Result<'socket.answer'>): boolean => {
@@ -189,9 +259,9 @@ const isFor = (a: Ask, { address, port }: Result<'socket.answer'>): boolean => {
 /** Takes what a new socket got before it was connected. */
 const sortOut = (l: UdpListener, a: Ask, fd: number): void => {
   for (let reads = 0; reads < SORT_READS_MAX; reads++) {
-    const n = io.native.recvFrom(fd, slotAt(FIRST_SLOT), SLOT_BYTES, SORT_SLOTS, RECORDS_AT, false);
+    const n = io.native.recvFrom(fd, slotAt(FIRST_SLOT), SLOT_BYTES, BATCH, RECORDS_AT, false);
     for (let i = 0; i < n; i++) sort(l, a, i);
-    if (n < SORT_SLOTS) return;
+    if (n < BATCH) return;
   }
 };
 
@@ -208,10 +278,11 @@ const sort = (l: UdpListener, a: Ask, i: number): void => {
   const taker = takerOf(l, record);
   const f = taker === null ? NO_FLOW : taker.take(l, record);
   if (taker === null || f === NO_FLOW) return;
-  const asked = taker.asks(f, l, record);
+  const wanted = taker.wants(f, l, record);
+  if (wanted) taker.onAsked(f, l, record);
   const noted = generation(f);
   taker.deliver(f, i, FIRST_SLOT + i);
-  if (asked && typeOf(f) !== FLOW_FREE && generation(f) === noted) taker.onNoAnswer(f, EAGAIN);
+  if (wanted && typeOf(f) !== FLOW_FREE && generation(f) === noted) taker.onNoAnswer(f, EAGAIN);
 };
 
 const isFrom = (a: Ask, record: number): boolean => {

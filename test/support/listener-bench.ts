@@ -88,22 +88,29 @@ export const questions = (): Question[] => {
     .filter((q) => !answered.has(`${q.channel} ${q.id}`));
 };
 
-/** The helper answers the oldest question over that channel, which must be alone in its batch, with `result` and a socket, or with an errno. */
-export const answer = (
-  over: 'host' | 'netns',
-  result: { fd: number; address?: string; port?: number; local?: string } | { errno: number },
-): fake.FakeSocket | null => {
+type Answer = { fd: number; address?: string; port?: number; local?: string } | { errno: number };
+/** The helper answers the oldest batch of questions over that channel: each with a socket, or an errno. Returns the sockets. */
+export const answerAll = (over: 'host' | 'netns', answers: readonly Answer[]): fake.FakeSocket[] => {
   const channel = over === 'host' ? 3 : NETNS_CHANNEL;
-  const q = questions().find((each) => each.channel === channel);
-  if (q === undefined) throw new Error(`nothing was asked of the ${over} side`);
-  answered.add(`${q.channel} ${q.id}`);
-  const isError = 'errno' in result;
-  const known = isError ? undefined : fake.sockets.get(result.fd);
-  const socket = isError ? null : known === undefined || known.closed ? fake.addSocket(result.fd) : known;
-  const reply = isError
-    ? { jsonrpc: '2.0', id: q.id, error: { code: -32_000, message: 'no', data: { errno: result.errno } } }
-    : { jsonrpc: '2.0', id: q.id, result: { ...result, fd: 0 } };
-  fake.channelIncoming.push({ text: JSON.stringify([reply]), fds: isError ? [] : [result.fd], channel });
+  const asked = questions().filter((each) => each.channel === channel);
+  if (asked.length < answers.length) throw new Error(`${asked.length} questions are open on the ${over} side`);
+  const sockets: fake.FakeSocket[] = [];
+  const fds: number[] = [];
+  const replies = answers.map((result, i) => {
+    const { id } = asked[i] as Question;
+    answered.add(`${channel} ${id}`);
+    if ('errno' in result) {
+      return { jsonrpc: '2.0', id, error: { code: -32_000, message: 'no', data: { errno: result.errno } } };
+    }
+    const known = fake.sockets.get(result.fd);
+    sockets.push(known === undefined || known.closed ? fake.addSocket(result.fd) : known);
+    fds.push(result.fd);
+    return { jsonrpc: '2.0', id, result: { ...result, fd: fds.length - 1 } };
+  });
+  fake.channelIncoming.push({ text: JSON.stringify(replies), fds, channel });
   connect.onChannelReadable(over);
-  return socket;
+  return sockets;
 };
+/** The same of a question that is alone in its batch. */
+export const answer = (over: 'host' | 'netns', result: Answer): fake.FakeSocket | null =>
+  answerAll(over, [result])[0] ?? null;

@@ -174,11 +174,8 @@ const debug = (f: Flow, what: string): void => {
   log.debug(log.flowLine(f, 'UDP, spliced', `from port ${flows.remotePort(f)} ${what}`));
 };
 
-const asks = (f: Flow): boolean => {
-  if (has(f, ASKED) || flows.fd(f) >= 0) return false;
-  set(f, ASKED);
-  return true;
-};
+const wants = (f: Flow): boolean => !has(f, ASKED) && flows.fd(f) < 0;
+const onAsked = (f: Flow): void => set(f, ASKED);
 
 const deliver = (f: Flow, i: number, slot: number): void => {
   const len = io.col[io.COL.DGRAM_LEN + i] as number;
@@ -315,4 +312,4 @@ const onNoAnswer = (f: Flow, errno: number): void => {
   bits[f] = (bits[f] as number) & ~ASKED;
 };
 
-export const taker: Taker = { take, asks, deliver, onAnswer, onNoAnswer };
+export const taker: Taker = { take, wants, onAsked, deliver, onAnswer, onNoAnswer };

@@ -127,6 +127,11 @@ export const onConnected = (f: Flow, fd: number): void => {
     onFailed(f, EIO);
     return;
   }
+  goOn(f);
+};
+
+/** The flow has the socket that it sends by from now on. */
+export const goOn = (f: Flow): void => {
   state.setPhase(f, state.OPEN);
   for (let e = pending.first(f); e >= 0; e = pending.next(e)) {
     const at = pending.atOf(e) + HEADER_BYTES;

@@ -88,18 +88,20 @@ const take = (l: UdpListener, record: number): Flow => {
   return f !== NO_FLOW ? f : life.openInbound(v4 === 1, guest, nat.source, ports);
 };
 
-const asks = (f: Flow, l: UdpListener, record: number): boolean => {
+const wants = (f: Flow, l: UdpListener, record: number): boolean => {
   // Under way, by this listener, another one, or as the guest's own flow.
   if (state.isAsked(f) || (state.phase(f) === state.OPENING && !state.isInbound(f))) return false;
   const same = asked.is(f, record, l.port);
   if (same && fd(f) >= 0) return false;
-  if (state.phase(f) === state.REFUSED) {
-    if (same && state.errno(f) !== EAGAIN) return false;
-    state.setPhase(f, state.OPENING);
-  }
+  return state.phase(f) !== state.REFUSED || !same || state.errno(f) === EAGAIN;
+};
+
+const onAsked = (f: Flow, l: UdpListener, record: number): void => {
+  if (send.gathering() === f) send.flush();
+  // What the guest says from now on answers this question: it waits for the socket.
+  state.setPhase(f, state.OPENING);
   asked.set(f, record, l.port);
   state.setAsked(f, true);
-  return true;
 };
 
 const deliver = (f: Flow, i: number, slot: number): void => {
@@ -109,10 +111,7 @@ const deliver = (f: Flow, i: number, slot: number): void => {
 
 const onAnswer = (f: Flow, socket: number): void => {
   state.setAsked(f, false);
-  if (fd(f) >= 0) {
-    if (send.gathering() === f) send.flush();
-    life.closeSocket(f);
-  }
+  if (fd(f) >= 0) life.closeSocket(f);
   life.onConnected(f, socket);
 };
 
@@ -120,6 +119,7 @@ const onAnswer = (f: Flow, socket: number): void => {
 const onNoAnswer = (f: Flow, errno: number): void => {
   state.setAsked(f, false);
   if (fd(f) < 0) life.onFailed(f, errno);
+  else life.goOn(f);
 };
 
-export const taker: Taker = { take, asks, deliver, onAnswer, onNoAnswer };
+export const taker: Taker = { take, wants, onAsked, deliver, onAnswer, onNoAnswer };
