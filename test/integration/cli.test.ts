@@ -91,6 +91,24 @@ describe('files', () => {
     expect(await lab.host.run(['cat', file])).toContain(NET.server4);
   });
 
+  it('the log says at the start which ports lead where, and which addresses stand for others', async () => {
+    const file = '/run/scratch/forward.log';
+    const ports = ['-t', '8022:22,8100-8102', '-u', 'none', '-T', '8023', '-U', 'none'];
+    const args = ['--config-net', '-d', '-l', file, '-4', ...ports, '--dns-forward', '192.0.2.200'];
+    expect((await lab.pasta(args, ['true'])).status).toBe(0);
+    const lines = (await lab.host.run(['cat', file])).split('\n').map((line) => line.replace(/^[^:]*: info: {4}/, ''));
+    const from = lines.indexOf(`NAT to host 127.0.0.1: ${NET.gateway4}`);
+    expect(lines.slice(from, from + 7)).toEqual([
+      `NAT to host 127.0.0.1: ${NET.gateway4}`,
+      `DNS forwarding to ${NET.server4}: 192.0.2.200`,
+      'Inbound forwarding rules (HOST):',
+      '    TCP [0.0.0.0]:8022  =>  22 ',
+      '    TCP [0.0.0.0]:8100-8102  =>  8100-8102 ',
+      'Outbound forwarding rules (SPLICE):',
+      '    TCP [0.0.0.0]%lo:8023  =>  8023 ',
+    ]);
+  });
+
   it("without -d a successful run prints nothing but the command's output", async () => {
     const done = await lab.pasta(['--config-net', '-q'], ['echo', 'only this']);
     expect(done).toMatchObject({ status: 0, stdout: 'only this\n', stderr: '' });
