@@ -40,6 +40,7 @@ import * as tcp from '../proto/tcp/tcp.ts';
 import * as udp from '../proto/udp/udp.ts';
 import { type Call, HelperClient, HelperError } from '../rpc/client.ts';
 import * as demux from './demux.ts';
+import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
 import * as turn from './turn.ts';
 
@@ -51,6 +52,8 @@ const MTU_UNTOLD = 65_520;
 /** Where RLIMIT_NOFILE is "unlimited". */
 const DESCRIPTORS_UNLIMITED = 1 << 20;
 const LINK_LOCAL_PREFIX = 64;
+/** --splice-only. */
+const NO_TAP = -1;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
 const SPARE_FD = 60;
@@ -86,11 +89,11 @@ export const start = async (personality: string, args: readonly string[]): Promi
   const netns = new HelperClient(NETNS_CHANNEL_FD);
   const hello = await host.call('session.hello', { protocol: PROTOCOL_VERSION });
   await netns.call('session.hello', { protocol: PROTOCOL_VERSION });
-  const tap = await netns.call('tap.open', { name: hello.tap });
-  const plan = makePlan(settings, hello, await hostFacts(host), tap.mac);
+  const tap = settings.spliceOnly ? null : await netns.call('tap.open', { name: hello.tap });
+  const plan = makePlan(settings, hello, await hostFacts(host), tap?.mac ?? null);
 
   await openSinks(host, plan, personality, hello);
-  await configureNamespace(netns, plan);
+  if (tap !== null) await configureNamespace(netns, plan);
   await listen({ host, netns }, plan);
   configureProtocols(plan, tap);
   configureForwarding(plan);
@@ -212,25 +215,23 @@ const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void
 /** The sockets that -t, -u, -T and -U ask for. A copy of stderr, see {@link sealOurselves}, has its number before them. */
 const listen = async (clients: Clients, { forward, conf, control }: Plan): Promise<void> => {
   io.native.dup2(STDERR, SPARE_FD);
-  // Until app/inbound takes connections, there are datagrams only.
-  const only = (rules: Plan['forward']['tables']['host']) => rules.filter(({ protocol }) => protocol === 'udp');
-  const tables = { host: only(forward.tables.host), splice: only(forward.tables.splice) };
-  await startForwarding(clients, { ...forward, tables }, descriptorLimit(), conf !== null || control !== null);
+  await startForwarding(clients, forward, descriptorLimit(), conf !== null || control !== null);
 };
 
 /** Who takes what comes to them. */
 const configureForwarding = ({ forward }: Plan): void => {
+  inbound.configure(forward);
   inboundUdp.configure({ splice: forward.splice, tap: !forward.spliceOnly });
   spliceUdp.configure({ descriptors: descriptorLimit(), sameAddress: forward.loopbackToLoopback, ...udpTimeouts });
 };
 
-/** The protocols as the plan wants them, ready for the first frame. */
-export const configureProtocols = (plan: Plan, tap: Tap): void => {
+/** The protocols as the plan wants them, ready for the first frame; without a tap there is none. */
+export const configureProtocols = (plan: Plan, tap: Tap | null): void => {
   const { network } = plan;
   const linkMtu = network.mtu === 0 ? MTU_UNTOLD : network.mtu;
   siphash.seed();
   station.configure(network);
-  out.attach(tap.fd, tap.vnetHeaderBytes);
+  if (tap !== null) out.attach(tap.fd, tap.vnetHeaderBytes);
   ndp.configure(network);
   dhcpv4.configure(network);
   dhcpv6.configure(network);
@@ -238,22 +239,22 @@ export const configureProtocols = (plan: Plan, tap: Tap): void => {
   icmp.configure({ linkMtu, descriptors });
   udp.configure({
     linkMtu,
-    uso: tap.uso,
+    uso: tap?.uso ?? false,
     descriptors,
     network,
     multicast: plan.multicast,
     ...udpTimeouts,
   });
   spliceCaps.configure(descriptors);
-  tcp.configure({ tso: tap.tso, linkMtu, descriptors, ...tcpRetries });
+  tcp.configure({ tso: tap?.tso ?? false, linkMtu, descriptors, ...tcpRetries });
   demux.configure(network);
   nat.configure(plan.nat);
   icmpError.setTranslator(nat.offender);
   const observe = observer(plan);
   out.setObserver(observe === null ? null : (at, len) => observe('to tap', at, len));
   turn.configure({
-    tapFd: tap.fd,
-    vnetBytes: tap.vnetHeaderBytes,
+    tapFd: tap?.fd ?? NO_TAP,
+    vnetBytes: tap?.vnetHeaderBytes ?? 0,
     hostChannel: HOST_CHANNEL_FD,
     netnsChannel: NETNS_CHANNEL_FD,
     observe: observe === null ? null : (at, len) => observe('from tap', at, len),

@@ -34,6 +34,7 @@ import * as udpFromTap from '../proto/udp/from-tap.ts';
 import * as udpGroup from '../proto/udp/group.ts';
 import * as connect from '../rpc/connect.ts';
 import * as demux from './demux.ts';
+import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
 
 /** References in the epoll set, see flow/table.ts. */
@@ -130,7 +131,8 @@ const onListenerEvent = (ref: number): void => {
   const listener = listeners.of(ref);
   // It was closed earlier in this batch of events.
   if (listener === null) return;
-  if (listener.group.protocol === 'udp') return inboundUdp.onReadable(listener);
+  if (listener.group.protocol === 'udp') inboundUdp.onReadable(listener);
+  else inbound.onReadable(listener);
 };
 
 const readTap = (): void => {
@@ -183,7 +185,7 @@ const timers = (now: number): number =>
     shortest(shortest(wheel.nextDelay(now), ndp.nextDelay(now)), pipes.nextDelay(now)),
     shortest(
       shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)),
-      shortest(tcpKeepalive.nextDelay(now), scan.nextDelay(now)),
+      shortest(tcpKeepalive.nextDelay(now), shortest(scan.nextDelay(now), inbound.nextDelay(now))),
     ),
   );
 
@@ -200,6 +202,7 @@ export const turn = (): void => {
   fragmentSlots.tick(io.nowMs());
   tcpKeepalive.tick(io.nowMs());
   scan.tick(io.nowMs());
+  inbound.tick(io.nowMs());
   pipes.tick(io.nowMs());
   tcpFinish.serveReady();
   spliceTcp.serveReady();
