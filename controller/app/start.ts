@@ -16,8 +16,10 @@ import { makePlan } from '../cli/plan.ts';
 import { PlanError } from '../cli/plan-error.ts';
 import type { Plan } from '../cli/plan-schema.ts';
 import { planSummary } from '../cli/summary.ts';
+import { capsOf } from '../control/check-rules.ts';
 import * as siphash from '../flow/siphash.ts';
 import { type Clients, ListenError } from '../fwd/listen-start.ts';
+import * as listeners from '../fwd/listeners.ts';
 import * as nat from '../fwd/nat.ts';
 import * as sockets from '../fwd/sockets.ts';
 import { startForwarding } from '../fwd/start.ts';
@@ -39,6 +41,8 @@ import * as spliceUdp from '../proto/splice/udp.ts';
 import * as tcp from '../proto/tcp/tcp.ts';
 import * as udp from '../proto/udp/udp.ts';
 import { type Call, HelperClient, HelperError } from '../rpc/client.ts';
+import * as connect from '../rpc/connect.ts';
+import * as controlSockets from './control-sockets.ts';
 import * as demux from './demux.ts';
 import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
@@ -97,6 +101,7 @@ export const start = async (personality: string, args: readonly string[]): Promi
   await listen({ host, netns }, plan);
   configureProtocols(plan, tap);
   configureForwarding(plan);
+  await openControl(host, plan);
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
   for (const warning of plan.warnings) log.warn(warning);
 
@@ -108,6 +113,26 @@ export const start = async (personality: string, args: readonly string[]): Promi
   sealOurselves(filter, nothing, plan);
   if (plan.spawn) await netns.call('command.start', {});
   await host.call('ready', {});
+};
+
+/** -c and --control: where rules are changed while we run. */
+const openControl = async (host: HelperClient, { conf, control, network }: Plan): Promise<void> => {
+  const listenAt = async (kind: 'conf' | 'control', path: string | null): Promise<number | null> =>
+    path === null ? null : (await host.call('unix.listen', { kind, path })).fd;
+  if (conf === null && control === null) return;
+  controlSockets.configure({
+    conf: await listenAt('conf', conf),
+    control: await listenAt('control', control),
+    forwarding: listeners,
+    ask: connect.ask,
+    caps: capsOf({
+      v4: network.v4 !== null,
+      v6: network.v6 !== null,
+      tcp: network.enable.tcp,
+      udp: network.enable.udp,
+    }),
+    directions: ['host', 'splice'],
+  });
 };
 
 /** What the host looks like. Files that a host need not have are looked for and done without. */

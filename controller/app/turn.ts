@@ -33,6 +33,7 @@ import * as udp from '../proto/udp/flow.ts';
 import * as udpFromTap from '../proto/udp/from-tap.ts';
 import * as udpGroup from '../proto/udp/group.ts';
 import * as connect from '../rpc/connect.ts';
+import * as controlSockets from './control-sockets.ts';
 import * as demux from './demux.ts';
 import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
@@ -173,6 +174,7 @@ const dispatch = (ref: number, mask: number): void => {
       uvDue = true;
       return;
     default:
+      return controlSockets.onEvent(ref, mask);
   }
 };
 
@@ -182,7 +184,10 @@ const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math
 /** Milliseconds until somebody wants to be called; −1: nobody does. */
 const timers = (now: number): number =>
   shortest(
-    shortest(shortest(wheel.nextDelay(now), ndp.nextDelay(now)), pipes.nextDelay(now)),
+    shortest(
+      shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
+      shortest(pipes.nextDelay(now), controlSockets.nextDelay(now)),
+    ),
     shortest(
       shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)),
       shortest(tcpKeepalive.nextDelay(now), shortest(scan.nextDelay(now), inbound.nextDelay(now))),
@@ -204,6 +209,7 @@ export const turn = (): void => {
   scan.tick(io.nowMs());
   inbound.tick(io.nowMs());
   pipes.tick(io.nowMs());
+  controlSockets.tick(io.nowMs());
   tcpFinish.serveReady();
   spliceTcp.serveReady();
   tcpFinish.servePaced();

@@ -80,10 +80,16 @@ const settled = (wish: Wish, asked: Params<'socket.listen'>, errno: number, resu
 
 /** Asks for what may be asked for now; called once a turn, before the requests are sent. */
 export const pump = (): void => {
+  // What begins because something has ended is asked for in this turn: no event would wake the next one.
+  while (pumpOnce());
+};
+
+/** Whether something has ended. */
+const pumpOnce = (): boolean => {
   while (goodbyes.length > 0 && underWay < UNDER_WAY_MAX) {
     const { side, listener } = goodbyes[goodbyes.length - 1] as Goodbye;
     // It may be that the helper has forgotten it; there is nothing to be done about an error.
-    if (!ask(side, 'socket.unlisten', { listener }, () => void underWay--)) return;
+    if (!ask(side, 'socket.unlisten', { listener }, () => void underWay--)) return false;
     underWay++;
     goodbyes.pop();
   }
@@ -91,13 +97,13 @@ export const pump = (): void => {
     const wish = queue[next] as Wish;
     const asked = params(wish);
     const settle = (errno: number, result: Opened | null): void => settled(wish, asked, errno, result);
-    if (!ask(wish.group.side, 'socket.listen', asked, settle)) return;
+    if (!ask(wish.group.side, 'socket.listen', asked, settle)) return false;
     underWay++;
     next++;
   }
-  if (whenDone !== null && next >= queue.length && underWay === 0) {
-    const done = whenDone;
-    whenDone = null;
-    done();
-  }
+  if (whenDone === null || next < queue.length || underWay > 0) return false;
+  const done = whenDone;
+  whenDone = null;
+  done();
+  return true;
 };
