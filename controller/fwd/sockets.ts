@@ -39,6 +39,7 @@ export interface Listener {
   open: boolean;
 }
 
+const UDP_QUEUE_BYTES = 4 * 1024 * 1024;
 const REFS = OTHER_REF_BASE - LISTENER_REF_BASE;
 const listeners: (Listener | null)[] = [];
 /** Numbers of `listeners` to be used again, the longest unused first. */
@@ -105,6 +106,9 @@ export const adopt = (
     // What is accepted inherits them.
     for (const { level, option } of [SOCKOPT.SO_KEEPALIVE, SOCKOPT.TCP_NODELAY])
       io.native.setsockopt(fd, level, option, 1);
+  } else {
+    // Peers that come all at once wait here; the kernel gives up to rmem_max.
+    io.native.setsockopt(fd, SOCKOPT.SO_RCVBUF.level, SOCKOPT.SO_RCVBUF.option, UDP_QUEUE_BYTES);
   }
   listeners[index] = l;
   io.native.watch(fd, protocol === 'tcp' ? io.EPOLLIN : io.EPOLLIN | io.EPOLLET, ref);
