@@ -74,7 +74,7 @@ describe('with --multicast', () => {
   let guest: Guest;
   beforeAll(async () => {
     lab = await makeLab({ mtu: 1500 });
-    guest = await lab.guest(['--config-net', '--multicast']);
+    guest = await lab.guest(['--config-net', '--no-map-gw', '--multicast']);
   });
   afterAll(() => lab.cleanup());
 
@@ -170,7 +170,7 @@ describe('without it', () => {
   let guest: Guest;
   beforeAll(async () => {
     lab = await makeLab({ mtu: 1500 });
-    guest = await lab.guest(['--config-net']);
+    guest = await lab.guest(['--config-net', '--no-map-gw']);
   });
   afterAll(() => lab.cleanup());
 
