@@ -49,6 +49,7 @@ export const OUT_OF_ORDER_AT = REASSEMBLY_END;
 export const OUT_OF_ORDER_END = ARENA_BYTES;
 
 export const EPOLLIN = 1;
+export const EPOLLPRI = 2;
 export const EPOLLOUT = 4;
 export const EPOLLERR = 8;
 export const EPOLLHUP = 16;

@@ -41,6 +41,8 @@ export class Stream {
   readonly failures: Partial<Record<Call, number>> = {};
   /** Whether the edge was raised since the last `take`. */
   raised = false;
+  /** Where in the queue urgent data begins (SO_OOBINLINE): a read that has something ends there. -1: nowhere. */
+  private mark = -1;
   private connecting = true;
   private peerClosed = false;
   private error = 0;
@@ -73,6 +75,11 @@ export class Stream {
     this.queue = this.queue.length === 0 ? Buffer.from(data) : Buffer.concat([this.queue, data]);
     this.raised = true;
   }
+  /** The same with MSG_OOB: what comes is urgent. */
+  receivesUrgent(data: Uint8Array): void {
+    this.mark = this.queue.length;
+    this.receives(data);
+  }
   /** The peer's FIN. */
   ends(): void {
     this.peerClosed = true;
@@ -91,7 +98,7 @@ export class Stream {
     if (this.connecting) return 0;
     if (this.error !== 0 && this.soft) return fake.EPOLLERR | fake.EPOLLOUT;
     if (this.error !== 0) return fake.EPOLLERR | fake.EPOLLHUP | fake.EPOLLIN | fake.EPOLLOUT | fake.EPOLLRDHUP;
-    let mask = this.room > 0 || this.shut ? fake.EPOLLOUT : 0;
+    let mask = (this.room > 0 || this.shut ? fake.EPOLLOUT : 0) | (this.mark >= 0 ? fake.EPOLLPRI : 0);
     if (this.queue.length > 0 || this.peerClosed) mask |= fake.EPOLLIN;
     if (this.peerClosed) mask |= fake.EPOLLRDHUP;
     return this.peerClosed && this.shut ? mask | fake.EPOLLHUP : mask;
@@ -125,7 +132,10 @@ export class Stream {
     const errno = this.failure('recvv');
     if (errno !== 0) return -errno;
     const from = Math.max(this.peekAt, 0);
-    const data = this.queue.subarray(from, from + want);
+    // A read from the head meets the mark wherever it begins to count.
+    const start = this.peekAt >= 0 ? from : 0;
+    const end = this.mark > start && this.mark < from + want ? this.mark : from + want;
+    const data = this.queue.subarray(from, end);
     if (data.length === 0) return this.peerClosed ? 0 : -EAGAIN;
     if (this.peekAt >= 0) this.peekAt += data.length;
     return data;
@@ -136,6 +146,7 @@ export class Stream {
     const n = Math.min(want, this.queue.length);
     if (n === 0) return this.peerClosed ? 0 : -EAGAIN;
     this.queue = this.queue.subarray(n);
+    this.mark = Math.max(this.mark - n, -1);
     if (this.peekAt >= 0) this.peekAt = Math.max(this.peekAt - n, 0);
     return n;
   }

@@ -100,7 +100,7 @@ export const adopt = (f: Flow, fd: number): boolean => {
   // At the host's intervals: a peer that has gone must not hold a descriptor for ever.
   set(fd, SOCKOPT.SO_KEEPALIVE, 1);
   if (set(fd, SOCKOPT.SO_PEEK_OFF, 0) === 0) conn.add(f, conn.PEEK_OFFSET);
-  const events = io.EPOLLIN | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
+  const events = io.EPOLLIN | io.EPOLLPRI | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
   return io.native.watch(fd, events, flows.ref(f)) >= 0;
 };
 

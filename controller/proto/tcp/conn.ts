@@ -46,6 +46,8 @@ export const SACK = 0x8000;
 export const PROBED = 0x1_0000;
 /** The guest's FIN came, but something before it is missing. */
 export const TAP_FIN_WAITS = 0x2_0000;
+/** The peer sent urgent data: a read may end at its mark, though there is more. */
+export const URGENT = 0x4_0000;
 
 const EVENT_NAMES: readonly (readonly [number, string])[] = [
   [SOCK_CONNECTED, 'sock-connected'],

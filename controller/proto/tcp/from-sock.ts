@@ -28,6 +28,7 @@ export const onEvent = (f: Flow, mask: number): void => {
   }
   if ((mask & io.EPOLLRDHUP) !== 0) conn.add(f, conn.SOCK_RDHUP | conn.READABLE);
   if ((mask & io.EPOLLIN) !== 0) conn.add(f, conn.READABLE);
+  if ((mask & io.EPOLLPRI) !== 0) conn.add(f, conn.URGENT);
   if ((mask & io.EPOLLOUT) !== 0 && stash.bytes(f) > 0) {
     if (stash.drain(f, fd) < 0) {
       abort(f);
@@ -56,4 +57,5 @@ const connecting = (f: Flow, fd: number, mask: number): void => {
   connected(f);
   if ((mask & io.EPOLLIN) !== 0) conn.add(f, conn.READABLE);
   if ((mask & io.EPOLLRDHUP) !== 0) conn.add(f, conn.SOCK_RDHUP | conn.READABLE);
+  if ((mask & io.EPOLLPRI) !== 0) conn.add(f, conn.URGENT);
 };

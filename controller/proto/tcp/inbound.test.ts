@@ -112,6 +112,33 @@ describe.each(t.WORLDS)('a connection to the guest ($name)', (world) => {
     b.expectToSocket('thanks');
     b.expectGivenBack();
   });
+  test('urgent data in the queue is passed, and what is behind it', () => {
+    for (const peekOffset of [true, false]) {
+      b = t.begin({ ...world, peekOffset });
+      const s = b.accepts({
+        prepare: (p) => {
+          p.receives(Buffer.from('abc'));
+          p.receivesUrgent(Buffer.from('D'));
+          p.receives(Buffer.from('efg'));
+          p.ends();
+        },
+      });
+      b.expectToGuest({ flags: 'S' });
+      answered();
+      for (let acked = 0; acked < 7; ) {
+        const sent = b.seen.splice(0).filter((x) => !x.flags.includes('F'));
+        expect(sent.length).toBeGreaterThan(0);
+        for (const one of sent) {
+          expect(one.data).toBe('abcDefg'.slice(acked, acked + one.data.length));
+          acked += one.data.length;
+        }
+        b.guestSends({ seq: 1, ack: 1 + acked });
+      }
+      b.guestSends({ flags: 'FA', seq: 1, ack: 9 });
+      b.seen.length = 0;
+      expect(s.closed).toBe(true);
+    }
+  });
   test('honours what the guest can not: no scale, no SACK, its MSS', () => {
     b.accepts();
     b.expectToGuest({ flags: 'S' });

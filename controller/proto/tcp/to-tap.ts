@@ -247,11 +247,14 @@ export const sendData = (f: Flow, budget: number): number => {
   if (room <= 0 || (room < conn.mss(f) && inFlight > 0)) return WINDOW_FULL;
   const n = burst(f, conn.seqToTap(f), Math.min(room, BURST_BYTES));
   if (n < 0) return n === -EAGAIN ? DRAINED : n;
+  // Without SO_PEEK_OFF nothing behind the mark of urgent data can be read before what is in front of it was acknowledged.
+  if (n === 0 && conn.has(f, conn.URGENT) && !conn.has(f, conn.PEEK_OFFSET) && inFlight > 0) return WINDOW_FULL;
   if (n === 0) return ended ? END : DRAINED;
   const next = (conn.seqToTap(f) + n) | 0;
   conn.setSeqToTap(f, next);
   congestion.sent(f, next, inFlight === 0);
-  if (n < asked) return conn.has(f, conn.SOCK_RDHUP) ? MORE : DRAINED;
+  // A short read is the end of the queue, but where there is an end of file to be read, or a mark (RFC 6093 §3.1).
+  if (n < asked) return conn.has(f, conn.SOCK_RDHUP | conn.URGENT) ? MORE : DRAINED;
   return asked === room ? WINDOW_FULL : MORE;
 };
 
