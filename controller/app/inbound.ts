@@ -140,14 +140,16 @@ const guest6 = (i: number): number => station.guest6Word(i);
 /** Where the connection goes, in IPv6 form. */
 const destination = new Int32Array(4);
 const setDestination = (v4: boolean, target: string): boolean => {
-  if (target === '') {
-    for (let i = 0; i < 4; i++) destination[i] = v4 ? 0 : guest6(i);
-  } else if (!v4) destination.set(parseIpv6(target));
   if (v4) {
+    // The last one may have been of the other family.
+    destination[0] = 0;
+    destination[1] = 0;
     destination[2] = MAPPED_WORD;
     destination[3] = target === '' ? station.guest4Word() : parseIpv4(target);
     return destination[3] !== 0;
   }
+  if (target !== '') destination.set(parseIpv6(target));
+  else for (let i = 0; i < 4; i++) destination[i] = guest6(i);
   return !ipv6.isUnspecified(
     destination[0] as number,
     destination[1] as number,
