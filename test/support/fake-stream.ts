@@ -26,6 +26,8 @@ export class Stream {
   readonly options: [level: number, option: number, value: number][] = [];
   /** Room in the send buffer, bytes. */
   room = ROOM_BYTES;
+  /** What it took and the peer has not acknowledged (SIOCOUTQ), bytes. */
+  unacked = 0;
   /** What arrived from the peer and was not discarded. */
   queue: Buffer = NOTHING;
   /** SO_PEEK_OFF; -1: not in use. */
@@ -197,6 +199,7 @@ Object.assign(native, {
   },
   discard: (fd: number, len: number): number => open(fd).discard(len),
   tcpRoom: (fd: number): number => open(fd).room,
+  tcpOutq: (fd: number): number => open(fd).unacked,
   socketError: (fd: number): number => open(fd).takeError(),
   setsockopt: (fd: number, level: number, option: number, value: number): number =>
     streams.has(fd) ? open(fd).setsockopt(level, option, value) : setsockopt(fd, level, option, value),

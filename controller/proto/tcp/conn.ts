@@ -48,6 +48,8 @@ export const PROBED = 0x1_0000;
 export const TAP_FIN_WAITS = 0x2_0000;
 /** The peer sent urgent data: a read may end at its mark, though there is more. */
 export const URGENT = 0x4_0000;
+/** The guest is gone by a reset, which the peer gets behind what was sent before (part.ts). */
+export const PARTING = 0x8_0000;
 
 const EVENT_NAMES: readonly (readonly [number, string])[] = [
   [SOCK_CONNECTED, 'sock-connected'],

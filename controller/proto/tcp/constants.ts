@@ -57,6 +57,9 @@ export const KEEPALIVE_PROBES_MAX = 3;
 export const OPENING_SILENCE_MS = 10_000;
 /** Connections that the helper was asked for and has not made yet; SYNs beyond them are dropped, unseen by anything else. */
 export const OPENING_REQUESTS_MAX = 2048;
+/** How often it is looked whether a peer has what the guest sent before its reset, and how long without anything new it may take. */
+export const PARTING_MS = 10;
+export const PARTING_MS_MAX = 2000;
 /** An established flow may be ended for another one after that much idleness. */
 export const EVICTABLE_IDLE_MS = 5 * 60_000;
 /** The same of one that is not established, when descriptors are short. */

@@ -6,6 +6,7 @@ import * as io from '../../io/io.ts';
 import { abort, fail, touch } from './close.ts';
 import * as conn from './conn.ts';
 import { connected, refuse } from './open.ts';
+import * as part from './part.ts';
 import * as stash from './stash.ts';
 
 const ECONNRESET = 104;
@@ -16,6 +17,11 @@ export const onEvent = (f: Flow, mask: number): void => {
   if (fd < 0) return;
   if (!conn.has(f, conn.SOCK_CONNECTED)) {
     connecting(f, fd, mask);
+    return;
+  }
+  if (conn.has(f, conn.PARTING)) {
+    if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0) abort(f, false);
+    else part.look(f);
     return;
   }
   if ((mask & io.EPOLLERR) !== 0) {

@@ -8,7 +8,7 @@ const { streams } = await import('../../../test/support/fake-stream.ts');
 const { dropCount } = await import('../../obs/drops.ts');
 const flows = await import('../../flow/table.ts');
 const conn = await import('./conn.ts');
-const { STASH_CREDIT_BYTES, WINDOW_MAX } = await import('./constants.ts');
+const { PARTING_MS_MAX, STASH_CREDIT_BYTES, WINDOW_MAX } = await import('./constants.ts');
 const stash = await import('./stash.ts');
 const io = await import('../../../test/support/fake-io.ts');
 type Stream = import('../../../test/support/fake-stream.ts').Stream;
@@ -273,11 +273,12 @@ describe.each(t.WORLDS)('from the guest ($name)', (world) => {
       b.expectToSocket(all);
       expect(stash.chunksInUse()).toBe(0);
     });
-    test('loses what is kept when the guest resets', () => {
+    test('loses what is kept when the guest resets, and the peer takes no more', () => {
       leaveRoom(1);
       b.guestSends({ data: 'abc' });
       b.expectToGuest({ ack: 4 });
       b.guestSends({ flags: 'R', seq: 4 });
+      b.after(PARTING_MS_MAX * 1.2);
       b.expectToSocket('a');
       b.expectGivenBack();
     });

@@ -16,13 +16,14 @@ import * as tcp from '../../wire/tcp.ts';
 import * as vnet from '../../wire/vnet.ts';
 import { established, takeSyn } from './begin.ts';
 import * as challenge from './challenge.ts';
-import { abort, fail, touch } from './close.ts';
+import { fail, touch } from './close.ts';
 import * as conn from './conn.ts';
 import { WINDOW_MAX } from './constants.ts';
 import * as inbound from './inbound.ts';
 import * as keepalive from './keepalive.ts';
 import { reopen, resetReply, synFromTap } from './open.ts';
 import * as outOfOrder from './out-of-order.ts';
+import * as part from './part.ts';
 import * as recovery from './recovery.ts';
 import * as stash from './stash.ts';
 import * as timeWait from './time-wait.ts';
@@ -210,7 +211,7 @@ const resetFromTap = (f: Flow, s: number): void => {
   if (s === nextFromTap(f)) {
     if (gathering === f) flushWrites();
     // The write may have ended it already.
-    if (flows.typeOf(f) !== flows.FLOW_FREE) abort(f, false);
+    if (flows.typeOf(f) !== flows.FLOW_FREE) part.begin(f);
   } else if (seq.diff(s, conn.seqFromTap(f)) >= 0 && seq.diff(s, conn.edgeToTap(f)) < 0) {
     challenge.send(f);
   } else drop(DROP['tcp-out-of-window']);

@@ -342,6 +342,43 @@ describe.each(t.WORLDS)('a connection to the guest ($name)', (world) => {
     b.expectGivenBack();
   });
 
+  test('the guest’s reset waits for what it sent before, as long as the peer takes it', () => {
+    const s = established();
+    s.unacked = 5000;
+    b.guestSends({ flags: 'PA', seq: 1, data: 'the answer' }, { flags: 'R', seq: 11 });
+    b.expectNothing();
+    b.after(1900);
+    expect([s.sent.toString(), s.closed]).toEqual(['the answer', false]);
+    s.unacked = 100;
+    b.after(1900);
+    expect(s.closed).toBe(false);
+    // The ports are free meanwhile.
+    const next = b.accepts();
+    const [syn] = b.expectToGuest({ flags: 'S' });
+    b.guestSends({ flags: 'RA', seq: 0, ack: ((syn?.seq ?? 0) + 1) | 0 });
+    expect([next.closed, s.closed]).toEqual([true, false]);
+    s.unacked = 0;
+    b.after(100);
+    wasReset(s);
+  });
+  test('a peer that takes nothing for a while is reset all the same', () => {
+    const s = established();
+    s.unacked = 5000;
+    b.guestSends({ flags: 'R', seq: 1 });
+    b.after(2500);
+    wasReset(s);
+  });
+  test('what is left with us goes out before the reset', () => {
+    const s = established();
+    s.room = 4;
+    b.guestSends({ flags: 'PA', seq: 1, data: 'the answer' }, { flags: 'R', seq: 11 });
+    expect([s.sent.toString(), s.closed]).toEqual(['the ', false]);
+    b.peer((p) => p.gainsRoom(100));
+    expect(s.sent.toString()).toBe('the answer');
+    b.after(100);
+    b.seen.length = 0;
+    wasReset(s);
+  });
   test('both ends open at once', () => {
     const s = b.accepts({ prepare: (p) => p.receives(Buffer.from('crossed')) });
     b.expectToGuest({ flags: 'S', seq: 0 });

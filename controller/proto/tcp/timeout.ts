@@ -18,6 +18,7 @@ import {
   SYN_LINEAR_TIMEOUTS,
   SYN_RETRIES_DEFAULT,
 } from './constants.ts';
+import * as part from './part.ts';
 import * as recovery from './recovery.ts';
 import * as toTap from './to-tap.ts';
 
@@ -98,6 +99,7 @@ export const opened = (f: Flow): void => {
 /** The flow's timer went off. */
 export const onTimer = (f: Flow): void => {
   if (flows.fd(f) < 0) return;
+  if (conn.has(f, conn.PARTING)) return part.look(f);
   if (!conn.has(f, conn.SOCK_CONNECTED)) return;
   const waited = (now() - conn.progressMs(f)) | 0;
   if (!conn.has(f, conn.ESTABLISHED)) {
