@@ -22,6 +22,7 @@ import {
   WINDOW_SCALE_MAX,
 } from './constants.ts';
 import * as keepalive from './keepalive.ts';
+import * as part from './part.ts';
 import * as timeWait from './time-wait.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
@@ -37,6 +38,7 @@ export const enter = (f: Flow, cls: number): void => {
   keepalive.reset(f);
   challenge.reset(f);
   timeWait.reset(f);
+  part.reset(f);
   lru.add(cls, f);
   setIsn(f, initialSequence(f));
   congestion.reset(f);

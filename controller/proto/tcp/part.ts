@@ -23,6 +23,11 @@ import * as stash from './stash.ts';
 /** Bytes that the peer had not acknowledged at the last look. */
 const held = new Int32Array(flows.FLOW_MAX);
 
+/** For a fresh row. */
+export const reset = (f: Flow): void => {
+  held[f] = 0;
+};
+
 const left = (f: Flow): number => stash.bytes(f) + Math.max(io.native.tcpOutq(flows.fd(f)), 0);
 
 /** The guest's reset was believed. */
