@@ -160,7 +160,13 @@ const commit = (op: Operation, going: readonly Listener[]): void => {
   }
   for (const { wish, errno } of op.failed) wish.group.missing.set(wish.port, errno);
   inForce = op.next;
-  finish(op, failuresOf(op.failed.filter(({ wish }) => !isBestEffort(wish.rule))), true);
+  const failures = failuresOf(op.failed.filter(({ wish }) => !isBestEffort(wish.rule)));
+  // The helper's copies of what was shut keep it listening until they are closed, too.
+  openAll(
+    [],
+    () => {},
+    () => finish(op, failures, true),
+  );
 };
 
 const finish = (op: Operation, failures: readonly Failure[], applied: boolean): void => {
