@@ -49,7 +49,7 @@ static bool added_denies(int family, const uint8_t *address)
 }
 
 /* Loopback. RFC 1122 3.2.1.3, RFC 4291 2.5.3 */
-static bool is_loopback(const struct ip *ip)
+bool is_loopback(const struct ip *ip)
 {
     return ip->family == AF_INET ? ip->bytes[0] == 127 : memcmp(ip->bytes, &in6addr_loopback, 16) == 0;
 }

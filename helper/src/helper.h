@@ -173,6 +173,7 @@ int floor_denies(enum flow_protocol protocol, const struct ip *ip, int port);
 int floor_denies_elsewhere(const struct ip *ip);
 /* No address of one host at all: unspecified, multicast, reserved, another spelling of one. */
 bool floor_never(const struct ip *ip);
+bool is_loopback(const struct ip *ip);
 
 /* own.c: the host's own addresses, which are denied, too, but for what was granted. */
 void own_freeze(void);

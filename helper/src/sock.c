@@ -160,10 +160,18 @@ int socket_bind_interface(int fd, const char *name)
     return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, (socklen_t)strlen(name));
 }
 
-static int try_bind(int fd, int family, int port)
+/* What stays on the host leaves by no interface, and from no address of one. */
+static const struct outbound *outbound_for(const struct ip *ip)
+{
+    static const struct outbound none;
+
+    return is_loopback(ip) ? &none : &frozen.outbound;
+}
+
+static int try_bind(int fd, int family, int port, const struct outbound *o)
 {
     static const struct ip unspecified;
-    const struct ip *source = family == AF_INET ? &frozen.outbound.address4 : &frozen.outbound.address6;
+    const struct ip *source = family == AF_INET ? &o->address4 : &o->address6;
     union address address;
     socklen_t length = address_fill(&address, source->family == family ? source : &unspecified, family, port);
 
@@ -180,12 +188,12 @@ int socket_connect(int fd, const union address *peer)
 }
 
 /* Source address and port; a port that is taken, or below the privileged ones, is given up: the flow matters more. */
-static int bind_source(int fd, int family, int port)
+static int bind_source(int fd, int family, int port, const struct outbound *o)
 {
-    const struct ip *source = family == AF_INET ? &frozen.outbound.address4 : &frozen.outbound.address6;
+    const struct ip *source = family == AF_INET ? &o->address4 : &o->address6;
 
     if (port != 0) {
-        if (try_bind(fd, family, port) == 0)
+        if (try_bind(fd, family, port, o) == 0)
             return 0;
         if (errno != EADDRINUSE && errno != EACCES)
             return -1;
@@ -194,7 +202,7 @@ static int bind_source(int fd, int family, int port)
         return 0;
     /* #syscalls:setup,host setsockopt(*, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, *, *) — the port is chosen with the destination known: ip(7) */
     socket_enable(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
-    return try_bind(fd, family, 0);
+    return try_bind(fd, family, 0, o);
 }
 
 int socket_share(int fd)
@@ -204,10 +212,10 @@ int socket_share(int fd)
 }
 
 /* The port is in use. Connected from another: 0; free to be shared, and the socket as it was: 1; an error: -1. */
-static int connect_if_twin(int fd, const union address *peer, int port)
+static int connect_if_twin(int fd, const union address *peer, int port, const struct outbound *o)
 {
     static const union address nobody = {.any = {.sa_family = AF_UNSPEC}};
-    const unsigned interface = peer->any.sa_family == AF_INET ? frozen.outbound.index4 : frozen.outbound.scope6;
+    const unsigned interface = peer->any.sa_family == AF_INET ? o->index4 : o->scope6;
     union address local;
     socklen_t length = sizeof(local);
 
@@ -229,26 +237,26 @@ static int connect_if_twin(int fd, const union address *peer, int port)
  * and take the datagrams of the flow's peer away from them. But not even our own may have the same peer (tuple.c). The
  * first socket is bound alone: nobody else has the port then, and there is nothing to ask.
  */
-static int connect_udp(int fd, int family, const union address *peer, int port)
+static int connect_udp(int fd, int family, const union address *peer, int port, const struct outbound *o)
 {
     if (family == AF_INET6)
         /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IPV6, IPV6_V6ONLY, *, *) — a source port in IPv6 leaves it free in IPv4 */
         socket_enable(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-    if (port != 0 && try_bind(fd, family, port) == 0) {
+    if (port != 0 && try_bind(fd, family, port, o) == 0) {
         socket_share(fd);
         return socket_connect(fd, peer);
     }
     if (port != 0 && errno == EADDRINUSE) {
-        int free = bind_source(fd, family, 0) == 0 ? connect_if_twin(fd, peer, port) : -1;
+        int free = bind_source(fd, family, 0, o) == 0 ? connect_if_twin(fd, peer, port, o) : -1;
 
         if (free <= 0)
             return free;
         socket_share(fd);
-        return bind_source(fd, family, port) == 0 ? socket_connect(fd, peer) : -1;
+        return bind_source(fd, family, port, o) == 0 ? socket_connect(fd, peer) : -1;
     }
     if (port != 0 && errno != EACCES)
         return -1;
-    return bind_source(fd, family, 0) == 0 ? socket_connect(fd, peer) : -1;
+    return bind_source(fd, family, 0, o) == 0 ? socket_connect(fd, peer) : -1;
 }
 
 /* Between bind() and connect() anybody's datagrams may have been queued: they are not from the peer. */
@@ -265,6 +273,7 @@ static void drain(int fd)
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int hop_limit,
                  int *errnum, const char **what)
 {
+    const struct outbound *o = outbound_for(ip);
     union address address;
     int fd = flow_socket(protocol, ip->family);
 
@@ -282,11 +291,11 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
         report_metadata(fd, protocol, ip->family);
     *what = "bind a socket for";
     /* A TCP port in use by one peer is not free for another: the kernel chooses. */
-    if (socket_bind_interface(fd, ip->family == AF_INET ? frozen.outbound.interface4 : frozen.outbound.interface6) != 0 ||
-        (protocol != FLOW_UDP && bind_source(fd, ip->family, protocol == FLOW_TCP ? 0 : source_port) != 0))
+    if (socket_bind_interface(fd, ip->family == AF_INET ? o->interface4 : o->interface6) != 0 ||
+        (protocol != FLOW_UDP && bind_source(fd, ip->family, protocol == FLOW_TCP ? 0 : source_port, o) != 0))
         goto failed;
     *what = "connect";
-    if (protocol == FLOW_UDP ? connect_udp(fd, ip->family, &address, source_port) != 0
+    if (protocol == FLOW_UDP ? connect_udp(fd, ip->family, &address, source_port, o) != 0
                              : socket_connect(fd, &address) != 0 && errno != EINPROGRESS)
         goto failed;
     if (protocol != FLOW_TCP)
