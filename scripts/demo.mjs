@@ -21,6 +21,9 @@ const GIB = 1024 ** 3;
 const HTTP_PORT = '8080';
 const IPERF_SECONDS = '4';
 const LONG_MS = 180_000;
+/** Forwarded from the host into the namespace, and from the namespace's loopback to the host's. */
+const [INBOUND_PORT, INBOUND_HTTP_PORT, OUTBOUND_PORT] = ['8081', '8082', '8083'];
+const LOOPBACK = '127.0.0.1';
 
 const options = readOptions(import.meta.url, { 'skip-setup': { type: 'boolean' }, binary: { type: 'string' } });
 
@@ -133,6 +136,57 @@ const iperf = async (lab, guest) => {
       });
 };
 
+/** @param {Lab} lab @param {Guest} guest */
+const forwards = async (lab, guest) => {
+  const program = [process.execPath, join(REPOSITORY, 'test/support/forward.mjs')];
+  const serve = async (/** @type {import('../test/support/lab.mjs').Side} */ side, /** @type {object[]} */ sockets) => {
+    const server = side.spawn([...program, 'serve', JSON.stringify(sockets)]);
+    await waitFor(() => server.out().includes('listening'), { what: 'a server' });
+  };
+  /** Whom the server saw. @param {import('../test/support/lab.mjs').Side} side @param {string} address @param {string} port @param {string} [from] */
+  const ask = async (side, address, port, from) => {
+    const question = { protocol: 'tcp', address, port: Number(port), from, patienceMs: 5000 };
+    const [answer] = JSON.parse(await side.run([...program, 'ask', JSON.stringify([question])]));
+    if (answer.error !== undefined) throw new Error(answer.error);
+    return answer;
+  };
+  await serve(guest, [
+    { protocol: 'tcp', address: '0.0.0.0', port: Number(INBOUND_PORT) },
+    { protocol: 'tcp', address: '::', port: Number(INBOUND_PORT) },
+  ]);
+  for (const [family, host, client] of /** @type {const} */ ([
+    ['IPv4', NET.host4, NET.server4],
+    ['IPv6', NET.host6, NET.server6],
+  ]))
+    await check(`-t ${INBOUND_PORT}: a server in the namespace, asked from the network, ${family}`, async () => {
+      const { address, port, own } = await ask(lab.remote, host, INBOUND_PORT, client);
+      if (address !== client || port !== own.port) throw new Error(`the server saw ${address} port ${port}`);
+      return `the server saw ${address} port ${port}, the client's own`;
+    });
+  await serve(lab.host, [{ protocol: 'tcp', address: LOOPBACK, port: Number(OUTBOUND_PORT) }]);
+  await check(`-T ${OUTBOUND_PORT}: a server on the host's loopback, asked on the namespace's`, async () => {
+    const { address } = await ask(guest, LOOPBACK, OUTBOUND_PORT);
+    return `the server saw ${address}`;
+  });
+  const web = join(REPOSITORY, 'test/support/http.mjs');
+  const server = guest.spawn([process.execPath, web, 'serve', '0.0.0.0', INBOUND_HTTP_PORT]);
+  await waitFor(() => server.out().includes('listening'), { what: 'the HTTP server in the namespace' });
+  await check('loopback bypass: HTTP download, 1 GiB, from the namespace by 127.0.0.1 of the host', async () => {
+    const octets = async () =>
+      JSON.parse(await guest.run(['ip', '-j', '-s', 'link', 'show', 'eth0']))[0].stats64.tx.bytes;
+    const url = `http://${LOOPBACK}:${INBOUND_HTTP_PORT}`;
+    const [before, started] = [await octets(), performance.now()];
+    const out = await lab.host.run(['sh', '-c', `curl -sSf ${url}/download/${GIB} | sha256sum`], {
+      timeoutMs: LONG_MS,
+    });
+    const [ms, used] = [performance.now() - started, (await octets()) - before];
+    const sent = await lab.host.run(['curl', '-sSf', `${url}/hash`]);
+    if (out.split(' ')[0] !== sent) throw new Error(`sent ${sent}, received ${out}`);
+    if (used > GIB / 1024) throw new Error(`${used} octets went through the tap`);
+    return `SHA-256 ${sent.slice(0, 16)}… equal, ${rate(GIB, ms)} with hashing; ${used} octets through the tap`;
+  });
+};
+
 /** @param {Guest} guest @param {number} pid */
 const role = (guest, pid) => {
   if (pid === guest.pid) return 'helper';
@@ -183,12 +237,14 @@ const main = async () => {
   process.on('SIGTERM', () => interrupt(143));
   process.on('SIGHUP', () => interrupt(129));
   try {
-    const guest = await lab.guest([]);
+    const inbound = ['-t', `${INBOUND_PORT},${INBOUND_HTTP_PORT}`, '-u', 'none'];
+    const guest = await lab.guest([...inbound, '-T', OUTBOUND_PORT, '-U', 'none'], lab.binary, { forwards: true });
     console.log(`demo: ${lab.binary} runs as an ordinary user, PID ${guest.pid}\n`);
     await configure(lab, guest);
     await pings(guest);
     await http(lab, guest);
     await iperf(lab, guest);
+    await forwards(lab, guest);
     console.log(`\nWhat its processes may do, from /proc:\n\n${privileges(lab, guest)}\n`);
     await check('end, nothing left', async () => {
       await guest.close();
