@@ -23,11 +23,12 @@ export const close = (f: Flow): void => {
   end(f);
 };
 
-/** Ends the flow that was idle longest, where the class is full. */
+/** Ends the flow that was idle longest, where the class is full, or has lent its place. */
 export const makeRoom = (cls: number): void => {
-  if (!lru.isFull(cls)) return;
+  const full = lru.isFull(cls);
+  if (!full && !share.takesLent(cls)) return;
   drop(DROP['flow-evicted']);
-  close(lru.oldest(cls));
+  close(lru.oldest(full ? cls : lru.LRU_UDP));
 };
 
 /** Gives up the descriptor of an unanswered flow other than `but`. False: there is none. */

@@ -430,6 +430,32 @@ describe('a scan from the network', () => {
     expect([lru.size(lru.LRU_UDP_IN), lru.size(lru.LRU_UDP_IN_CROWD)]).toEqual([30, 20]);
   });
 
+  test('takes back what the guest’s own answered flows had beyond their reserve, and no more', () => {
+    udp.configure({ descriptors: 64 });
+    const mine: InstanceType<typeof fake.FakeSocket>[] = [];
+    for (let i = 0; i < 30; i++) {
+      const socket = udp.opened({ srcPort: 50_000 + i, dstPort: 443 }, 200 + i);
+      udp.peerAnswers(udp.theFlow(50_000 + i), socket);
+      mine.push(socket);
+    }
+    flows.endTurn();
+    expect(lru.size(lru.LRU_UDP)).toBe(30);
+    fake.channelSent.length = 0;
+    fake.channelSentOver.length = 0;
+    bench.arrived();
+    const l = lab.listener();
+    for (let peer = 1; peer <= 40; peer++) {
+      comes(l, `203.0.113.${peer}`, 9);
+      helperAnswers(300 + peer, `203.0.113.${peer}`, 9);
+      guestAnswers('x', `203.0.113.${peer}`, 9);
+      bench.arrived();
+      flows.endTurn();
+    }
+    // One more than the class has, while the newest was not answered yet.
+    expect([lru.size(lru.LRU_UDP), lru.size(lru.LRU_UDP_IN)]).toEqual([23, 6]);
+    expect(mine.map((s) => s.closed)).toEqual([...new Array(7).fill(true), ...new Array(23).fill(false)]);
+  });
+
   test('without descriptors, unanswered ones go first', () => {
     const l = lab.listener();
     const socket = established(l);

@@ -12,9 +12,9 @@ const lru = await import('../../flow/lru.ts');
 beforeEach(udp.begin);
 afterEach(udp.closeAll);
 
-/** 2,000 descriptors: 625 answered flows, 250 unanswered, 62 in the crowd, 250 for lookups; shares of 62. */
+/** 2,000 descriptors: 937 answered flows, 250 unanswered, 62 in the crowd, 250 for lookups; shares of 62. */
 const DESCRIPTORS = 2000;
-const CAPS = { answered: 625, fresh: 250, crowd: 62, dns: 250 };
+const CAPS = { answered: 937, fresh: 250, crowd: 62, dns: 250 };
 const SHARE = 62;
 let nextFd = 0;
 beforeEach(() => {
@@ -89,7 +89,7 @@ describe('whoever opens flows without end', () => {
 
 describe('at its cap', () => {
   test('an answered flow goes for another answered one: the one idle longest, used ones stay', () => {
-    udp.configure({ descriptors: 13 });
+    udp.configure({ descriptors: 9 });
     const sockets = [0, 1, 2, 3].map((i) => {
       fake.setNow(1000 + i * 2000);
       const socket = udp.opened({ srcPort: 50_000 + i }, 20 + i);

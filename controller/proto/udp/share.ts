@@ -2,7 +2,7 @@
 /**
  * Which class (flow/lru.ts) a UDP flow is in, so that whoever opens flows without end pays with his own:
  *
- *   answered          LRU_UDP        a third of the descriptors. Only another answered flow pushes one out.
+ *   answered          LRU_UDP        nearly half of the descriptors. Only another answered flow pushes one out.
  *   not yet answered  LRU_UDP_NEW    while its guest port, its destination port and its destination have few such flows
  *   "                 LRU_UDP_CROWD  beyond that share: a port scan, a storm from one or to one port, a peer discovery
  *   to port 53        LRU_DNS        answered or not: one flow a question
@@ -13,6 +13,8 @@
  *   not yet answered  LRU_UDP_IN_NEW    whoever scans pushes out what nobody has answered
  *   answered          LRU_UDP_IN        while the peer's address has few of them
  *   "                 LRU_UDP_IN_CROWD  beyond that share
+ *
+ * These take their place from the guest's answered ones, as far as those have more than a third of the descriptors.
  *
  * A flow of a class that is full costs that class its flow that was idle longest. The caps add up to 25/32 of the
  * descriptors, with spliced flows 27/32 (with ping and the listeners of group.ts, 30/32), so that even all of them full leave some for TCP.
@@ -33,6 +35,9 @@ const FLOWS_MIN = 1;
 const PEER_SHARE_OF_CLASS = 2;
 
 let share = SHARE_MAX;
+/** Answered flows of the guest's and all that peers opened; and of the first, those that the second cannot push out. */
+let together = 0;
+let reserved = 0;
 let peerShare = SHARE_MAX;
 const byGuestPort = new Uint16Array(65_536);
 const byRemotePort = new Uint16Array(65_536);
@@ -49,7 +54,9 @@ const COUNTED_PEER = 2;
 export const configure = (descriptors: number): void => {
   const cap = (part: number, most = FLOWS_MAX): number =>
     Math.max(Math.min(Math.floor(descriptors * part), most), FLOWS_MIN);
-  lru.setCap(lru.LRU_UDP, cap(5 / 16));
+  together = cap(15 / 32);
+  reserved = cap(5 / 16);
+  lru.setCap(lru.LRU_UDP, together);
   lru.setCap(lru.LRU_UDP_NEW, cap(1 / 8, FLOWS_MAX / 4));
   lru.setCap(lru.LRU_UDP_CROWD, cap(1 / 32, FLOWS_MAX / 8));
   lru.setCap(lru.LRU_DNS, cap(1 / 8, FLOWS_MAX / 4));
@@ -81,6 +88,13 @@ export const classOfNew = (f: Flow): number => {
 /** The class of a flow that a peer began, once the guest has answered. */
 export const classOfAnswered = (f: Flow): number =>
   (byPeer[remoteKey(f)] as number) < peerShare ? lru.LRU_UDP_IN : lru.LRU_UDP_IN_CROWD;
+
+/** Whether a flow that is to enter `cls` takes a place that an answered one of the guest's has only for as long as nobody else needs it. */
+export const takesLent = (cls: number): boolean =>
+  (cls === lru.LRU_UDP_IN_NEW || cls === lru.LRU_UDP_IN || cls === lru.LRU_UDP_IN_CROWD || cls === lru.LRU_UDP) &&
+  lru.size(lru.LRU_UDP) > reserved &&
+  lru.size(lru.LRU_UDP) + lru.size(lru.LRU_UDP_IN_NEW) + lru.size(lru.LRU_UDP_IN) + lru.size(lru.LRU_UDP_IN_CROWD) >=
+    together;
 
 const add = (counts: Uint16Array, key: number, n: number): void => {
   counts[key] = (counts[key] as number) + n;
