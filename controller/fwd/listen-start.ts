@@ -11,7 +11,7 @@ import { begin, fits } from './listeners.ts';
 import { params, withoutIpv6 } from './opening.ts';
 import { type Rule, socketsOf, type Tables } from './rule.ts';
 import { adopt, count } from './sockets.ts';
-import { type IsBound, type Wish, wanted, wishes } from './wanted.ts';
+import { type Heard, type Wish, wanted, wishes } from './wanted.ts';
 
 /** What was asked for by name cannot be listened to: one sentence. */
 export class ListenError extends Error {}
@@ -39,8 +39,8 @@ interface Outcome {
  * Opens what the tables want. Throws {@link ListenError}; what was opened by then is the process's, which ends. Best effort is
  * a warning for each rule, unless none of its ports works.
  */
-export const openListeners = async (clients: Clients, tables: Tables, isBound: IsBound): Promise<void> => {
-  const want = wanted(tables, isBound);
+export const openListeners = async (clients: Clients, tables: Tables, heard: Heard): Promise<void> => {
+  const want = wanted(tables, heard);
   if (!fits(want)) {
     const sockets = socketsOf([...tables.host, ...tables.splice].filter(({ scan }) => !scan));
     throw new ListenError(

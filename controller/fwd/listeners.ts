@@ -10,7 +10,7 @@ import { LISTENERS_MAX } from '../../shared/rpc/methods.ts';
 import { openAll, shut } from './opening.ts';
 import { type Direction, type Rule, sameRule, type Tables } from './rule.ts';
 import { allGroups, groupOf, type Listener, of } from './sockets.ts';
-import { DIRECTIONS, type IsBound, surplus, type Wanted, type Wish, wanted, wishes } from './wanted.ts';
+import { DIRECTIONS, type Heard, surplus, type Wanted, type Wish, wanted, wishes } from './wanted.ts';
 
 export { type Listener, of };
 
@@ -31,7 +31,7 @@ const EMFILE = 24;
 const EMPTY: Tables = { host: [], splice: [] };
 
 let inForce: Tables = EMPTY;
-let isBound: IsBound = () => false;
+let heard: Heard = () => [];
 let descriptors = 0;
 /** A change, or what `auto` found, is being put in force. */
 let busy = false;
@@ -39,10 +39,10 @@ let busy = false;
 let waiting: (() => void) | null = null;
 let changing = false;
 
-/** `limit`: RLIMIT_NOFILE. `bound`: what `auto` goes by. */
-export const configure = (limit: number, bound: IsBound): void => {
+/** `limit`: RLIMIT_NOFILE. `ports`: what `auto` goes by. */
+export const configure = (limit: number, ports: Heard): void => {
   descriptors = limit;
-  isBound = bound;
+  heard = ports;
   inForce = EMPTY;
   busy = false;
   waiting = null;
@@ -196,7 +196,7 @@ const begun = (next: Tables, mode: ChangeMode, done: Done): void => {
   const known = new Map<Rule, boolean>();
   for (const direction of DIRECTIONS) for (const rule of next[direction]) known.set(rule, had(direction, rule));
   const isKnown = (rule: Rule): boolean => known.get(rule) === true;
-  const want = wanted(next, isBound);
+  const want = wanted(next, heard);
   const op: Operation = {
     next,
     want,
@@ -230,7 +230,7 @@ export const isLacking = (): boolean => {
 
 /** Opens and closes what `auto` says, and tries again what it could not have. Not while {@link isBusy}. */
 export const follow = (): void => {
-  const want = wanted(inForce, isBound);
+  const want = wanted(inForce, heard);
   const opening = wishes(want).filter(({ rule }) => rule.scan);
   if (opening.length === 0 && surplus(want).length === 0) return;
   run({ next: inForce, want, mustOpen: () => false, failed: [], opened: [], done: () => {} }, opening);

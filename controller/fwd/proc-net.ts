@@ -4,7 +4,7 @@
  * The fall-back for kernels without NETLINK_SOCK_DIAG; an interface that a socket is bound to is not in there.
  */
 import { endianness } from 'node:os';
-import { type Bound, kind4, kind6 } from './bound.ts';
+import { add, type Bound, kind4, kind6 } from './bound.ts';
 import type { Protocol } from './rule.ts';
 
 const LE = endianness() === 'LE';
@@ -65,12 +65,12 @@ const readLine = (text: Uint8Array, at: number, end: number, protocol: Protocol,
   if (port < 0 || afterRemote < 0 || hex(text, afterRemote + 1, STATE_CHARS, end) !== STATE[protocol]) return;
   const w0 = hex(text, local, WORD_CHARS, end);
   if (chars === WORD_CHARS) {
-    if (w0 >= 0) bound[port] = (bound[port] as number) | kind4(swap(w0));
+    if (w0 >= 0) add(bound, port, kind4(swap(w0)));
     return;
   }
   const w1 = hex(text, local + WORD_CHARS, WORD_CHARS, end);
   const w2 = hex(text, local + 2 * WORD_CHARS, WORD_CHARS, end);
   const w3 = hex(text, local + 3 * WORD_CHARS, WORD_CHARS, end);
   if (w0 < 0 || w1 < 0 || w2 < 0 || w3 < 0) return;
-  bound[port] = (bound[port] as number) | kind6(swap(w0), swap(w1), swap(w2), swap(w3));
+  add(bound, port, kind6(swap(w0), swap(w1), swap(w2), swap(w3)));
 };

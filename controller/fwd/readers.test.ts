@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from 'vitest';
-import { ANY, ELSEWHERE, kind4, kind6, LOOPBACK, makeBound } from './bound.ts';
+import { ANY, type Bound, ELSEWHERE, kind4, kind6, LOOPBACK, makeBound } from './bound.ts';
 import { readLines } from './proc-net.ts';
 import { DONE, FAILED, MORE, readAnswer, writeRequest } from './sock-diag.ts';
 
 type Entry = readonly [port: number, kind: number];
-const ports = (bound: Uint8Array): Entry[] => [...bound.entries()].filter(([, kind]) => kind !== 0);
+const ports = (bound: Bound): Entry[] =>
+  [...bound.ports.subarray(0, bound.count)].map((port) => [port, bound.kinds[port] as number] as const);
 
 describe('/proc/net', () => {
   const HEAD4 = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';

@@ -9,7 +9,7 @@
 import type { Side } from '../../shared/rpc/methods.ts';
 import * as flows from '../flow/table.ts';
 import * as io from '../io/io.ts';
-import { ANY, type Bound, ELSEWHERE, LOOPBACK, makeBound } from './bound.ts';
+import { ANY, type Bound, clear, ELSEWHERE, LOOPBACK, makeBound, same } from './bound.ts';
 import { follow, isBusy, isLacking, tables } from './listeners.ts';
 import { type Eyes, look } from './look.ts';
 import type { Protocol, Tables } from './rule.ts';
@@ -48,7 +48,7 @@ export const configure = (e: Readonly<Record<Side, Eyes>> | null, loopbackToLoop
   nextAt = Number.NEGATIVE_INFINITY;
   due = false;
   knownFor = null;
-  for (const side of ['host', 'netns'] as const) for (const protocol of PROTOCOLS) bounds[side][protocol].fill(0);
+  for (const side of ['host', 'netns'] as const) for (const protocol of PROTOCOLS) clear(bounds[side][protocol]);
 };
 
 const learnNeeds = (t: Tables): void => {
@@ -61,18 +61,29 @@ const learnNeeds = (t: Tables): void => {
     need.tcp = rules.length > 0;
     anyNeeded ||= rules.length > 0;
     // Nothing old is told when it is asked for again.
-    for (const protocol of PROTOCOLS) if (!need[protocol]) bounds[targetSide(direction)][protocol].fill(0);
+    for (const protocol of PROTOCOLS) if (!need[protocol]) clear(bounds[targetSide(direction)][protocol]);
   }
 };
 
-const counted = (side: Side, protocol: Protocol, port: number): boolean =>
-  ((bounds[side][protocol][port] as number) & (counts[side] as number)) !== 0 && ports(side, protocol)[port] === 0;
-
-/** Does somebody else listen at that port? What was seen last is told. */
-export const isBound = (side: Side, protocol: Protocol, port: number): boolean =>
-  // A port of ours there leads here: were it also wanted here, it would lead to itself.
-  ports(side, protocol)[port] === 0 &&
-  (counted(side, protocol, port) || (protocol === 'udp' && counted(side, 'tcp', port)));
+/** Adds what counts of the ports that are bound for `seen`, where nothing of ours is. */
+const collect = (side: Side, seen: Protocol, protocol: Protocol, into: number[]): void => {
+  const { kinds, ports: list, count } = bounds[side][seen];
+  for (let i = 0; i < count; i++) {
+    const port = list[i] as number;
+    const isOurs = ports(side, seen)[port] !== 0 || ports(side, protocol)[port] !== 0;
+    if (!isOurs && ((kinds[port] as number) & counts[side]) !== 0) into.push(port);
+  }
+};
+/**
+ * Ports of a side at which somebody else listens, as it was seen last. A port of ours there leads here: were it wanted here, it
+ * would lead to itself.
+ */
+export const heard = (side: Side, protocol: Protocol): readonly number[] => {
+  const found: number[] = [];
+  collect(side, protocol, protocol, found);
+  if (protocol === 'udp') collect(side, 'tcp', 'udp', found);
+  return found;
+};
 
 /** Sockets of ours that are not connected, and no listeners: what hears groups. */
 const forgetOurs = (udp: Bound): void => {
@@ -80,18 +91,18 @@ const forgetOurs = (udp: Bound): void => {
   for (let f = 0; f < flows.highWater(); f++) {
     if (flows.typeOf(f as flows.Flow) !== flows.FLOW_GROUP) continue;
     const port = io.native.localPort(flows.fd(f as flows.Flow));
-    if (port > 0) udp[port] = 0;
+    if (port > 0) udp.kinds[port] = 0;
   }
 };
 
 /** 0: nothing new; 1: something is; negative: −errno, and what was known stays. */
 const lookAt = (e: Eyes, side: Side, protocol: Protocol): number => {
-  fresh.fill(0);
+  clear(fresh);
   const errno = look(e, protocol, fresh);
   if (errno !== 0) return -errno;
   if (side === 'host' && protocol === 'udp') forgetOurs(fresh);
   const last = bounds[side][protocol];
-  if (Buffer.compare(fresh, last) === 0) return 0;
+  if (same(fresh, last)) return 0;
   bounds[side][protocol] = fresh;
   fresh = last;
   return 1;

@@ -4,7 +4,7 @@
  * Integers are in host byte order, but for ports and addresses. No system calls here.
  */
 import { endianness } from 'node:os';
-import { type Bound, ELSEWHERE, kind4, kind6, LOOPBACK } from './bound.ts';
+import { add, type Bound, ELSEWHERE, kind4, kind6, LOOPBACK } from './bound.ts';
 import type { Protocol } from './rule.ts';
 
 const LE = endianness() === 'LE';
@@ -87,5 +87,5 @@ const readSocket = (view: DataView, at: number, protocol: Protocol, bound: Bound
   else if (family === AF_INET6) {
     kind = kind6(view.getUint32(src), view.getUint32(src + 4), view.getUint32(src + 8), view.getUint32(src + 12));
   } else return;
-  bound[port] = (bound[port] as number) | kind;
+  add(bound, port, kind);
 };

@@ -28,13 +28,13 @@ export const startForwarding = async (
   mayChange: boolean,
 ): Promise<void> => {
   opening.configure(freebind);
-  listeners.configure(descriptors, scan.isBound);
+  listeners.configure(descriptors, scan.heard);
   const isAuto = [...tables.host, ...tables.splice].some((rule) => rule.scan);
   const eyes =
     isAuto || mayChange ? { host: await openEyes(clients.host), netns: await openEyes(clients.netns) } : null;
   scan.configure(eyes, loopbackToLoopback);
   scan.lookNow(tables);
-  await openListeners(clients, tables, scan.isBound);
+  await openListeners(clients, tables, scan.heard);
 };
 
 const openEyes = async (client: HelperClient): Promise<Eyes> => {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Which sockets rules want, and what that is beside those that are open. */
 import type { Side } from '../../shared/rpc/methods.ts';
-import { type Direction, type Protocol, type Rule, type Tables, targetPort } from './rule.ts';
+import type { Direction, Protocol, Rule, Tables } from './rule.ts';
 import { allGroups, type Group, groupOf, type Listener } from './sockets.ts';
 
 /** Of each group, the rule that wants a port. */
 export type Wanted = ReadonlyMap<Group, ReadonlyMap<number, Rule>>;
-/** Does somebody else listen at that port of that side? What `auto` goes by. */
-export type IsBound = (side: Side, protocol: Protocol, port: number) => boolean;
+/** The ports of that side at which somebody else listens, in no order: what `auto` goes by. */
+export type Heard = (side: Side, protocol: Protocol) => readonly number[];
 /** A socket to be opened. */
 export interface Wish {
   readonly group: Group;
@@ -19,7 +19,7 @@ export const DIRECTIONS = ['host', 'splice'] as const satisfies readonly Directi
 /** Where connections of that direction end. */
 export const targetSide = (direction: Direction): Side => (direction === 'host' ? 'netns' : 'host');
 
-export const wanted = (tables: Tables, isBound: IsBound): Wanted => {
+export const wanted = (tables: Tables, heard: Heard): Wanted => {
   const found = new Map<Group, Map<number, Rule>>();
   for (const direction of DIRECTIONS) {
     const side = targetSide(direction);
@@ -30,9 +30,13 @@ export const wanted = (tables: Tables, isBound: IsBound): Wanted => {
         ports = new Map();
         found.set(group, ports);
       }
-      for (let port = rule.first; port <= rule.last; port++) {
-        if (rule.scan && !isBound(side, rule.protocol, targetPort(rule, port))) continue;
-        if (!ports.has(port)) ports.set(port, rule);
+      if (rule.scan) {
+        for (const target of heard(side, rule.protocol)) {
+          const port = rule.first + (target - rule.to);
+          if (port >= rule.first && port <= rule.last && !ports.has(port)) ports.set(port, rule);
+        }
+      } else {
+        for (let port = rule.first; port <= rule.last; port++) if (!ports.has(port)) ports.set(port, rule);
       }
     }
   }

@@ -14,6 +14,7 @@ import { control, pesto } from './targets/control.ts';
 import { frames } from './targets/frames.ts';
 import { cli, namesOnWire, netlink, resolv } from './targets/host.ts';
 import { arp, dhcpv4, dhcpv6, ndp } from './targets/messages.ts';
+import { sockets } from './targets/sockets.ts';
 import { vnet } from './targets/vnet.ts';
 
 const TARGETS: readonly Target[] = [
@@ -25,6 +26,7 @@ const TARGETS: readonly Target[] = [
   arp,
   namesOnWire,
   netlink,
+  sockets,
   resolv,
   cli,
   pesto,
