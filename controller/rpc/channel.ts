@@ -152,6 +152,8 @@ export class Channel {
   onReadable(): boolean {
     if (this.#full) this.#setFull(false);
     for (let i = 0; i < REPLIES_PER_TURN_MAX && !this.#gone; i++) {
+      // Nothing more can be there, and the end of file would be reported again.
+      if (i > 0 && this.#oldestBatch === this.#nextBatch) break;
       const n = io.native.channelRecv(this.#fd, RECV_AT, MESSAGE_BYTES_MAX, false);
       if (n === -EAGAIN) break;
       // The reply was cut because this process has no descriptor left; the addon closed those that came.

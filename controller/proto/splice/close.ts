@@ -7,7 +7,7 @@ import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
 import * as log from '../../obs/log.ts';
 import * as conn from './conn.ts';
-import { add, CONNECTED, ENDED, has, held, intos, outs, PARTING, socket } from './conn.ts';
+import { add, ENDED, has, held, intos, outs, PARTING, socket } from './conn.ts';
 import * as pipes from './pipes.ts';
 
 /** Until it is looked again whether a peer that shall be reset has everything, and for how long without progress. */
@@ -43,12 +43,16 @@ export const close = (f: Flow): void => {
     if (outs[at] !== 0) pipes.discard((outs[at] as number) - 1, (intos[at] as number) - 1);
   }
   conn.reset(f);
+  // The accepted one was never another process's: closing it takes it out of the set.
+  const first = flows.fd(f);
+  flows.setFd(f, -1);
+  io.native.close(first);
   end(f);
 };
 
 /** Socket `d` failed, and all that it had sent is in the other one, whose peer is reset when it has it. */
 export const over = (f: Flow, d: 0 | 1): false => {
-  const unsent = has(f, CONNECTED) && !has(f, PARTING | (PARTING << 1)) ? io.native.tcpOutq(socket(f, 1 - d)) : 0;
+  const unsent = socket(f, 1) >= 0 && !has(f, PARTING | (PARTING << 1)) ? io.native.tcpOutq(socket(f, 1 - d)) : 0;
   if (unsent <= 0) {
     abort(f);
     return false;

@@ -10,11 +10,14 @@ export const BLOCKED = 4;
 export const ENDED = 16;
 /** The socket failed, and what it had sent before is still on its way. */
 export const FAILED = 64;
-export const CONNECTED = 256;
+/** Both sockets are watched. */
+export const OPEN = 256;
 /** In the list of rows that used up their budget. */
 export const READY = 512;
 /** One socket failed, and the other one's peer is reset as soon as it has everything: socket 0, or socket 1. */
 export const PARTING = 1024;
+/** The socket is watched for room, too. */
+export const ROOM = 4096;
 
 const bits = new Uint16Array(flows.FLOW_MAX);
 /** Descriptor + 1 of socket 1. */

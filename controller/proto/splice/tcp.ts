@@ -4,7 +4,7 @@
  * by us; what a program sees is what it would see if the two ends were one loopback.
  *
  * A row has two sockets, 0 the accepted one (in the epoll set as `flows.ref`), 1 the connected one (`flows.secondRef`). Direction
- * d goes from socket d to socket 1 − d. Both sockets are watched once, edge-triggered; a direction is served when something
+ * d goes from socket d to socket 1 − d. Both sockets are watched, edge-triggered; a direction is served when something
  * may be there (READABLE) and the receiver has not refused (BLOCKED), a budget at a time, so that one connection does
  * not keep the others waiting.
  *
@@ -36,17 +36,18 @@ import * as conn from './conn.ts';
 import {
   add,
   BLOCKED,
-  CONNECTED,
   clear,
   ENDED,
   FAILED,
   has,
   held,
   intos,
+  OPEN,
   outs,
   PARTING,
   READABLE,
   READY,
+  ROOM,
   socket,
 } from './conn.ts';
 import * as pipes from './pipes.ts';
@@ -85,23 +86,37 @@ export const open = (fd: number, toward: Side, address: string, port: number): v
   abort(f);
 };
 
-const set = (fd: number, o: { readonly level: number; readonly option: number }): void => {
-  io.native.setsockopt(fd, o.level, o.option, 1);
-};
+const EVENTS = io.EPOLLIN | io.EPOLLRDHUP | io.EPOLLET;
 
-/** The helper handed over the connecting socket. */
+/**
+ * The helper handed over the connecting socket, which over loopback is connected already: what the client has sent goes on at
+ * once. Room is watched for where there was none once; most connections never need that.
+ */
 const onSocket = (f: Flow, fd: number): void => {
   conn.setSecond(f, fd);
-  for (const each of [fd, flows.fd(f)]) {
-    // The two connections are one to their users: what one end wrote leaves at once, and a host that is gone is noticed.
-    set(each, SOCKOPT.TCP_NODELAY);
-    set(each, SOCKOPT.SO_KEEPALIVE);
-  }
-  const events = io.EPOLLIN | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
-  if (io.native.watch(fd, events, flows.secondRef(f)) < 0 || io.native.watch(flows.fd(f), events, flows.ref(f)) < 0) {
+  // The two connections are one to their users: what one end wrote leaves at once. The accepted one has it from its listener.
+  io.native.setsockopt(fd, SOCKOPT.TCP_NODELAY.level, SOCKOPT.TCP_NODELAY.option, 1);
+  add(f, READABLE);
+  if (!pump(f, 0)) return;
+  const all = EVENTS | io.EPOLLOUT;
+  const blocked = has(f, BLOCKED);
+  if (blocked) add(f, ROOM << 1);
+  if (
+    io.native.watch(fd, blocked ? all : EVENTS, flows.secondRef(f)) < 0 ||
+    io.native.watch(flows.fd(f), EVENTS, flows.ref(f)) < 0
+  ) {
     drop(DROP['sock-error']);
-    abort(f);
+    return abort(f);
   }
+  add(f, OPEN);
+};
+
+/** Socket `s` has no room: it is watched for some from now on. */
+const watchRoom = (f: Flow, s: 0 | 1): void => {
+  const ref = s === 0 ? flows.ref(f) : flows.secondRef(f);
+  if (has(f, ROOM << s)) return;
+  add(f, ROOM << s);
+  io.native.watch(socket(f, s), EVENTS | io.EPOLLOUT, ref);
 };
 
 const onFailed = (f: Flow, errno: number): void => {
@@ -121,18 +136,11 @@ export const onEvent = (f: Flow, s: 0 | 1, mask: number): void => {
     over(f, s);
     return;
   }
-  if (!has(f, CONNECTED)) {
-    if (s === 0 || (mask & io.EPOLLOUT) === 0) return;
-    add(f, CONNECTED);
-  }
   serve(f);
 };
 
 /** Whether an error of socket `s` will be met by reading from it; it is not where nothing more is read. */
-const errorCanWait = (f: Flow, s: 0 | 1): boolean => {
-  if (!has(f, CONNECTED)) return false;
-  return !has(f, ENDED << s) || io.native.socketError(socket(f, s)) === 0;
-};
+const errorCanWait = (f: Flow, s: 0 | 1): boolean => !has(f, ENDED << s) || io.native.socketError(socket(f, s)) === 0;
 
 const serve = (f: Flow): void => {
   if (pump(f, 0)) pump(f, 1);
@@ -177,6 +185,7 @@ const settle = (f: Flow, d: 0 | 1, stop: number): boolean => {
       return !has(f, FAILED << d) || over(f, d);
     case SPLICE_FULL:
       add(f, BLOCKED << d);
+      if (has(f, OPEN)) watchRoom(f, d === 0 ? 1 : 0);
       return true;
     case SPLICE_END:
       if (has(f, FAILED << d)) return over(f, d);
