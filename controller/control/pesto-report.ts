@@ -27,8 +27,12 @@ export const reportSchema = () =>
   });
 export type Report = z.output<ReturnType<typeof reportSchema>>;
 
-/** strerror(3), in libuv's words. */
-export const describeErrno = (errno: number): string => getSystemErrorMap().get(-errno)?.[1] ?? `errno ${errno}`;
+const EACCES = 13;
+/** strerror(3), in libuv's words; of EACCES there are two kinds. */
+export const describeErrno = (errno: number): string => {
+  const text = getSystemErrorMap().get(-errno)?.[1] ?? `errno ${errno}`;
+  return errno === EACCES ? `${text}, or not among the ports that the start left open` : text;
+};
 
 /** "TCP [*]:80  =>  8080: port 80: address already in use" */
 export const describeFailure = ({ direction, rule, port, errno }: Failure): string =>

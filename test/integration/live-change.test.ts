@@ -9,7 +9,17 @@ import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Guest, isRoot, type Lab, makeLab, NET, REPOSITORY, type Side } from '../support/lab.mjs';
+import {
+  commandName,
+  descendants,
+  Guest,
+  isRoot,
+  type Lab,
+  makeLab,
+  NET,
+  REPOSITORY,
+  type Side,
+} from '../support/lab.mjs';
 import { ANY4, RawPesto, type RawTable, rawRule } from '../support/pesto-raw.ts';
 import { descriptors, type Started, waitFor } from '../support/process.mjs';
 
@@ -307,6 +317,56 @@ describe('who misbehaves holds up nobody', () => {
     expect([list.status, list.stdout]).toEqual([1, '']);
     for (const path of [conf, control]) chmodSync(path, 0o600);
     expect((await pesto(conf)).status).toBe(0);
+  });
+});
+
+describe('rules that come later', () => {
+  const HOST_SERVICE = 7100;
+  let other: Guest;
+  let path: string;
+  beforeAll(async () => {
+    path = join(dirname(conf), 'other');
+    // Not lab.guest, whose "-T none" would keep that letter shut for good.
+    const args = ['-t', 'none', '-u', 'none', '-T', '7099', '-U', 'none', '--config-net', '-c', path];
+    const tool = lab.user.spawn([lab.binary, ...args, '--', 'sh', '-c', 'echo running; exec cat'], { stdin: 'pipe' });
+    const inside = await waitFor(() => descendants(tool.pid()).find((pid) => commandName(pid) === 'cat'), {
+      what: 'the command in a second namespace',
+    });
+    other = new Guest(tool, inside);
+    const echo = [process.execPath, join(REPOSITORY, 'test/support/echo.mjs'), String(HOST_SERVICE), '127.0.0.1'];
+    const server = lab.host.spawn(echo);
+    await waitFor(() => server.out().includes('listening'), { what: 'a service of the host' });
+  });
+
+  it('lead from the loopback of the namespace to that of the host', async () => {
+    expect(await ask(other, '127.0.0.1', HOST_SERVICE)).toBe('ECONNREFUSED');
+    await changed('-A', '-T', String(HOST_SERVICE), path);
+    expect((await pesto(path)).stdout).toContain(`    TCP [*]%lo:${HOST_SERVICE}  =>  ${HOST_SERVICE} \n`);
+    expect(await ask(other, '127.0.0.1', HOST_SERVICE)).toBe('x');
+    await changed('-D', '-T', String(HOST_SERVICE), path);
+    expect(await ask(other, '127.0.0.1', HOST_SERVICE)).toBe('ECONNREFUSED');
+  });
+
+  it('cannot open what was shut at the start', async () => {
+    const done = await pesto('-A', '-U', String(HOST_SERVICE), path);
+    expect(done.status).toBe(1);
+    expect(done.stderr).toMatch(/UDP port 7100 .*permission denied, or not among the ports that the start left open/);
+    expect(await ask(other, '127.0.0.1', HOST_SERVICE)).toBe('ECONNREFUSED');
+  });
+
+  it('follow services, with auto', async () => {
+    await changed('-A', '-t', 'auto', path);
+    expect(await ask(lab.remote, NET.host4, 7200)).toBe('ECONNREFUSED');
+    const server = other.spawn([process.execPath, join(REPOSITORY, 'test/support/echo.mjs'), '7200', '::']);
+    await waitFor(() => server.out().includes('listening'), { what: 'a service of the guest' });
+    await waitFor(async () => (await ask(lab.remote, NET.host4, 7200)) === 'x', { what: 'its port to be forwarded' });
+    await changed('-D', '-t', 'auto', path);
+    expect(await ask(lab.remote, NET.host4, 7200)).toBe('ECONNREFUSED');
+  });
+
+  it('are gone with the instance, and so is the socket', async () => {
+    await other.close();
+    expect((await pesto(path)).stderr).toMatch(/no such file|nobody serves it/);
   });
 });
 
