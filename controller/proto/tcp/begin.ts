@@ -95,12 +95,15 @@ export const takeSyn = (f: Flow, at: number): void => {
 const set = (fd: number, o: { readonly level: number; readonly option: number }, value: number): number =>
   io.native.setsockopt(fd, o.level, o.option, value);
 
+/** Small segments at once; and at the host's intervals: a peer that has gone must not hold a descriptor for ever. */
+export const setOptions = (fd: number): void => {
+  set(fd, SOCKOPT.TCP_NODELAY, 1);
+  set(fd, SOCKOPT.SO_KEEPALIVE, 1);
+};
+
 /** The socket is the flow's from now on. False: it cannot be watched. */
 export const adopt = (f: Flow, fd: number): boolean => {
   flows.setFd(f, fd);
-  set(fd, SOCKOPT.TCP_NODELAY, 1);
-  // At the host's intervals: a peer that has gone must not hold a descriptor for ever.
-  set(fd, SOCKOPT.SO_KEEPALIVE, 1);
   if (set(fd, SOCKOPT.SO_PEEK_OFF, 0) === 0) conn.add(f, conn.PEEK_OFFSET);
   const events = io.EPOLLIN | io.EPOLLPRI | io.EPOLLOUT | io.EPOLLRDHUP | io.EPOLLET;
   return io.native.watch(fd, events, flows.ref(f)) >= 0;

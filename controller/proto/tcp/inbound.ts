@@ -80,6 +80,7 @@ export const open = (
   conn.setScales(f, 0, OUR_WINDOW_SCALE);
   conn.setSeqFromTap(f, 0);
   conn.setEdgeToTap(f, 0);
+  // Its options are those of the listener that it came by (fwd/sockets.ts).
   if (!begin.adopt(f, fd)) return abort(f, false);
   toTap.sendSyn(f);
   congestion.sent(f, conn.seqToTap(f), true);

@@ -80,6 +80,7 @@ export const reopen = (old: Flow, ipAt: number, at: number, v4: boolean): void =
 
 /** The helper handed over the connecting socket of flow `f`. */
 export const onConnected = (f: Flow, fd: number): void => {
+  begin.setOptions(fd);
   if (!begin.adopt(f, fd)) abort(f);
 };
 
