@@ -27,6 +27,7 @@ const EXPECTED = {
   peerReset: ['ECONNRESET'],
   aborted: ['ECONNRESET', 'ECONNRESET'],
   answerThenReset: [true, 'ECONNRESET'],
+  urgent: 'uvwXyzabcDefg',
   writeAfterClose: expect.stringMatching(/^(EPIPE|ECONNRESET)$/),
 } as const;
 

@@ -18,6 +18,8 @@ export const READY = 512;
 export const PARTING = 1024;
 /** The socket is watched for room, too. */
 export const ROOM = 4096;
+/** Urgent data was reported. */
+export const URGENT = 16384;
 
 const bits = new Uint16Array(flows.FLOW_MAX);
 /** Descriptor + 1 of socket 1. */

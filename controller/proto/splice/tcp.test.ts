@@ -33,6 +33,8 @@ const { COL } = fake;
 /** What a socket's peer has not acknowledged, by descriptor. */
 const unsent = new Map<number, number>();
 
+/** Where a socket's queue has its urgent mark; splice(2) does not pass it. */
+const marks = new Map<number, number>();
 /** Contents of the pipes, by read end. */
 const contents = new Map<number, Buffer>();
 let nextFd = 1000;
@@ -70,6 +72,17 @@ Object.assign(fake.native, {
     contents.set(nextFd - 2, Buffer.alloc(0));
     return bytes;
   },
+  read: (fd: number, at: number, len: number): number => {
+    const byte = stream(fd).queue.subarray(0, len);
+    marks.delete(fd);
+    fake.mem.set(byte, at);
+    stream(fd).discard(len);
+    return byte.length;
+  },
+  write: (fd: number, at: number, len: number): number => {
+    contents.set(fd - 1, Buffer.from(fake.mem.slice(at, at + len)));
+    return len;
+  },
   // As native.ts describes it.
   spliceThrough: (from: number, into: number, out: number, to: number, held: number, budget: number): number => {
     let inside = contents.get(out) as Buffer;
@@ -87,14 +100,18 @@ Object.assign(fake.native, {
         inside = inside.subarray(n);
       }
       if (moved >= budget) return end(0, 0, moved, inside, out);
-      const n = source.queue.length > 0 ? Math.min(source.queue.length, PIPE_BYTES) : 0;
+      const mark = marks.get(from) ?? source.queue.length;
+      const n = Math.min(mark, PIPE_BYTES);
       if (n > 0) {
         inside = Buffer.from(source.queue.subarray(0, n));
         source.discard(n);
+        if (marks.has(from)) marks.set(from, mark - n);
         continue;
       }
       const failed = source.takeError();
       if (failed !== 0) return end(SPLICE_FROM_FAILED, failed, moved, inside, out);
+      if (marks.has(from))
+        return end((source.mask & fake.EPOLLRDHUP) !== 0 ? SPLICE_END : SPLICE_EMPTY, 0, moved, inside, out);
       return end(source.discard(1) === 0 ? SPLICE_END : SPLICE_EMPTY, 0, moved, inside, out);
     }
   },
@@ -275,6 +292,20 @@ describe('data', () => {
     expect(pipes.spare()).toBe(kept);
     pipes.tick(2000);
     expect([pipes.spare(), pipes.nextDelay(2000), fake.closedFds.length]).toEqual([0, -1, 2 * kept]);
+  });
+  test('urgent data stays where it is in the stream, and so does what is behind it', () => {
+    const { f, a, b } = opened();
+    a.receives(Buffer.from('abcDefg'));
+    marks.set(a.fd, 3);
+    a.raised = false;
+    splice.onEvent(f, 0, IN | fake.EPOLLPRI);
+    expect([b.sent.toString(), pipes.inUse()]).toEqual(['abcDefg', 0]);
+    a.receives(Buffer.from('hijKlm'));
+    a.ends();
+    marks.set(a.fd, 3);
+    a.raised = false;
+    splice.onEvent(f, 0, IN | fake.EPOLLPRI | fake.EPOLLRDHUP);
+    expect([b.sent.toString(), b.shut]).toEqual(['abcDefghijKlm', true]);
   });
   test('without a descriptor for a pipe it is tried again a moment later', () => {
     const { a, b } = opened();

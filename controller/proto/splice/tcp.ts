@@ -49,6 +49,7 @@ import {
   READY,
   ROOM,
   socket,
+  URGENT,
 } from './conn.ts';
 import * as pipes from './pipes.ts';
 
@@ -86,7 +87,7 @@ export const open = (fd: number, toward: Side, address: string, port: number): v
   abort(f);
 };
 
-const EVENTS = io.EPOLLIN | io.EPOLLRDHUP | io.EPOLLET;
+const EVENTS = io.EPOLLIN | io.EPOLLPRI | io.EPOLLRDHUP | io.EPOLLET;
 
 /**
  * The helper handed over the connecting socket, which over loopback is connected already: what the client has sent goes on at
@@ -131,6 +132,7 @@ export const onEvent = (f: Flow, s: 0 | 1, mask: number): void => {
   flows.setLastActive(f, io.nowMs() | 0);
   lru.touch(f);
   if ((mask & ~io.EPOLLOUT) !== 0) add(f, READABLE << s);
+  if ((mask & io.EPOLLPRI) !== 0) add(f, URGENT << s);
   if ((mask & (io.EPOLLOUT | io.EPOLLERR | io.EPOLLHUP)) !== 0) clear(f, BLOCKED << (1 - s));
   if ((mask & io.EPOLLERR) !== 0 && !errorCanWait(f, s)) {
     over(f, s);
@@ -158,11 +160,27 @@ const pump = (f: Flow, d: 0 | 1): boolean => {
   const to = socket(f, 1 - d);
   io.native.spliceThrough(from, into, out, to, held[at] as number, BUDGET_BYTES);
   held[at] = io.col[io.COL.SPLICE_HELD] as number;
+  const stop = io.col[io.COL.SPLICE_STOP] as number;
+  // At an end there may be a mark that nobody has reported yet.
+  const atMark = stop === SPLICE_END || (stop === SPLICE_EMPTY && has(f, URGENT << d));
+  if (atMark && passMark(f, d, from, into)) return pump(f, d);
   if (held[at] === 0) {
     outs[at] = 0;
     pipes.give(out, into);
   }
-  return settle(f, d, io.col[io.COL.SPLICE_STOP] as number);
+  return settle(f, d, stop);
+};
+
+/**
+ * splice(2) stops for ever before an urgent byte, or tells the end where that came, too; a read takes it like any other
+ * (SO_OOBINLINE, RFC 6093). It goes through the pipe, which is empty, by hand. False: there is none.
+ */
+const passMark = (f: Flow, d: 0 | 1, from: number, into: number): boolean => {
+  clear(f, URGENT << d);
+  if (io.native.read(from, io.SOCK_AT, 1) !== 1) return false;
+  if (io.native.write(into, io.SOCK_AT, 1) !== 1) throw new Error('an empty pipe takes no byte');
+  held[f * 2 + d] = 1;
+  return true;
 };
 
 const takePipe = (f: Flow, at: number): boolean => {
