@@ -175,3 +175,31 @@ describe('UDP to forwarded ports', () => {
     server.kill('SIGTERM');
   });
 });
+
+describe('the loopback bypass', () => {
+  let lab: Lab;
+  beforeAll(async () => {
+    lab = await makeLab();
+    await serve(lab.host, '127.0.0.1', HOST_PORT);
+  });
+  afterAll(() => lab.cleanup());
+
+  it.each([
+    { args: ['--splice-only'], own: '127.0.0.1', from: '127.0.0.1' },
+    { args: ['--config-net', '--host-lo-to-ns-lo'], own: '127.0.0.1', from: '127.0.0.1' },
+    // As a frame, from the gateway.
+    { args: ['--config-net', '--no-splice'], own: NET.host4, from: NET.gateway4 },
+  ])('$args: a service at $own sees $from', async ({ args, own, from }) => {
+    const forwards = ['-t', 'none', '-T', 'none', '-u', `${PORT}`, '-U', `${HOST_PORT}`];
+    const guest = await lab.guest([...args, ...forwards], lab.binary, { forwards: true });
+    const server = await serve(guest, own, PORT);
+    await ask(lab.host, '127.0.0.1', PORT, 0, 1, 65_507);
+    expect(heardIn(server.out()).map((heard) => [heard.from, heard.size])).toEqual([
+      [from, 1],
+      [from, 65_507],
+    ]);
+    await ask(guest, '127.0.0.1', HOST_PORT, 0, 1, 65_507);
+    server.kill('SIGTERM');
+    await guest.close();
+  });
+});

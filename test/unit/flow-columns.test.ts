@@ -36,6 +36,10 @@ const tcp = await import('../support/tcp-bench.ts');
 const flows = await import('../../controller/flow/table.ts');
 const { end } = await import('../../controller/flow/end.ts');
 const activity = await import('../../controller/proto/udp/activity.ts');
+const listeners = await import('../support/listener-bench.ts');
+const nat = await import('../../controller/fwd/nat.ts');
+const udpListener = await import('../../controller/fwd/udp-listener.ts');
+const inbound = await import('../../controller/proto/udp/inbound.ts');
 const groups = await import('../../controller/link/groups.ts');
 const group = await import('../../controller/proto/udp/group.ts');
 const icmp = await import('../../controller/proto/icmp.ts');
@@ -56,6 +60,19 @@ const GIVEN_BACK = [
 /** Few are in use at once. */
 const ROWS = 16;
 const DATAGRAM = ['flow/fragmentation.ts', 'flow/sock-error.ts'];
+const NO_NAT = {
+  hostLoopback4: null,
+  hostLoopback6: null,
+  guestAddr4: null,
+  guestAddr6: null,
+  dnsForward4: null,
+  dnsForward6: null,
+  host4: null,
+  host6: null,
+  dnsHost4: null,
+  dnsHost6: null,
+  resolvers: [],
+};
 const MDNS: [number, number, number, number] = [0, 0, 0xffff, 0xe00000fb | 0];
 
 const rowOf = (type: number): Flow => {
@@ -86,6 +103,23 @@ const KINDS: readonly Kind[] = [
     open: () => {
       udp.begin();
       udp.opened();
+      return udp.theFlow();
+    },
+    close: (f) => activity.close(f),
+  },
+  {
+    name: 'UDP that a peer began',
+    columns: (file) => isUdp(file) && file !== 'proto/udp/group.ts',
+    open: () => {
+      udp.begin();
+      listeners.begin();
+      udpListener.configure(() => inbound.taker);
+      nat.configure(NO_NAT);
+      const l = listeners.listener();
+      listeners.arrives(l, bench.REMOTE4, 7, '192.0.2.2');
+      udpListener.onReadable(l);
+      listeners.answer('host', { fd: 50, address: bench.REMOTE4, port: 7, local: '192.0.2.2' });
+      bench.arrived();
       return udp.theFlow();
     },
     close: (f) => activity.close(f),
