@@ -25,6 +25,7 @@ describe('the guest', () => {
     expect(ipv4Text(station.guest4Word())).toBe('192.0.2.10');
     expect(words(station.guest6Word)).toBe('2001:db8:1:2:a::10');
     expect(words(station.guestLinkLocal6Word)).toBe('::');
+    expect(words(station.likelyLinkLocal6Word)).toBe('fe80::5eff:fe00:5302');
   });
   test('is where frames come from', () => {
     station.learn(frameFrom(0x0200, 0x5e005377), 0);
@@ -82,6 +83,7 @@ describe('the guest', () => {
     see6('fe80::77');
     see6('2001:db8:1:2::77');
     expect(words(station.guestLinkLocal6Word)).toBe('fe80::77');
+    expect(words(station.likelyLinkLocal6Word)).toBe('fe80::77');
     expect(words(station.guest6Word)).toBe('2001:db8:1:2::77');
     for (const a of ['fe80::77', '2001:db8:1:2::77', '2001:db8:1:2:a::10']) {
       expect(station.isGuest6(...parseIpv6(a))).toBe(true);

@@ -141,6 +141,20 @@ export const ourLinkLocal6Word = (i: number): number => ourLinkLocal6[i] as numb
 export const guest6Word = (i: number): number => seen6[i] as number;
 /** Word `i` of the last link-local source seen; all zero: none yet. */
 export const guestLinkLocal6Word = (i: number): number => seenLinkLocal6[i] as number;
+/** The same, but before one was seen that which an interface makes of its MAC (RFC 4291 App. A). */
+export const likelyLinkLocal6Word = (i: number): number => {
+  if (seenLinkLocal6[0] !== 0) return seenLinkLocal6[i] as number;
+  switch (i) {
+    case 0:
+      return 0xfe800000 | 0;
+    case 2:
+      return ((guestHigh ^ 0x0200) << 16) | ((guestLow >>> 16) & 0xff00) | 0xff;
+    case 3:
+      return 0xfe000000 | (guestLow & 0xffffff);
+    default:
+      return 0;
+  }
+};
 
 /** An address the guest was given, or one that it used. */
 export const isGuest4 = (word: number): boolean =>

@@ -88,6 +88,16 @@ describe('UDP to forwarded ports', () => {
     }
   });
 
+  it('a neighbour by its link-local address', async () => {
+    const address = async (side: Side): Promise<string> =>
+      /inet6 (fe80\S+)\//.exec(await side.run(['ip', '-6', 'addr', 'show', 'eth0']))?.[1] ?? '';
+    const server = await serve(guest, await address(guest).then((own) => `${own}%eth0`), PORT);
+    const own = await address(lab.host);
+    const [answer] = await ask(lab.remote, `${own}%eth0`, PORT, CLIENT_PORT + 6, 10);
+    expect([answer?.from, answer?.port]).toEqual([own, PORT]);
+    expect(heardIn(server.out())).toMatchObject([{ from: await address(lab.remote), port: CLIENT_PORT + 6 }]);
+  });
+
   it.each(FAMILIES)('500 peers at once, each with its own answers, over $family', async (f) => {
     const out = JSON.parse(await lab.remote.run([...program, 'burst', f.own, PORT, 500].map(String)));
     expect(out.lost).toBe(0);

@@ -38,7 +38,7 @@ def open_socket(port, ttl, tos, own=""):
         s.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
     if own:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind((own, port))
+    s.bind(socket.getaddrinfo(own, port, type=socket.SOCK_DGRAM)[0][4] if "%" in own else (own, port))
     return s
 
 

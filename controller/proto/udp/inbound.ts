@@ -55,8 +55,7 @@ const findGuest = (rule: Rule, v4: boolean, fromLinkLocal: boolean): boolean => 
     return guest[3] !== 0;
   }
   // What comes from the link is answered from a link-local address.
-  const local = fromLinkLocal && station.guestLinkLocal6Word(0) !== 0;
-  for (let i = 0; i < 4; i++) guest[i] = local ? station.guestLinkLocal6Word(i) : station.guest6Word(i);
+  for (let i = 0; i < 4; i++) guest[i] = fromLinkLocal ? station.likelyLinkLocal6Word(i) : station.guest6Word(i);
   return guest[0] !== 0;
 };
 
