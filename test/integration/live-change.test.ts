@@ -389,6 +389,7 @@ it(
       return (seed >>> 8) % n;
     };
     const rules = new Map<string, Buffer>();
+    let now: string[] = [];
     for (let i = 0; i < CHANGES; i++) {
       const protocol = random(2) === 0 ? 'tcp' : 'udp';
       const port = 20_000 + 10 * random(40);
@@ -402,11 +403,13 @@ it(
       }
       const client = RawPesto.connect(conf);
       const told = await client.tables();
-      expect(portsOf(told), `before change ${i}`).toEqual(listening());
+      if (i > 0) expect(portsOf(told), `before change ${i}`).toEqual(now);
       const wanted = [...kept, ...rules.values()];
       await client.update([{ pif: 1, rules: wanted }]);
       expect(client.after.length).toBe(0);
-      expect(listening(), `after change ${i}`).toEqual(portsOf([{ pif: 1, name: '', caps: 0, rules: wanted }]));
+      // A look costs the kernel a walk through all its connections: one a change.
+      now = listening();
+      expect(now, `after change ${i}`).toEqual(portsOf([{ pif: 1, name: '', caps: 0, rules: wanted }]));
       if (SPACING_MS > 0) await new Promise((done) => setTimeout(done, SPACING_MS));
     }
     const last = await listed();
