@@ -216,6 +216,7 @@ const onConfReadable = (): void => {
       };
       pesto = new PestoSession({ ...options, changes, now: io.nowMs }, accepted.pid, client, over);
       client.session = pesto;
+      pesto.begin();
       client.update();
     });
   });

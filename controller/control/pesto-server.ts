@@ -51,10 +51,14 @@ export class PestoSession {
     this.#onOver = onOver;
     this.#who = `pesto client (PID ${pid})`;
     this.#deadline = options.now() + SESSION_MS;
-    const tables = options.changes.forwarding.tables();
-    const { caps } = options;
-    peer.send(encodeTables(options.directions.map((direction) => ({ direction, caps, rules: tables[direction] }))));
+  }
+
+  /** Greets the client. Not done by the constructor: one that is gone already ends the session with the first byte. */
+  begin(): void {
+    const { changes, caps, directions } = this.#o;
+    const tables = changes.forwarding.tables();
     log.debug(`${this.#who}: connected`);
+    this.#peer.send(encodeTables(directions.map((direction) => ({ direction, caps, rules: tables[direction] }))));
   }
 
   /** Whether {@link onBytes} is of use; otherwise bytes may stay where they are. */

@@ -188,6 +188,23 @@ describe("pesto's socket", () => {
     greeted().close();
   });
 
+  test('clients that are gone before they are greeted hold up nobody', () => {
+    for (let i = 0; i < 5; i++) {
+      testkit.send(knock.conf, Buffer.from([1]));
+      settleEvents();
+      const [theirs, ours] = testkit.socketpair(SOCK_STREAM);
+      testkit.nonBlocking(theirs, true);
+      testkit.close(ours);
+      expect(asked.length, `after ${i} of them`).toBe(1);
+      asked.splice(0, 1)[0]?.settle(0, { fd: theirs, pid: 1 });
+      settleEvents();
+    }
+    greetedAfter();
+    const client = connect('control');
+    client.request('ports.add', { rules: [{ direction: 'host', protocol: 'tcp', first: 4000 }] });
+    expect(forwarding.changing).toBe(true);
+  });
+
   test('the second client waits until the first leaves', () => {
     const first = greeted();
     testkit.send(knock.conf, Buffer.from([1]));

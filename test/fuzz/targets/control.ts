@@ -83,6 +83,7 @@ export const pesto: Target = {
     const peer = new Recorder();
     let overs = 0;
     const session = new PestoSession(options(forwarding), 1, peer, () => overs++);
+    session.begin();
     played(input, session, forwarding);
     insist(peer.ends === 1 && overs === 1, `ended ${peer.ends} and ${overs} times`);
     insist(forwarding.begun.length <= 1, 'two updates on one connection');
