@@ -14,6 +14,8 @@ beforeAll(async () => {
 afterAll(() => lab.cleanup());
 
 const NO_CAPABILITIES = '0000000000000000';
+/** CAP_NET_BIND_SERVICE */
+const LOW_PORTS = '0000000000000400';
 const commandLine = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
 const controller = (): number => {
   const found = guest.toolProcesses().filter((pid) => commandLine(pid).some((arg) => arg.endsWith('controller.cjs')));
@@ -37,6 +39,24 @@ describe('every process', () => {
         NoNewPrivs: '1',
         Seccomp: '2',
       });
+  });
+
+  it('with ports to follow, keeps the one capability that opens low ones in the namespace; the controller has none', async () => {
+    const forwarding = await lab.guest(['--config-net'], undefined, { forwards: true });
+    const processes = forwarding.toolProcesses();
+    const isNode = (pid: number): boolean => commandLine(pid).some((arg) => arg.endsWith('controller.cjs'));
+    expect(processes).toHaveLength(3);
+    for (const pid of processes) {
+      const { CapEff, CapPrm, CapInh, CapAmb } = status(pid);
+      const broker = pid !== forwarding.pid && !isNode(pid);
+      // The host side of an ordinary user has nothing to keep; where the lab's user is root of its namespaces, it has.
+      const allowed = broker ? [LOW_PORTS] : isNode(pid) || isRoot ? [NO_CAPABILITIES] : [NO_CAPABILITIES, LOW_PORTS];
+      expect(allowed).toContain(CapEff);
+      expect(CapPrm).toBe(CapEff);
+      expect([CapInh, CapAmb]).toEqual([NO_CAPABILITIES, NO_CAPABILITIES]);
+    }
+    forwarding.tool.kill('SIGTERM');
+    await forwarding.tool.closed;
   });
 
   it('is filtered in every thread', () => {
