@@ -107,7 +107,13 @@ export const start = async (personality: string, args: readonly string[]): Promi
 
   const { fd: nothing } = await host.call('file.open', { name: 'null' });
   const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
-  const frozen = { deny: [], grant: [...plan.grant], outbound: plan.outbound, multicast: plan.multicast };
+  const frozen = {
+    deny: [],
+    grant: [...plan.grant],
+    outbound: plan.outbound,
+    multicast: plan.multicast,
+    freebind: plan.forward.freebind,
+  };
   await netns.call('seal', { ...frozen, listen: [...plan.listen.netns] });
   await host.call('seal', { ...frozen, listen: [...plan.listen.host] });
   sealOurselves(filter, nothing, plan);

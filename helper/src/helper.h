@@ -180,14 +180,16 @@ void own_freeze(void);
 /* interface: the one that the socket will be bound to, 0: any. Result as of floor_denies(). */
 int own_denies(const struct ip *ip, unsigned interface);
 int own_requires(const struct ip *ip);
+/* Broadcast or multicast, to the kernel. */
+bool own_is_group(const struct ip *ip);
 void own_forget(void); /* with each datagram of requests: what was looked up for the last one may have changed */
 
 /* listen.c: sockets that listen, and answers from them. Errors: -1, *errnum and *what set. */
 #define LISTENERS_MAX 65536
 #define LISTEN_WINDOWS_MAX 256
 struct window { uint16_t protocol, first, last; };
-void listen_freeze(const struct window *windows, int count);
-bool listen_allows(enum flow_protocol protocol, int port);
+void listen_freeze(const struct window *windows, int count, bool freebind);
+bool listen_allows(enum flow_protocol protocol, int port, bool freebind);
 struct listen_wish {
     enum flow_protocol protocol;
     struct ip ip; /* family 0: every address of both versions */
@@ -198,8 +200,10 @@ struct listen_wish {
 /* The descriptor for the controller; *number is the listener's. */
 int listen_open(const struct listen_wish *wish, int *number, int *errnum, const char **what);
 bool listen_forget(int number);
-/* Whether a listener of ours is reached at this address. */
+/* Whether a listener of ours is what is reached at this address from the host itself. */
 bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port);
+/* Whether one may hear what is sent there, be it bound to an interface. */
+bool listen_hears(enum flow_protocol protocol, const struct ip *ip, int port);
 struct answer { struct ip peer, local; int port; };
 int listen_answer(int number, struct answer *answer, int *errnum, const char **what);
 

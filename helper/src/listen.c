@@ -10,9 +10,14 @@
  */
 #include "sock.h"
 
+#include <linux/filter.h>
+
+/* Of lo, in every network namespace. */
+#define LOOPBACK_INDEX 1
+
 /* Once sealed, these ports only. */
 static struct {
-    bool is_sealed;
+    bool is_sealed, freebind;
     int count;
     struct window windows[LISTEN_WINDOWS_MAX];
 } __attribute__((aligned(PAGE_BYTES_MAX))) frozen;
@@ -30,17 +35,18 @@ static int by_port[2][65536]; /* number + 1; untouched pages cost nothing */
 static int lowest_free;
 static_assert(FLOW_TCP == 0 && FLOW_UDP == 1, "they count the rows of by_port");
 
-void listen_freeze(const struct window *windows, int count)
+void listen_freeze(const struct window *windows, int count, bool freebind)
 {
     memcpy(frozen.windows, windows, sizeof(*windows) * (size_t)count);
     frozen.count = count;
     frozen.is_sealed = true;
+    frozen.freebind = freebind;
     seal_freeze(&frozen, sizeof(frozen));
 }
 
-bool listen_allows(enum flow_protocol protocol, int port)
+bool listen_allows(enum flow_protocol protocol, int port, bool freebind)
 {
-    for (int i = 0; i < frozen.count; i++)
+    for (int i = 0; i < frozen.count && (frozen.freebind || !freebind); i++)
         if (frozen.windows[i].protocol == protocol && port >= frozen.windows[i].first && port <= frozen.windows[i].last)
             return true;
     return !frozen.is_sealed;
@@ -93,19 +99,29 @@ bool listen_forget(int number)
     return true;
 }
 
-/* What comes from the host itself comes by lo, so a listener that is bound to another interface does not hear it. */
-bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port)
+static bool is_there(enum flow_protocol protocol, const struct ip *ip, int port, bool any_interface)
 {
     if (protocol != FLOW_TCP && protocol != FLOW_UDP)
         return false;
     for (int at = by_port[protocol][port]; at != 0; at = table[at - 1].next) {
         const struct listener *l = &table[at - 1];
 
-        if (*l->interface == '\0' && (l->ip.family == 0 || l->ip.family == ip->family) &&
+        if ((any_interface || *l->interface == '\0') && (l->ip.family == 0 || l->ip.family == ip->family) &&
             (l->is_any || memcmp(l->ip.bytes, ip->bytes, sizeof(ip->bytes)) == 0))
             return true;
     }
     return false;
+}
+
+/* At one interface alone, it would leave the port to others at the rest. */
+bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port)
+{
+    return is_there(protocol, ip, port, false);
+}
+
+bool listen_hears(enum flow_protocol protocol, const struct ip *ip, int port)
+{
+    return is_there(protocol, ip, port, true);
 }
 
 /* ---- listening ---- */
@@ -122,6 +138,37 @@ static int set_freebind(int fd, int family)
         return socket_enable(fd, IPPROTO_IP, IP_FREEBIND);
     /* #syscalls:setup,host,netns setsockopt(*, IPPROTO_IPV6, IPV6_FREEBIND, *, *) — the same for IPv6 */
     return socket_enable(fd, IPPROTO_IPV6, IPV6_FREEBIND);
+}
+
+/*
+ * A datagram from an address of ours to the same is the host's own only if it came by lo: IPv6 has no rule against such
+ * sources from outside. What is said of it later is the interface of the address, so that it has to be dropped here.
+ */
+static int drop_forged(int fd)
+{
+#define LOAD(size, at) BPF_STMT(BPF_LD | (size) | BPF_ABS, (uint32_t)(at))
+#define SAME_WORD(source, destination, otherwise) \
+    LOAD(BPF_W, SKF_NET_OFF + (source)), BPF_STMT(BPF_MISC | BPF_TAX, 0), LOAD(BPF_W, SKF_NET_OFF + (destination)), \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_X, 0, 0, otherwise)
+    static struct sock_filter code[] = {
+        LOAD(BPF_W, SKF_AD_OFF + SKF_AD_IFINDEX),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LOOPBACK_INDEX, 25, 0),
+        LOAD(BPF_B, SKF_NET_OFF),
+        BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 4, 0, 5),
+        SAME_WORD(12, 16, 18),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        SAME_WORD(8, 24, 13),
+        SAME_WORD(12, 28, 9),
+        SAME_WORD(16, 32, 5),
+        SAME_WORD(20, 36, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    static const struct sock_fprog program = {.len = ARRAY_SIZE(code), .filter = code};
+
+    /* #syscalls:setup,host,netns setsockopt(*, SOL_SOCKET, SO_ATTACH_FILTER, *, *) — no forged source of our own address */
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
 }
 
 /* Which of our addresses a datagram came to, and all that flows report, but errors: it never sends, so they would be forged. */
@@ -167,8 +214,10 @@ static int make(int fd, const struct listen_wish *wish, const char **what)
         return -1;
     if (wish->protocol == FLOW_TCP)
         prepare_connections(fd);
-    else
+    else if (drop_forged(fd) == 0)
         prepare_datagrams(fd, family, both);
+    else
+        return -1;
     *what = "bind to an interface for";
     if (socket_bind_interface(fd, wish->interface) != 0)
         return -1;
@@ -285,11 +334,23 @@ static bool look(const struct listener *l, struct ends *ends)
     return true;
 }
 
+/* The peer's address is one of ours: then it was sent on this host, and is not forged. Where that is not certain, no answer. */
+static bool is_from_here_if_ours(const struct answer *a, unsigned interface)
+{
+    if (interface == LOOPBACK_INDEX)
+        return true;
+    /* Of these, drop_forged() let none in from outside. */
+    if (a->peer.family == a->local.family && memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0)
+        return true;
+    return own_denies(&a->peer, interface) == 0;
+}
+
 /* To somebody, and from an address that the listener has: of one that is bound to a group or a broadcast, it would be another. */
-static bool is_answerable(const struct listener *l, const struct answer *a)
+static bool is_answerable(const struct listener *l, const struct answer *a, unsigned interface)
 {
     return a->port != 0 && !floor_never(&a->peer) && !floor_never(&a->local) &&
-           (l->is_any || memcmp(l->ip.bytes, a->local.bytes, sizeof(a->local.bytes)) == 0);
+           (l->is_any || memcmp(l->ip.bytes, a->local.bytes, sizeof(a->local.bytes)) == 0) &&
+           is_from_here_if_ours(a, interface);
 }
 
 /*
@@ -333,7 +394,7 @@ int listen_answer(int number, struct answer *answer, int *errnum, const char **w
             .port = ntohs(is4 ? ends.peer.in.sin_port : ends.peer.in6.sin6_port),
         };
         errno = EADDRNOTAVAIL;
-        if (is_answerable(l, answer)) {
+        if (is_answerable(l, answer, ends.interface)) {
             errno = EADDRINUSE; /* it has its socket, and a second one would get its datagrams */
             if (!tuple_taken(&ends.local, &ends.peer, ends.interface))
                 fd = connect_answer(l, &ends);

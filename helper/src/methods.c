@@ -212,17 +212,24 @@ static void run_socket_multicast(const union params *p, struct outcome *o)
         fail(o, errnum, "open a socket for %s port %d", p->group.address, p->group.port);
 }
 
-/* The broker's listeners are for the namespace itself: on lo, at an address that is not one of the tap. */
+/*
+ * Once sealed, at no group and no broadcast. The broker's listeners are for the namespace itself: on lo, at an address that is
+ * not one of the tap.
+ */
 static bool may_listen(const struct listen_wish *wish)
 {
     static const uint8_t zero[16];
     const struct ip *ip = &wish->ip;
 
-    if (!listen_allows(wish->protocol, wish->port))
+    const bool is_any = memcmp(ip->bytes, zero, 16) == 0;
+
+    if (!listen_allows(wish->protocol, wish->port, wish->freebind))
+        return false;
+    if (session.stage == STAGE_SEALED && !is_any && (floor_never(ip) || own_is_group(ip)))
         return false;
     return session.side == SIDE_HOST ||
            (strcmp(wish->interface, "lo") == 0 &&
-            (memcmp(ip->bytes, zero, 16) == 0 ||
+            (is_any ||
              (ip->family == AF_INET ? ip->bytes[0] == 127 : memcmp(ip->bytes, &in6addr_loopback, 16) == 0)));
 }
 
@@ -355,7 +362,7 @@ static bool freeze(const union params *p)
     for (int i = 0; i < p->seal.grant_count; i++)
         floor_grant(&grant[i]);
     floor_freeze();
-    listen_freeze(windows, p->seal.window_count);
+    listen_freeze(windows, p->seal.window_count, p->seal.freebind > 0);
     outbound_freeze(&outbound);
     return true;
 }
@@ -553,6 +560,7 @@ static const struct field SEAL_FIELDS[] = {
      AT(seal.windows), .count_at = offsetof(union params, seal.window_count), .stride = sizeof(struct window_entry)},
     {"outbound", .type = FIELD_OBJECT, .fields = OUTBOUND_FIELDS},
     {"multicast", .type = FIELD_BOOL, .flags = OPTIONAL, AT(seal.multicast)},
+    {"freebind", .type = FIELD_BOOL, .flags = OPTIONAL, AT(seal.freebind)},
     {.type = FIELD_END},
 };
 

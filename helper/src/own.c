@@ -128,6 +128,13 @@ int own_denies(const struct ip *ip, unsigned interface)
     return errnum;
 }
 
+bool own_is_group(const struct ip *ip)
+{
+    int type = route_type(ip, 0);
+
+    return type == RTN_BROADCAST || type == RTN_MULTICAST;
+}
+
 int own_requires(const struct ip *ip)
 {
     int type = route_type(ip, 0);

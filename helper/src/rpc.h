@@ -27,7 +27,7 @@ union params {
     struct { const char *address, *interface; int protocol, port, freebind; } listen;
     struct {
         const char *address4, *address6, *interface4, *interface6;
-        int multicast, deny_count, grant_count, window_count;
+        int multicast, freebind, deny_count, grant_count, window_count;
         struct deny_entry deny[DENY_MAX];
         struct grant_entry grant[GRANTS_MAX];
         struct window_entry windows[LISTEN_WINDOWS_MAX];

@@ -161,11 +161,11 @@ int socket_bind_interface(int fd, const char *name)
 }
 
 /* What stays on the host leaves by no interface, and from no address of one. */
-static const struct outbound *outbound_for(const struct ip *ip)
+static const struct outbound *outbound_for(const struct ip *ip, bool hairpin)
 {
     static const struct outbound none;
 
-    return is_loopback(ip) ? &none : &frozen.outbound;
+    return hairpin || is_loopback(ip) ? &none : &frozen.outbound;
 }
 
 static int try_bind(int fd, int family, int port, const struct outbound *o)
@@ -273,7 +273,8 @@ static void drain(int fd)
 int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int source_port, int hop_limit,
                  int *errnum, const char **what)
 {
-    const struct outbound *o = outbound_for(ip);
+    const bool hairpin = protocol != FLOW_ICMP && listen_hears(protocol, ip, port);
+    const struct outbound *o = outbound_for(ip, hairpin);
     union address address;
     int fd = flow_socket(protocol, ip->family);
 
@@ -295,9 +296,13 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
         (protocol != FLOW_UDP && bind_source(fd, ip->family, protocol == FLOW_TCP ? 0 : source_port, o) != 0))
         goto failed;
     *what = "connect";
-    if (protocol == FLOW_UDP ? connect_udp(fd, ip->family, &address, source_port, o) != 0
-                             : socket_connect(fd, &address) != 0 && errno != EINPROGRESS)
+    if (protocol == FLOW_UDP && hairpin) {
+        if (hairpin_connect(fd, &address) != 0)
+            goto failed;
+    } else if (protocol == FLOW_UDP ? connect_udp(fd, ip->family, &address, source_port, o) != 0
+                                    : socket_connect(fd, &address) != 0 && errno != EINPROGRESS) {
         goto failed;
+    }
     if (protocol != FLOW_TCP)
         drain(fd);
     return fd;

@@ -27,6 +27,8 @@ int socket_bind_interface(int fd, const char *name);
 /* With the sockets of our own user. */
 int socket_share(int fd);
 int socket_connect(int fd, const union address *peer);
+/* hairpin.c: to one of our own UDP listeners. */
+int hairpin_connect(int fd, const union address *peer);
 /* Header, errors, several datagrams in one read: what a connected UDP socket reports. */
 void report_metadata(int fd, enum flow_protocol protocol, int family);
 /* tuple.c: whether a connected UDP socket has these two ends. interface 0: sockets that are bound to none. */

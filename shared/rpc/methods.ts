@@ -305,6 +305,8 @@ export const METHODS = {
       }),
       /** --multicast: `socket.multicast` may be called. */
       multicast: z.optional(z.boolean()),
+      /** --freebind: `socket.listen` may still be asked for it. */
+      freebind: z.optional(z.boolean()),
     }),
     result: empty,
   },

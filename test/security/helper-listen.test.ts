@@ -123,6 +123,38 @@ describe('socket.listen', () => {
     for (const i of bad.keys()) expect(install.reply(i).error).toMatchObject({ code: SYSTEM, data: { errno: 22 } });
   });
 
+  it('once sealed, takes no group, no broadcast, and no foreign address unless the seal said so', async () => {
+    const groups = [
+      '224.0.0.251',
+      '239.1.2.3',
+      '255.255.255.255',
+      '192.0.2.255',
+      '0.0.0.1',
+      'ff02::fb',
+      '::ffff:127.0.0.1',
+    ];
+    const asked = groups.flatMap((address) => [
+      listen('udp', address, 5353),
+      listen('udp', address, 5354, { freebind: true }),
+    ]);
+    const foreign = ['203.0.113.9', '2001:db8:9::9'].map((address) => listen('udp', address, 5355, { freebind: true }));
+    const own = ['192.0.2.2', '2001:db8::2', '127.0.0.1', '::1', '', '::'].map((address, i) =>
+      listen('udp', address, 5360 + i),
+    );
+    for (const freebind of [false, true]) {
+      inNetwork([
+        call('host', 'seal', { deny: [], grant: [], outbound: NO_OUTBOUND, listen: ALL, freebind }),
+        batch('host', ...asked),
+        batch('host', ...foreign),
+        batch('host', ...own),
+      ]);
+      await install.scriptDone();
+      expect(codes(1)).toEqual(asked.map(() => REFUSED));
+      expect(codes(2)).toEqual(foreign.map(() => (freebind ? 0 : REFUSED)));
+      expect(codes(3)).toEqual(own.map(() => 0));
+    }
+  });
+
   it('in the namespace, is for lo alone', async () => {
     const allowed = ['', '0.0.0.0', '::', '127.0.0.1', '127.9.9.9', '::1'];
     const refused = ['192.0.2.2', '2001:db8::2', '224.0.0.1', '::ffff:127.0.0.1', 'fe80::1', '0.0.0.1'];
@@ -243,8 +275,8 @@ open(sys.argv[1] + "/answered", "w")
 
   it('leaves from our own address when it was a broadcast; port 0 and a group are not answered', async () => {
     const helper = inNetwork([
-      ...seal({ listen: ALL }),
       batch('host', listen('udp', '', 4001), listen('udp', '239.1.2.3', 4002)),
+      ...seal({ listen: ALL }),
       { pause: 'asked' },
       answer('host', 0),
       { take: 0 },
@@ -274,6 +306,90 @@ open(${JSON.stringify(`${install.directory}/asked`)}, "w")
     expect([5, 6].map((step) => install.reply(step).error?.data.errno)).toEqual([EADDRNOTAVAIL, EADDRNOTAVAIL]);
     // They were there, each first in its queue.
     expect([4, 7, 8].map((step) => install.outcomes()[step]?.text)).toEqual(['1', '0', 'group']);
+  });
+
+  it('goes to no address of ours that was forged from outside; what is sent on this host is answered', async () => {
+    const helper = inNetwork([
+      ...seal({ listen: ALL }),
+      batch('host', listen('udp', '', 4001), listen('udp', '2001:db8::2', 4002)),
+      { pause: 'forged' },
+      answer('host', 0), // the address itself: dropped, so the neighbour's is first
+      { take: 0 },
+      answer('host', 0), // another address of ours
+      { take: 0 },
+      answer('host', 0),
+      { take: 0 },
+      answer('host', 0), // IPv4
+      answer('host', 1),
+      { pause: 'honest' },
+      answer('host', 0),
+      { take: 0 },
+      answer('host', 0),
+      answer('host', 1),
+    ]);
+    await install.paused('forged');
+    const mark = (name: string): string => `open(${JSON.stringify(`${install.directory}/${name}`)}, "w")`;
+    python(
+      helper.pid(),
+      `import struct, subprocess
+subprocess.run("ip -6 addr add 2001:db8::3/64 dev dum nodad; ip addr add 192.0.2.3/24 dev dum; echo 1 > /proc/sys/net/ipv4/conf/dum/accept_local", shell=True, check=True)
+mac = [bytes.fromhex(w[1].replace(":", "")) for w in [l.split() for l in subprocess.run(["ip", "link", "show", "dum"], capture_output=True, text=True).stdout.splitlines()] if w[0] == "link/ether"][0]
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("end", 0))
+def total(b):
+    t = sum(struct.unpack("!%dH" % (len(b) // 2), b))
+    while t >> 16: t = (t & 0xffff) + (t >> 16)
+    return ~t & 0xffff
+def forge(src, port, dst, to, word):
+    six = ":" in src
+    f = socket.AF_INET6 if six else socket.AF_INET
+    a, b = socket.inet_pton(f, src), socket.inet_pton(f, dst)
+    udp = struct.pack("!HHHH", port, to, 8 + len(word), 0) + word
+    if six:
+        udp = udp[:6] + struct.pack("!H", total(a + b + struct.pack("!II", len(udp), 17) + udp)) + udp[8:]
+        raw.send(mac + bytes(6) + b"\\x86\\xdd" + struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + a + b + udp)
+    else:
+        h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + a + b
+        raw.send(mac + bytes(6) + b"\\x08\\x00" + h[:10] + struct.pack("!H", total(h)) + h[12:] + udp)
+forge("2001:db8::2", 53, "2001:db8::2", 4001, b"same")
+forge("2001:db8::2", 53, "2001:db8::2", 4002, b"same")
+forge("192.0.2.2", 53, "192.0.2.2", 4001, b"same")
+forge("2001:db8::99", 53, "2001:db8::2", 4001, b"next")
+forge("2001:db8::3", 53, "2001:db8::2", 4001, b"mine")
+forge("192.0.2.3", 53, "192.0.2.2", 4001, b"four")
+${mark('forged')}
+`,
+    );
+    await install.paused('honest');
+    python(
+      helper.pid(),
+      `s("2001:db8::2", 5001, True).sendto(b"six.", ("2001:db8::2", 4001))
+s("192.0.2.2", 5002).sendto(b"four", ("192.0.2.2", 4001))
+s("2001:db8::2", 5001, True).sendto(b"six.", ("2001:db8::2", 4002))
+${mark('honest')}
+`,
+    );
+    await install.scriptDone();
+    const outcome = (step: number): unknown => {
+      const { reply, text } = install.outcomes()[step] as {
+        reply?: { error?: { data: { errno: number } }; result?: object };
+        text?: string;
+      };
+      return text ?? reply?.error?.data.errno ?? reply?.result;
+    };
+    expect(outcome(3)).toEqual({ fd: 0, address: '2001:db8::99', port: 53, local: '2001:db8::2' });
+    expect([4, 5, 6, 7, 8, 9, 10].map(outcome)).toEqual([
+      'next',
+      EADDRNOTAVAIL,
+      'mine',
+      EADDRNOTAVAIL,
+      'four',
+      EAGAIN,
+      EAGAIN,
+    ]);
+    expect(outcome(11)).toMatchObject({ address: '2001:db8::2', port: 5001 });
+    expect(outcome(13)).toMatchObject({ address: '192.0.2.2', port: 5002 });
+    expect(outcome(14)).toMatchObject({ address: '2001:db8::2', port: 5001 });
   });
 
   it('is not there before sealing', async () => {
@@ -408,6 +524,46 @@ describe('hairpin: our own listeners', () => {
     await install.scriptDone();
     const none = (list: readonly unknown[]) => list.map(() => REFUSED);
     expect([codes(2), codes(4), codes(5), codes(7)]).toEqual([none(asked), [0, 0, 0], none(never), none(asked)]);
+  });
+
+  it('is from ports that stay ours, whatever is asked for: nobody can come to have one later', async () => {
+    const from = (sourcePort: number, address = '192.0.2.2'): readonly [string, unknown] => [
+      'socket.connect',
+      { protocol: 'udp', address, port: 4001, sourcePort },
+    ];
+    const helper = inNetwork([
+      ...seal({ listen: ALL, grant: [{ address: '127.0.0.1', port: 4001 }] }),
+      batch('host', listen('udp', '', 4001)),
+      batch('host', from(5555), from(5555), from(5556, '2001:db8::2'), from(5557, '127.0.0.1')),
+      { send: 1, text: 'seed' },
+      { pause: 'sent' },
+      ...[1, 2, 3, 4].map((close) => ({ close })),
+      answer('host', 0),
+      { pause: 'closed' },
+    ]);
+    await install.paused('sent');
+    const ports = ['udp', 'udp6'].flatMap((file) =>
+      [
+        ...readFileSync(`/proc/${helper.pid()}/net/${file}`, 'utf8').matchAll(
+          / [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:0FA1 01 /g,
+        ),
+      ].map(([, port]) => Number.parseInt(port as string, 16)),
+    );
+    expect(ports).toHaveLength(4);
+    for (const chosen of [5555, 5556, 5557]) expect(ports).not.toContain(chosen);
+    install.go('sent');
+    await install.paused('closed');
+    const seeded = install.reply(4).result?.['port'] as number;
+    expect(ports).toContain(seeded);
+    const service = `
+for p in ${JSON.stringify([...new Set(ports)])}:
+    for a, six in (("", False), ("192.0.2.2", False), ("", True)):
+        try:
+            s(a, p, six)
+            print("bound", p)
+        except OSError as e: print(e.errno)
+`;
+    expect(new Set(python(helper.pid(), service).trim().split('\n'))).toEqual(new Set([String(EADDRINUSE)]));
   });
 });
 

@@ -112,26 +112,29 @@ int own_denies(const struct ip *ip, unsigned interface)
     (void)interface;
     return ip->bytes[3] == 99 ? EACCES : ip->bytes[3] == 98 ? ENOBUFS : 0;
 }
+bool own_is_group(const struct ip *ip) { return ip->bytes[3] == 96; }
 int own_requires(const struct ip *ip) { return ip->bytes[3] == 97 ? 0 : own_denies(ip, 0); }
 
 /* listen.c: numbers count up; every third listener is not there. */
 static bool is_sealed;
-void listen_freeze(const struct window *windows, int count)
+void listen_freeze(const struct window *windows, int count, bool freebind)
 {
+    (void)freebind;
     promise(count >= 0 && count <= LISTEN_WINDOWS_MAX, "more windows than there is room for");
     for (int i = 0; i < count; i++)
         promise(windows[i].first >= 1 && windows[i].last >= windows[i].first && windows[i].protocol <= FLOW_UDP,
                 "a window that is none");
     is_sealed = true;
 }
-bool listen_allows(enum flow_protocol protocol, int port)
+bool listen_allows(enum flow_protocol protocol, int port, bool freebind)
 {
+    (void)freebind;
     promise((protocol == FLOW_TCP || protocol == FLOW_UDP) && port >= 1 && port <= 65535, "no port to listen at");
     return !is_sealed || port > 1023;
 }
 int listen_open(const struct listen_wish *wish, int *number, int *errnum, const char **what)
 {
-    promise(listen_allows(wish->protocol, wish->port), "a port outside the windows");
+    promise(listen_allows(wish->protocol, wish->port, wish->freebind), "a port outside the windows");
     promise(wish->ip.family == 0 || wish->ip.family == AF_INET || wish->ip.family == AF_INET6, "an address of no family");
     promise(strlen(wish->interface) < IFNAMSIZ && is_ifname_text(wish->interface), "no interface name");
     *number = next_fd;
