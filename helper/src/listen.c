@@ -335,22 +335,23 @@ static bool look(const struct listener *l, struct ends *ends)
 }
 
 /* The peer's address is one of ours: then it was sent on this host, and is not forged. Where that is not certain, no answer. */
-static bool is_from_here_if_ours(const struct answer *a, unsigned interface)
+static bool is_from_here_if_ours(const struct ends *ends, const struct answer *a)
 {
-    if (interface == LOOPBACK_INDEX)
+    if (ends->interface == LOOPBACK_INDEX)
         return true;
     /* Of these, drop_forged() let none in from outside. */
-    if (a->peer.family == a->local.family && memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0)
+    if (memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0)
         return true;
-    return own_denies(&a->peer, interface) == 0;
+    /* From one of our addresses to another: from a program that asks us, and no other, by a connected socket. */
+    return own_denies(&a->peer, ends->interface) == 0 || tuple_taken(&ends->peer, &ends->local, 0);
 }
 
 /* To somebody, and from an address that the listener has: of one that is bound to a group or a broadcast, it would be another. */
-static bool is_answerable(const struct listener *l, const struct answer *a, unsigned interface)
+static bool is_answerable(const struct listener *l, const struct ends *ends, const struct answer *a)
 {
     return a->port != 0 && !floor_never(&a->peer) && !floor_never(&a->local) &&
            (l->is_any || memcmp(l->ip.bytes, a->local.bytes, sizeof(a->local.bytes)) == 0) &&
-           is_from_here_if_ours(a, interface);
+           is_from_here_if_ours(ends, a);
 }
 
 /*
@@ -394,7 +395,7 @@ int listen_answer(int number, struct answer *answer, int *errnum, const char **w
             .port = ntohs(is4 ? ends.peer.in.sin_port : ends.peer.in6.sin6_port),
         };
         errno = EADDRNOTAVAIL;
-        if (is_answerable(l, answer, ends.interface)) {
+        if (is_answerable(l, &ends, answer)) {
             errno = EADDRINUSE; /* it has its socket, and a second one would get its datagrams */
             if (!tuple_taken(&ends.local, &ends.peer, ends.interface))
                 fd = connect_answer(l, &ends);

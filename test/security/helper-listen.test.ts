@@ -326,6 +326,8 @@ open(${JSON.stringify(`${install.directory}/asked`)}, "w")
       { take: 0 },
       answer('host', 0),
       answer('host', 1),
+      { take: 0 },
+      answer('host', 0), // from another address of ours, by a socket that is connected
     ]);
     await install.paused('forged');
     const mark = (name: string): string => `open(${JSON.stringify(`${install.directory}/${name}`)}, "w")`;
@@ -366,7 +368,12 @@ ${mark('forged')}
       `s("2001:db8::2", 5001, True).sendto(b"six.", ("2001:db8::2", 4001))
 s("192.0.2.2", 5002).sendto(b"four", ("192.0.2.2", 4001))
 s("2001:db8::2", 5001, True).sendto(b"six.", ("2001:db8::2", 4002))
+stays = s("2001:db8::3", 5003, True)
+stays.connect(("2001:db8::2", 4001))
+stays.send(b"own.")
 ${mark('honest')}
+import os, time
+while not os.path.exists(${JSON.stringify(install.path('script-done'))}): time.sleep(0.01)
 `,
     );
     await install.scriptDone();
@@ -390,6 +397,7 @@ ${mark('honest')}
     expect(outcome(11)).toMatchObject({ address: '2001:db8::2', port: 5001 });
     expect(outcome(13)).toMatchObject({ address: '192.0.2.2', port: 5002 });
     expect(outcome(14)).toMatchObject({ address: '2001:db8::2', port: 5001 });
+    expect(outcome(16)).toMatchObject({ address: '2001:db8::3', port: 5003, local: '2001:db8::2' });
   });
 
   it('is not there before sealing', async () => {
