@@ -95,7 +95,7 @@ export interface Native {
   /** Before sealing only. `to`, or -errno. */
   dup2(from: number, to: number): number;
 
-  /** Sends one datagram of the RPC channel (bytes at `at`) with write(2). Bytes or -errno. */
+  /** Sends one datagram of the RPC channel (bytes at `at`) with send(2), never blocking. Bytes or -errno (EAGAIN: the channel is full). */
   channelSend(fd: number, at: number, len: number): number;
   /** Receives one datagram with its descriptors (MSG_CMSG_CLOEXEC): COL.FD[i], COL.FD_COUNT. Bytes, 0 at end of file, or -errno (EAGAIN when nothing waits and `block` is false or the descriptor is non-blocking; EMSGSIZE when the message or its descriptors were truncated: none of them stays open). */
   channelRecv(fd: number, at: number, len: number, block: boolean): number;

@@ -60,9 +60,12 @@ export type OnSettled = (slot: number, errno: number, result: unknown) => void;
 
 export class Channel {
   readonly #onSettled: OnSettled;
+  readonly #lateMs: number;
   /** Requests by sequence number: [answered, sent) wait for a reply, [sent, queued) to be sent. */
   readonly #requests: (JSONRPCRequest | null)[] = [];
   readonly #methods: MethodName[] = [];
+  /** When each was queued: the clock's milliseconds. */
+  readonly #queuedMs = new Int32Array(REQUESTS_MAX);
   #answered = 0;
   #sent = 0;
   #queued = 0;
@@ -76,8 +79,10 @@ export class Channel {
   #full = false;
   #gone = false;
 
-  constructor(onSettled: OnSettled) {
+  /** `lateMs`: while the oldest request has waited longer than that for its reply, no other is taken. */
+  constructor(onSettled: OnSettled, lateMs = Number.POSITIVE_INFINITY) {
     this.#onSettled = onSettled;
+    this.#lateMs = lateMs;
   }
 
   /** Takes over the channel, watched with `ref`; its events go to {@link onReadable}. */
@@ -100,10 +105,16 @@ export class Channel {
     return distance(this.#answered, this.#queued);
   }
 
-  /** Queues a request. Its slot, below {@link REQUESTS_MAX}; −1 when too many wait, and nothing was queued. */
+  #isLate(): boolean {
+    const oldest = this.#queuedMs[this.#answered & SLOT_MASK] as number;
+    return this.outstanding() > 0 && ((io.nowMs() - oldest) | 0) > this.#lateMs;
+  }
+
+  /** Queues a request. Its slot, below {@link REQUESTS_MAX}; −1 when too many wait, or one for too long, and nothing was queued. */
   push<M extends MethodName>(method: M, params: Params<M>): number {
-    if (this.outstanding() >= REQUESTS_MAX) return -1;
+    if (this.outstanding() >= REQUESTS_MAX || this.#isLate()) return -1;
     const slot = this.#queued & SLOT_MASK;
+    this.#queuedMs[slot] = io.nowMs() | 0;
     this.#requests[slot] = createJSONRPCRequest(ID_BASE + this.#queued, method, METHODS[method].params.parse(params));
     this.#methods[slot] = method;
     this.#queued = (this.#queued + 1) & ID_MASK;

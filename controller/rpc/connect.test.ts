@@ -247,6 +247,21 @@ describe('socket.connect without promises', () => {
       expect(connect.ask('host', 'socket.unlisten', { listener: 1 }, note('x'))).toBe(true);
     });
 
+    test('a namespace side that is a second behind is asked nothing more until it has answered; the host side is', () => {
+      const asks = (side: 'host' | 'netns'): boolean =>
+        connect.ask(side, 'socket.unlisten', { listener: 1 }, note(side));
+      asks('host');
+      asks('netns');
+      connect.flushRequests();
+      fake.setNow(fake.nowMs() + 1000);
+      expect(asks('netns')).toBe(true);
+      fake.setNow(fake.nowMs() + 1);
+      expect([asks('netns'), asks('host')]).toEqual([false, true]);
+      reply(1, [{}], [], NETNS);
+      connect.onChannelReadable('netns');
+      expect(asks('netns')).toBe(true);
+    });
+
     test("the result of another method is not this one's", () => {
       connect.ask('netns', 'socket.listen', listen(80), note('listen'));
       connect.flushRequests();

@@ -29,6 +29,11 @@ const MULTICAST = 'socket.multicast';
 const DESCRIPTORS = log.site('Out of file descriptors');
 const ENFILE = 23;
 const EMFILE = 24;
+/**
+ * The broker is behind: whoever needs it is refused at once. Any user of the host can bring it there (a connect() in a namespace
+ * whose ports are used up takes milliseconds), and connections that wait for longer than this hold descriptors for nothing.
+ */
+const NETNS_LATE_MS = 1000;
 
 type Protocol = Params<typeof METHOD>['protocol'];
 /** What may be asked once sealed. */
@@ -53,7 +58,13 @@ class Line {
   readonly generations = new Int32Array(REQUESTS_MAX);
   /** null: the handlers of the flow's type do. */
   readonly settles: (Settle<MethodName> | null)[] = [];
-  readonly channel = new Channel((slot, errno, result) => this.#onSettled(slot, errno, result as { fd?: number }));
+  readonly channel: Channel;
+
+  constructor(lateMs?: number) {
+    this.channel = new Channel((slot, errno, result) => {
+      this.#onSettled(slot, errno, result as { fd?: number });
+    }, lateMs);
+  }
 
   /** False: too many wait, and nothing was queued. */
   ask<M extends MethodName>(f: Flow, method: M, params: Params<M>, settle: Settle<M> | null): boolean {
@@ -94,7 +105,7 @@ const toHandlers = (f: Flow, errno: number, fd: number): void => {
 };
 
 const host = new Line();
-const netns = new Line();
+const netns = new Line(NETNS_LATE_MS);
 const line = (side: Side): Line => (side === 'host' ? host : netns);
 
 /** Takes over a helper channel, watched with `ref`; its events go to {@link onChannelReadable}. */

@@ -11,8 +11,12 @@
 /* SCM_MAX_FD of the kernel. */
 static constexpr int32_t FDS_MAX = 253;
 
-/* write(2) and not send(2): nothing in the controller's filter takes an address to send to. */
-int32_t channelSend(int32_t fd, int32_t at, int32_t len) { return writeBytes(fd, at, len); }
+/* A helper that is slow to read must not hold us up, whatever mode the descriptor is in. No address: the filter has none. */
+/* #syscalls:controller sendto(*, *, *, MSG_DONTWAIT+MSG_NOSIGNAL, 0, 0) — requests to the helper, as far as it has room */
+int32_t channelSend(int32_t fd, int32_t at, int32_t len) {
+  if (!inArena(at, len)) return OUT_OF_RANGE;
+  return errnoOr(send(fd, memory.arena + at, static_cast<size_t>(len), MSG_DONTWAIT | MSG_NOSIGNAL));
+}
 
 /* Notes the descriptors of a message in COL.FD; false if there was one too many, which is then closed. */
 static bool takeDescriptors(msghdr &message) {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CROWD_PORT, Crowd, descriptorCount, descriptorsBack } from '../support/crowd.mjs';
-import { compile, type Guest, type Lab, makeLab, REPOSITORY, type Side } from '../support/lab.mjs';
+import { compile, type Guest, type Lab, makeLab, NET, REPOSITORY, type Side } from '../support/lab.mjs';
 import { contextSwitches, descriptors, hasExited, status, waitFor } from '../support/process.mjs';
 import { STREAM_PORT } from '../support/programs.ts';
 
@@ -34,7 +34,7 @@ const EXPECTED = {
 /** What a client at a closed port sees: it is accepted on behalf of somebody who does not listen. */
 const AT_CLOSED_PORT = `
 import socket, sys
-try: print(socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10).recv(1))
+try: print(socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(*sys.argv[3:] or [10])).recv(1))
 except OSError as error: print(type(error).__name__)
 `;
 /** Asks the stream server for bytes and reads none until standard input says so; then how many there were. */
@@ -47,6 +47,19 @@ sys.stdin.readline()
 got = 0
 while part := s.recv(1 << 20): got += len(part)
 print(got, flush=True)
+`;
+/** Opens many connections at once; when standard input says so, how many are answered. */
+const AT_ONCE = `
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+many = [socket.create_connection((sys.argv[1], int(sys.argv[2]) + i % 8), timeout=10) for i in range(3000)]
+print("opened", flush=True)
+sys.stdin.readline()
+answered = 0
+for s in many:
+    try: s.sendall(b"x"); answered += len(s.recv(1))
+    except OSError: pass
+print(answered, flush=True)
 `;
 
 let lab: Lab;
@@ -177,6 +190,31 @@ describe.each(WAYS)('$way', ({ option, inward }) => {
 
   it('none of it was a frame', async () => {
     expect(await capturedTcp(capture)).toBe(0);
+  });
+});
+
+describe('a netns broker that hangs', () => {
+  it('delays who needs it, for a second; from then on they are refused, and nobody else notices', async () => {
+    const guest = await lab.guest(['--config-net', '-t', `${OTHER_PORT}-${OTHER_PORT + 7}`]);
+    const pid = controller(guest);
+    const broker = guest.toolProcesses().find((each) => each !== pid && each !== guest.pid) as number;
+    await serve(guest, [crowd, 'serve', '::', String(OTHER_PORT)]);
+    await serve(lab.remote, [stream, 'serve', NET.server4, String(STREAM_PORT)]);
+    process.kill(broker, 'SIGSTOP');
+    // More requests than the channel holds.
+    const many = lab.host.spawn(['python3', '-c', AT_ONCE, '127.0.0.1', String(OTHER_PORT)], { stdin: 'pipe' });
+    await waitFor(() => many.out().includes('opened') || hasExited(many), { what: 'connections that wait' });
+    await guest.run([stream, 'down', NET.server4, String(STREAM_PORT), '1000', '1'], { timeoutMs: 5000 });
+    const refused = ['python3', '-c', AT_CLOSED_PORT, '127.0.0.1', String(OTHER_PORT), '0.5'];
+    await waitFor(async () => (await lab.host.run(refused)).trim() === 'ConnectionResetError', { what: 'a refusal' });
+    process.kill(broker, 'SIGCONT');
+    many.child.stdin?.end('\n');
+    await waitFor(() => hasExited(many), { what: 'answers to those that waited' });
+    expect(Number(many.out().split('\n')[1]), many.err()).toBeGreaterThan(1500);
+    const one = new Crowd(lab.host, [crowd, 'tcp', '127.0.0.1', OTHER_PORT, 1]);
+    expect(await one.next()).toMatchObject({ ok: 1, errors: {} });
+    await one.leave();
+    await guest.close();
   });
 });
 

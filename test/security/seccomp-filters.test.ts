@@ -160,7 +160,9 @@ describe('what a sealed controller can never do', () => {
   it('send to an address', () => {
     const filter = filterOf('controller');
     const nr = numbers.get('sendto') as number;
-    const address = [3n, 0x7f00_0000_1000n, 100n, 0n, 0x7f00_0000_2000n, 16n];
+    const DONTWAIT_NOSIGNAL = 0x4040n;
+    const address = [3n, 0x7f00_0000_1000n, 100n, DONTWAIT_NOSIGNAL, 0x7f00_0000_2000n, 16n];
+    expect(run(filter, nr, address.with(4, 0n).with(5, 0n))).toBe(RET.ALLOW);
     expect(run(filter, nr, address)).toBe(RET.KILL_PROCESS);
     expect(run(filter, nr, address.with(5, 0n))).toBe(RET.KILL_PROCESS);
     expect(run(filter, nr, address.with(4, 0n))).toBe(RET.KILL_PROCESS);
