@@ -9,7 +9,7 @@ import { Changes, type Forwarding } from '../control/changes.ts';
 import { JsonRpcSession } from '../control/json-rpc.ts';
 import { type Peer, PestoSession } from '../control/pesto-server.ts';
 import { OTHER_REF_BASE } from '../flow/table.ts';
-import type { Direction } from '../fwd/rule.ts';
+import type { Direction, Protocol } from '../fwd/rule.ts';
 import * as io from '../io/io.ts';
 import * as log from '../obs/log.ts';
 
@@ -55,6 +55,8 @@ export interface ControlOptions {
   /** What rules may be (`CAP`), and the tables there are. */
   readonly caps: number;
   readonly directions: readonly Direction[];
+  /** Protocols for which nothing may lead to the host any more. */
+  readonly shut: readonly Protocol[];
 }
 
 interface Session {

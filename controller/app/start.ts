@@ -122,7 +122,7 @@ export const start = async (personality: string, args: readonly string[]): Promi
 };
 
 /** -c and --control: where rules are changed while we run. */
-const openControl = async (host: HelperClient, { conf, control, network }: Plan): Promise<void> => {
+const openControl = async (host: HelperClient, { conf, control, network, listen }: Plan): Promise<void> => {
   const listenAt = async (kind: 'conf' | 'control', path: string | null): Promise<number | null> =>
     path === null ? null : (await host.call('unix.listen', { kind, path })).fd;
   if (conf === null && control === null) return;
@@ -138,6 +138,7 @@ const openControl = async (host: HelperClient, { conf, control, network }: Plan)
       udp: network.enable.udp,
     }),
     directions: ['host', 'splice'],
+    shut: (['tcp', 'udp'] as const).filter((one) => listen.netns.every(({ protocol }) => protocol !== one)),
   });
 };
 

@@ -4,6 +4,8 @@ import { parseArgs } from 'node:util';
 
 /** What is wrong with a command line, or with what it asks for: one sentence, exit status 1. */
 export class ClientError extends Error {}
+/** The command line is not one: said with the usage. */
+export class ArgumentError extends ClientError {}
 
 export interface Option {
   readonly type: 'string' | 'boolean';
@@ -27,14 +29,14 @@ const expand = (arg: string, names: readonly string[]): string => {
   if (given === undefined || names.includes(given)) return arg;
   const candidates = names.filter((name) => name.startsWith(given));
   if (candidates.length > 1)
-    throw new ClientError(
+    throw new ArgumentError(
       `option '--${given}' is ambiguous; possibilities: ${candidates.map((name) => `'--${name}'`).join(' ')}`,
     );
-  if (candidates[0] === undefined) throw new ClientError(`unrecognized option '--${given}'`);
+  if (candidates[0] === undefined) throw new ArgumentError(`unrecognized option '--${given}'`);
   return `--${candidates[0]}${rest}`;
 };
 
-/** Throws {@link ClientError}. */
+/** Throws {@link ArgumentError}. */
 export const readArguments = (args: readonly string[], options: Readonly<Record<string, Option>>): Arguments => {
   const names = Object.keys(options);
   const end = args.indexOf('--');
@@ -51,7 +53,7 @@ export const readArguments = (args: readonly string[], options: Readonly<Record<
     return { options: found, operands };
   } catch (error) {
     const stray = args.find((arg) => /^-[^-]/.test(arg) && !shorts.has(arg[1] as string));
-    if (stray !== undefined) throw new ClientError(`invalid option -- '${stray[1]}'`);
-    throw new ClientError((error as Error).message.split('. ')[0] ?? 'not understood');
+    if (stray !== undefined) throw new ArgumentError(`invalid option -- '${stray[1]}'`);
+    throw new ArgumentError((error as Error).message.split('. ')[0] ?? 'not understood');
   }
 };

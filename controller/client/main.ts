@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Programs that talk to a running instance: `node client.cjs pesto ARGUMENTS…`, `node client.cjs ports ARGUMENTS…`. */
 import { PortSpecError } from '../fwd/port-syntax.ts';
-import { ClientError } from './arguments.ts';
-import { pesto } from './pesto.ts';
-import { ports } from './ports.ts';
+import { ArgumentError, ClientError } from './arguments.ts';
+import { PESTO_USAGE, pesto } from './pesto.ts';
+import { PORTS_USAGE, ports } from './ports.ts';
 
 /** Put in by the build, from package.json. */
 declare const PASTICHE_VERSION: string;
 
 const PROGRAMS = { pesto, ports } as const;
+const USAGES: Readonly<Record<string, readonly [name: string, usage: string]>> = {
+  pesto: ['pesto', PESTO_USAGE],
+  ports: ['pastiche ports', PORTS_USAGE],
+};
 
 const main = async ([program = '', ...args]: readonly string[]): Promise<number> => {
   const run = Object.hasOwn(PROGRAMS, program) ? PROGRAMS[program as keyof typeof PROGRAMS] : undefined;
@@ -21,6 +25,12 @@ main(process.argv.slice(2)).then(
     process.exitCode = status;
   },
   (error: unknown) => {
+    const [name, usage] = USAGES[process.argv[2] ?? ''] ?? [];
+    if (error instanceof ArgumentError && name !== undefined) {
+      process.stderr.write(`${name}: ${error.message}\n${usage}\n`);
+      process.exitCode = 1;
+      return;
+    }
     const known = error instanceof ClientError || error instanceof PortSpecError;
     process.stderr.write(`${known ? error.message : error instanceof Error ? error.stack : error}\n`);
     process.exitCode = 1;

@@ -115,9 +115,9 @@ test('nothing is sent when a command cannot be', async () => {
   await expect(pesto(['-A', '-t', '80', '-D', '-t', '9', path], '0')).rejects.toThrow('There is no rule');
   expect(received.length).toBe(0);
 });
-test('no path, or two, is the usage', async () => {
-  await expect(pesto([], '0')).rejects.toThrow('Usage: pesto');
-  await expect(pesto(['a', 'b'], '0')).rejects.toThrow('Usage: pesto');
+test('no path, or two, is said', async () => {
+  await expect(pesto(['-A', '-t', 'PATH'], '0')).rejects.toThrow('the PATH of a socket is missing');
+  await expect(pesto(['a', 'b'], '0')).rejects.toThrow('one PATH is expected, not 2');
 });
 test('--version and --help need no server', async () => {
   expect(await pesto(['--version'], '1.2.3')).toBe(0);

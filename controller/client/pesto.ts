@@ -8,7 +8,7 @@ import {
   type ToldTable,
 } from '../control/pesto-protocol.ts';
 import { REPORT_BYTES_MAX, REPORT_REQUEST, type Report, reportSchema } from '../control/pesto-report.ts';
-import { ClientError, type Option, readArguments } from './arguments.ts';
+import { ArgumentError, ClientError, type Option, readArguments } from './arguments.ts';
 import { applyCommands, changesAnything, listing } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
@@ -27,8 +27,10 @@ const OPTIONS = {
   version: { type: 'boolean', multiple: true },
 } as const satisfies Record<string, Option>;
 
-const USAGE = 'Usage: pesto [OPTION]... PATH';
-const HELP = `${USAGE}
+export const PESTO_USAGE = 'Usage: pesto [OPTION]... PATH';
+/** Our server gives each of the clients before us five seconds, and says nothing until then. */
+const GREETING_MS = 10_000;
+const HELP = `${PESTO_USAGE}
 
 Show or change the forwarding rules of the pasta or passt that serves the socket PATH (its option -c).
 Without an option that changes something, the rules are shown.
@@ -64,7 +66,8 @@ export const pesto = async (args: readonly string[], version: string): Promise<n
     return 0;
   }
   const [path] = operands;
-  if (path === undefined || operands.length > 1) throw new ClientError(USAGE);
+  if (path === undefined) throw new ArgumentError('the PATH of a socket is missing');
+  if (operands.length > 1) throw new ArgumentError(`one PATH is expected, not ${operands.length}`);
   const debug = (text: string): void => {
     if (has('debug')) process.stderr.write(`${text}\n`);
   };
@@ -98,7 +101,7 @@ export const pesto = async (args: readonly string[], version: string): Promise<n
 const readTables = async (connection: Connection, path: string): Promise<readonly ToldTable[]> => {
   const reader = new TablesReader();
   try {
-    if (await connection.read((bytes) => reader.feed(bytes), TABLES_BYTES_MAX)) return reader.tables;
+    if (await connection.read((bytes) => reader.feed(bytes), TABLES_BYTES_MAX, GREETING_MS)) return reader.tables;
   } catch (error) {
     if (error instanceof ProtocolError) throw new ClientError(`${path}: ${error.message}`);
     throw error;

@@ -5,7 +5,8 @@ import * as z from 'zod/mini';
 import { capsOf } from '../control/check-rules.ts';
 import { NAMES } from '../control/pesto-protocol.ts';
 import { type GivenRules, type ListResult, listResult, type RuleResult, rulesResult } from '../control/rule-schema.ts';
-import { ClientError, type Option, readArguments, type Token } from './arguments.ts';
+import { PortSpecError } from '../fwd/port-syntax.ts';
+import { ArgumentError, ClientError, type Option, readArguments, type Token } from './arguments.ts';
 import { rulesOf, SPEC_OPTIONS } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
@@ -20,8 +21,8 @@ const OPTIONS = {
   version: { type: 'boolean', multiple: true },
 } as const satisfies Record<string, Option>;
 
-const USAGE = 'Usage: pastiche ports list|add|remove PATH [OPTION]...';
-const HELP = `${USAGE}
+export const PORTS_USAGE = 'Usage: pastiche ports list|add|remove PATH [OPTION]...';
+const HELP = `${PORTS_USAGE}
 
 Show or change the forwarding rules of the instance that serves the control socket PATH (its option --control).
 
@@ -41,11 +42,14 @@ Established connections live on, whatever is changed. The exit status is 0, or 1
 the rules say why.
 `;
 
-const METHODS: Readonly<Record<string, 'ports.list' | 'ports.add' | 'ports.remove'>> = {
+type Method = 'ports.list' | 'ports.add' | 'ports.remove';
+const METHODS: Readonly<Record<string, Method>> = {
   list: 'ports.list',
   add: 'ports.add',
   remove: 'ports.remove',
 };
+/** Of errors that the server has no part in, with --json. */
+const CLIENT_FAULT = -1;
 /** Every rule of both tables, with its words. */
 const ANSWER_BYTES_MAX = 1024 * 1024;
 
@@ -65,16 +69,31 @@ export const ports = async (args: readonly string[], version: string): Promise<n
   const [command = '', path, ...others] = operands;
   const method = Object.hasOwn(METHODS, command) ? METHODS[command] : undefined;
   const specs = options.filter(({ name }) => SPEC_OPTIONS[name] !== undefined);
-  if (method === undefined || path === undefined || others.length > 0) throw new ClientError(USAGE);
-  if ((method === 'ports.list') !== (specs.length === 0)) throw new ClientError(USAGE);
+  if (method === undefined)
+    throw new ArgumentError(command === '' ? 'list, add or remove?' : `there is no command ${command}`);
+  if (path === undefined) throw new ArgumentError('the PATH of a socket is missing');
+  if (others.length > 0) throw new ArgumentError(`one PATH is expected, not ${others.length + 1}`);
+  if (method === 'ports.list' && specs.length > 0) throw new ArgumentError('list takes no port specification');
+  if (method !== 'ports.list' && specs.length === 0) throw new ArgumentError(`${command} takes one of -t, -u, -T, -U`);
+  if (!has('json')) return talk(path, method, specs, false);
+  try {
+    return await talk(path, method, specs, true);
+  } catch (error) {
+    // Whoever reads the answer as JSON reads this as well.
+    if (error instanceof ClientError || error instanceof PortSpecError)
+      process.stdout.write(`${JSON.stringify({ error: { code: CLIENT_FAULT, message: error.message } })}\n`);
+    throw error;
+  }
+};
+
+const talk = async (path: string, method: Method, specs: readonly Token[], json: boolean): Promise<number> => {
   const connection = await Connection.open(path);
   try {
     const list = await ask(connection, 'ports.list', {});
     if ('error' in list) throw new ClientError(list.error.message);
     const now = listResult().parse(list.result);
-    if (method === 'ports.list') return show(now, has('json'));
-    const answer = await ask(connection, method, rulesFor(specs, now));
-    return tell(answer, has('json'));
+    if (method === 'ports.list') return show(now, json);
+    return tell(await ask(connection, method, rulesFor(specs, now)), json);
   } catch (error) {
     if (error instanceof z.core.$ZodError) throw new ClientError(`${path}: the server sent an answer of another form`);
     throw error;

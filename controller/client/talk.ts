@@ -52,10 +52,10 @@ export class Connection {
 
   /**
    * Gives what came to `take` until that says it has enough (true), or the server has closed (false). Throws {@link ClientError} when
-   * neither comes within half a minute, or `most` bytes are not enough.
+   * neither comes within `patienceMs`, or `most` bytes are not enough.
    */
-  async read(take: (bytes: Buffer) => boolean, most: number): Promise<boolean> {
-    const deadline = Date.now() + PATIENCE_MS;
+  async read(take: (bytes: Buffer) => boolean, most: number, patienceMs = PATIENCE_MS): Promise<boolean> {
+    const deadline = Date.now() + patienceMs;
     let seen = 0;
     for (;;) {
       const bytes = this.#bytes;
@@ -67,7 +67,9 @@ export class Connection {
       if (this.#closed) return false;
       await this.#more(deadline - Date.now());
       if (!this.#closed && this.#bytes.length === 0 && Date.now() >= deadline)
-        throw new ClientError(`${this.#path}: the server does not answer`);
+        throw new ClientError(
+          `${this.#path}: no answer within ${patienceMs / 1000} s: the server is busy, or it speaks another protocol`,
+        );
     }
   }
 

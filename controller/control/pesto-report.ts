@@ -28,15 +28,19 @@ export const reportSchema = () =>
 export type Report = z.output<ReturnType<typeof reportSchema>>;
 
 const EACCES = 13;
-/** strerror(3), in libuv's words; of EACCES there are two kinds. */
-export const describeErrno = (errno: number): string => {
+/** Where ports need no privilege from, unless the host has it otherwise. */
+const LOW_PORTS_END = 1024;
+/** strerror(3), in libuv's words, and what may help at a low port. */
+export const describeErrno = (errno: number, port: number): string => {
   const text = getSystemErrorMap().get(-errno)?.[1] ?? `errno ${errno}`;
-  return errno === EACCES ? `${text}, or not among the ports that the start left open` : text;
+  return errno === EACCES && port < LOW_PORTS_END
+    ? `${text} (below net.ipv4.ip_unprivileged_port_start, and started without CAP_NET_BIND_SERVICE)`
+    : text;
 };
 
 /** "TCP [*]:80  =>  8080: port 80: address already in use" */
 export const describeFailure = ({ direction, rule, port, errno }: Failure): string =>
-  `Listen failed for ${NAMES[direction]} ${rule.protocol.toUpperCase()} port ${port} (${printRule(rule).trimEnd()}): ${describeErrno(errno)}`;
+  `Listen failed for ${NAMES[direction]} ${rule.protocol.toUpperCase()} port ${port} (${printRule(rule).trimEnd()}): ${describeErrno(errno, port)}`;
 
 export const encodeReport = (applied: boolean, error: string | null, failures: readonly Failure[]): Buffer => {
   const report: Report = {

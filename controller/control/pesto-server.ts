@@ -4,7 +4,7 @@
  * the end go out through a {@link Peer}. It has the turn of {@link Changes} for as long as it lives, since the client writes
  * back what it read; so it lives {@link SESSION_MS} at most.
  */
-import { type Direction, printRule, type Tables } from '../fwd/rule.ts';
+import { type Direction, type Protocol, printRule, type Tables } from '../fwd/rule.ts';
 import * as log from '../obs/log.ts';
 import type { ChangeMode, Changes, Failure } from './changes.ts';
 import { refusal } from './check-rules.ts';
@@ -33,6 +33,8 @@ export interface PestoOptions {
   /** What rules may be, {@link CAP}, and the tables there are. */
   readonly caps: number;
   readonly directions: readonly Direction[];
+  /** Protocols that were shut towards the host at the start. */
+  readonly shut: readonly Protocol[];
 }
 
 export class PestoSession {
@@ -101,7 +103,7 @@ export class PestoSession {
     );
     const reason =
       absent === undefined
-        ? refusal(next, this.#o.caps, this.#o.changes.forwarding.tables())
+        ? refusal(next, this.#o.caps, this.#o.changes.forwarding.tables(), this.#o.shut)
         : `there is no table ${NAMES[absent]}`;
     if (reason !== null) return this.#refuse(reason, report);
     this.#state = 'applying';

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `ports.list`, `ports.add`, `ports.remove`: forwarding rules over the JSON-RPC socket, with a result for each rule, all or nothing. */
-import { type Direction, printRule, type Rule, sameRule, type Tables } from '../fwd/rule.ts';
+import { type Direction, type Protocol, printRule, type Rule, sameRule, type Tables } from '../fwd/rule.ts';
 import type { Changes, Failure } from './changes.ts';
 import { DIRECTIONS, refusal } from './check-rules.ts';
 import { CAP } from './pesto-protocol.ts';
@@ -28,6 +28,8 @@ export interface PortsOptions {
   readonly now: () => number;
   readonly caps: number;
   readonly directions: readonly Direction[];
+  /** Protocols that were shut towards the host at the start. */
+  readonly shut: readonly Protocol[];
 }
 
 const describe = (
@@ -41,7 +43,7 @@ const describe = (
   text: printRule(rule).trimEnd(),
   state,
   sockets,
-  error: failure === null ? null : describeErrno(failure.errno),
+  error: failure === null ? null : describeErrno(failure.errno, failure.port),
   port: failure === null ? null : failure.port,
   errno: failure === null ? null : failure.errno,
 });
@@ -72,7 +74,8 @@ export const list = (o: PortsOptions, done: Done): void => {
 
 export const add = (o: PortsOptions, params: GivenRules, done: Done): void =>
   change(o, params, done, {
-    find: () => null,
+    find: (tables, { direction, rule }) =>
+      tables[direction].some((other) => sameRule(other, rule)) ? 'this rule is there already' : null,
     next: (tables, given) => ({
       host: [...tables.host, ...rulesFor(given, 'host')],
       splice: [...tables.splice, ...rulesFor(given, 'splice')],
@@ -130,7 +133,7 @@ const change = (o: PortsOptions, params: GivenRules, done: Done, kind: Kind): vo
       return settle({ error: { code: NOT_CHANGED, message, data: { rules } } });
     }
     const next = kind.next(tables, given);
-    const reason = refusal(next, o.caps, tables);
+    const reason = refusal(next, o.caps, tables, o.shut);
     if (reason !== null) return settle({ error: { code: NOT_CHANGED, message: reason } });
     o.changes.change(next, 'all-or-nothing', o.now, (failures, applied) =>
       settle(applied ? { result: { rules: given.map(kind.result) } } : rolledBack(given, failures)),
@@ -146,6 +149,6 @@ const rolledBack = (given: readonly DirectedRule[], failures: readonly Failure[]
   const what =
     first === undefined
       ? 'no rule'
-      : `port ${first.port} of ${printRule(first.rule).trimEnd()}: ${describeErrno(first.errno)}`;
+      : `port ${first.port} of ${printRule(first.rule).trimEnd()}: ${describeErrno(first.errno, first.port)}`;
   return { error: { code: NOT_CHANGED, message: `nothing was changed: ${what}`, data: { rules } } };
 };

@@ -60,6 +60,7 @@ const start = (tables: Tables = SERVER_TABLES): void => {
     },
     caps: 0x3f,
     directions: ['host', 'splice'],
+    shut: ['udp'],
   });
 };
 
@@ -395,7 +396,7 @@ describe('our own socket', () => {
     client.request('ports.add', {
       rules: [
         { direction: 'host', protocol: 'tcp', first: 4000 },
-        { direction: 'splice', protocol: 'udp', first: 4000, last: 4009, to: 5000 },
+        { direction: 'splice', protocol: 'tcp', first: 40_000, last: 40_009, to: 5000 },
       ],
     });
     expect(client.received()).toBe(null);
@@ -404,7 +405,7 @@ describe('our own socket', () => {
     const added = client.answer() as unknown as { result: { rules: Record<string, unknown>[] } };
     expect(added.result.rules.map(({ text, state, sockets }) => [text, state, sockets])).toEqual([
       ['TCP [*]:4000  =>  4000', 'listening', 1],
-      ['UDP [*]%lo:4000-4009  =>  5000-5009', 'listening', 10],
+      ['TCP [*]%lo:40000-40009  =>  5000-5009', 'listening', 10],
     ]);
     expect(forwarding.tables().host.at(-1)).toEqual(rule(4000));
     client.request('ports.remove', { rules: [{ direction: 'host', protocol: 'tcp', first: 4000 }] });
@@ -472,6 +473,16 @@ describe('our own socket', () => {
     [
       'no address',
       '{"jsonrpc":"2.0","id":1,"method":"ports.add","params":{"rules":[{"direction":"host","protocol":"tcp","first":9,"address":"localhost"}]}}',
+      -32_000,
+    ],
+    [
+      'a rule that is there',
+      '{"jsonrpc":"2.0","id":1,"method":"ports.add","params":{"rules":[{"direction":"host","protocol":"tcp","first":18080,"to":80}]}}',
+      -32_000,
+    ],
+    [
+      'what was shut at the start',
+      '{"jsonrpc":"2.0","id":1,"method":"ports.add","params":{"rules":[{"direction":"splice","protocol":"udp","first":9}]}}',
       -32_000,
     ],
     ['an empty batch', '[]', -32_600],

@@ -45,7 +45,7 @@ const played = (
       const mode = forwarding.begun.at(-1);
       forwarding.settle();
       const after = forwarding.tables();
-      insist(refusal(after, CAPS, { host: [], splice: [] }) === null, 'tables that cannot be are in force');
+      insist(refusal(after, CAPS, { host: [], splice: [] }, []) === null, 'tables that cannot be are in force');
       const listening = new Set(before.host);
       if (mode === 'all-or-nothing' && after !== before)
         for (const rule of after.host)
@@ -69,6 +69,7 @@ const options = (forwarding: FakeForwarding) => ({
   now: () => 0,
   caps: CAPS,
   directions: DIRECTIONS,
+  shut: [],
 });
 const taking = (): FakeForwarding => {
   const forwarding = new FakeForwarding(SERVER_TABLES);
