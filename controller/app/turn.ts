@@ -19,7 +19,6 @@ import * as out from '../link/out.ts';
 import * as pressure from '../link/pressure.ts';
 import * as icmp from '../proto/icmp.ts';
 import * as ndp from '../proto/ndp.ts';
-import * as pipes from '../proto/splice/pipes.ts';
 import * as spliceTcp from '../proto/splice/tcp.ts';
 import * as spliceUdp from '../proto/splice/udp.ts';
 import { hasReady } from '../proto/tcp/close.ts';
@@ -186,7 +185,7 @@ const timers = (now: number): number =>
   shortest(
     shortest(
       shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
-      shortest(pipes.nextDelay(now), controlSockets.nextDelay(now)),
+      shortest(spliceTcp.nextDelay(now), controlSockets.nextDelay(now)),
     ),
     shortest(
       shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)),
@@ -208,7 +207,7 @@ export const turn = (): void => {
   tcpKeepalive.tick(io.nowMs());
   scan.tick(io.nowMs());
   inbound.tick(io.nowMs());
-  pipes.tick(io.nowMs());
+  spliceTcp.tick(io.nowMs());
   controlSockets.tick(io.nowMs());
   tcpFinish.serveReady();
   spliceTcp.serveReady();

@@ -18,6 +18,8 @@ export const READY = 512;
 export const PARTING = 1024;
 /** The socket is watched for room, too. */
 export const ROOM = 4096;
+/** The row is on its way out, whichever socket it was. */
+export const ENDING = FAILED | (FAILED << 1) | PARTING | (PARTING << 1);
 /** Urgent data was reported. */
 export const URGENT = 16384;
 

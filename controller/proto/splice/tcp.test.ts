@@ -30,8 +30,9 @@ const ECONNREFUSED = 111;
 const ETIMEDOUT = 110;
 const { IN, OUT } = { IN: fake.EPOLLIN, OUT: fake.EPOLLOUT };
 const { COL } = fake;
-/** What a socket's peer has not acknowledged, by descriptor. */
+/** What a socket's peer has not acknowledged, by descriptor, and how often it was asked for. */
 const unsent = new Map<number, number>();
+let unsentAsked = 0;
 
 /** Where a socket's queue has its urgent mark; splice(2) does not pass it. */
 const marks = new Map<number, number>();
@@ -39,6 +40,7 @@ const marks = new Map<number, number>();
 const contents = new Map<number, Buffer>();
 let nextFd = 1000;
 let pipeError = 0;
+let pipesAsked = 0;
 /** Events that each socket is watched for. */
 const watchedFor = new Map<number, number>();
 const { watch } = fake.native;
@@ -64,8 +66,12 @@ Object.assign(fake.native, {
     if (s !== undefined) s.raised = true;
     return watch(fd, events, ref);
   },
-  tcpOutq: (fd: number): number => unsent.get(fd) ?? 0,
+  tcpOutq: (fd: number): number => {
+    unsentAsked++;
+    return unsent.get(fd) ?? 0;
+  },
   pipe: (bytes: number): number => {
+    pipesAsked++;
     if (pipeError !== 0) return -pipeError;
     fake.col[COL.FD] = nextFd++;
     fake.col[COL.FD + 1] = nextFd++;
@@ -146,6 +152,16 @@ const settle = (): number => {
   }
   flows.endTurn();
   return n;
+};
+
+/** Lets time pass, with `meanwhile` each second. */
+const runTo = (until: number, meanwhile: () => void = () => {}): void => {
+  for (let ms = fake.nowMs(); ms <= until; ms++) {
+    fake.setNow(ms);
+    wheel.expire(ms);
+    splice.tick(ms);
+    if (ms % 1000 === 0) meanwhile();
+  }
 };
 
 /** A connection that is through: the accepted socket and the one behind it. */
@@ -315,9 +331,28 @@ describe('data', () => {
     settle();
     expect(b.sent.length).toBe(0);
     pipeError = 0;
-    fake.setNow(1030);
-    wheel.expire(1030);
+    expect(splice.nextDelay(1000)).toBe(20);
+    runTo(1030);
     expect(b.sent.toString()).toBe('patience');
+  });
+  test('thousands that wait for a pipe cost a call now and then, and go on in turn as soon as one is given back', () => {
+    const [holder, ...many] = Array.from({ length: 1000 }, opened) as [ReturnType<typeof opened>];
+    holder.b.room = 1;
+    holder.a.receives(Buffer.from('blocked'));
+    settle();
+    while (pipes.spare() > 0) if (pipes.take() === 0) pipes.discard(pipes.readEnd(), pipes.writeEnd());
+    pipeError = EMFILE;
+    for (const { a } of many) a.receives(Buffer.from('patience'));
+    settle();
+    const asked = pipesAsked;
+    runTo(11_000);
+    expect(pipesAsked - asked).toBeLessThan(50);
+    holder.b.gainsRoom(100);
+    settle();
+    expect([splice.nextDelay(11_000), many.every(({ b }) => b.sent.length === 0)]).toEqual([0, true]);
+    runTo(11_000);
+    expect(many.every(({ b }) => b.sent.toString() === 'patience')).toBe(true);
+    expect(splice.nextDelay(20_000)).toBe(0);
   });
 });
 
@@ -391,7 +426,66 @@ describe('the end', () => {
     unsent.set(b.fd, 100);
     expect([at(1020), at(9000)]).toEqual([false, false]);
     unsent.set(b.fd, left);
-    expect([at(left === 0 ? 9010 : 11_100), a.closed, b.linger]).toEqual([true, true, true]);
+    expect([at(left === 0 ? 9300 : 11_300), a.closed, b.linger]).toEqual([true, true, true]);
+  });
+  test('thousands of such resets are looked at ever more seldom', () => {
+    const { a, b } = opened();
+    a.receives(Buffer.from('a long answer'));
+    unsent.set(b.fd, 300);
+    a.fails(ECONNRESET);
+    settle();
+    unsentAsked = 0;
+    runTo(9000);
+    expect([b.closed, unsentAsked]).toEqual([false, expect.toSatisfy((n: number) => n > 20 && n < 60)]);
+    unsent.set(b.fd, 0);
+    runTo(9300);
+    expect(b.closed).toBe(true);
+  });
+  test.each([
+    ['the client', 0],
+    ['the far side', 1],
+  ])(
+    'a reset of %s, whose bytes wait for room: they are delivered as long as some are taken, ten seconds without any are the end',
+    (_who, s) => {
+      const { a, b } = opened();
+      const [from, to] = s === 0 ? [a, b] : [b, a];
+      to.room = 100;
+      from.receives(Buffer.alloc(20_000, 'x'));
+      settle();
+      from.fails(ECONNRESET);
+      settle();
+      expect([to.sent.length, to.closed, pipes.inUse()]).toEqual([100, false, 1]);
+      // What the other end does is not progress; nor need it do anything.
+      const writes = (): void => {
+        if (s === 0) return;
+        to.receives(Buffer.from('nobody reads this'));
+        settle();
+      };
+      runTo(9000, writes);
+      to.gainsRoom(50);
+      settle();
+      runTo(18_000, writes);
+      expect([to.sent.length, to.closed]).toEqual([150, false]);
+      // Acknowledged is taken, too, though too little for room.
+      unsent.set(to.fd, 70);
+      runTo(27_000, writes);
+      expect([to.closed, from.closed]).toEqual([false, false]);
+      runTo(41_000, writes);
+      expect([to.linger, to.closed, from.closed, pipes.inUse()]).toEqual([true, true, true, 0]);
+    },
+  );
+  test('the reset of a slow receiver waits for everything that it is still taking', () => {
+    const { a, b } = opened();
+    b.room = 100;
+    a.receives(Buffer.alloc(3000, 'x'));
+    a.fails(ECONNRESET);
+    settle();
+    for (let ms = 5000; ms <= 200_000; ms += 5000) {
+      runTo(ms);
+      b.gainsRoom(100);
+      settle();
+    }
+    expect([b.sent.length, b.linger, a.closed]).toEqual([3000, true, true]);
   });
   test('a reset after the end of file is no end of file', () => {
     const { a, b } = opened();

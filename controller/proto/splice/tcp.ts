@@ -10,7 +10,8 @@
  *
  * End of file passes as shutdown(2), each way for itself; both ways, and the connection is closed. The failure of one
  * socket (a reset, a time-out) resets the other one, once its peer has what came before: a reset would take it out of the
- * send buffer, where programs that are connected directly would find it in their own receive buffer.
+ * send buffer, where programs that are connected directly would find it in their own receive buffer. Who takes nothing of
+ * it for ten seconds is reset all the same.
  */
 import {
   SOCKOPT,
@@ -25,19 +26,19 @@ import * as descriptors from '../../flow/descriptors.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
-import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as log from '../../obs/log.ts';
 import * as connect from '../../rpc/connect.ts';
 import { admit } from './caps.ts';
-import { abort, close, debug, over, part, refuse } from './close.ts';
+import { abort, checkProgress, close, debug, fail, over, part, refuse } from './close.ts';
 import * as conn from './conn.ts';
 import {
   add,
   BLOCKED,
   clear,
   ENDED,
+  ENDING,
   FAILED,
   has,
   held,
@@ -52,11 +53,10 @@ import {
   URGENT,
 } from './conn.ts';
 import * as pipes from './pipes.ts';
+import * as waiting from './waiting.ts';
 
 /** Bytes of one direction before others have their turn. */
 const BUDGET_BYTES = 1024 * 1024;
-/** Until a pipe is asked for again where no descriptors were to be had. */
-const RETRY_MS = 20;
 const ENFILE = 23;
 const EMFILE = 24;
 
@@ -129,7 +129,8 @@ const onFailed = (f: Flow, errno: number): void => {
 
 /** What epoll says of socket `s` of the row. */
 export const onEvent = (f: Flow, s: 0 | 1, mask: number): void => {
-  flows.setLastActive(f, io.nowMs() | 0);
+  // Of a row that is ending, nothing but progress counts.
+  if (!has(f, ENDING)) flows.setLastActive(f, io.nowMs() | 0);
   lru.touch(f);
   if ((mask & ~io.EPOLLOUT) !== 0) add(f, READABLE << s);
   if ((mask & io.EPOLLPRI) !== 0) add(f, URGENT << s);
@@ -138,8 +139,12 @@ export const onEvent = (f: Flow, s: 0 | 1, mask: number): void => {
     over(f, s);
     return;
   }
+  // The last event that there is of it; what it sent may have to wait for room long after.
+  if ((mask & DEAD) === DEAD && !has(f, ENDING | (ENDED << s))) fail(f, s);
   serve(f);
 };
+/** A socket that failed: an error, and both directions shut. */
+const DEAD = io.EPOLLERR | io.EPOLLHUP;
 
 /** Whether an error of socket `s` will be met by reading from it; it is not where nothing more is read. */
 const errorCanWait = (f: Flow, s: 0 | 1): boolean => !has(f, ENDED << s) || io.native.socketError(socket(f, s)) === 0;
@@ -158,7 +163,8 @@ const pump = (f: Flow, d: 0 | 1): boolean => {
   const into = (intos[at] as number) - 1;
   const from = socket(f, d);
   const to = socket(f, 1 - d);
-  io.native.spliceThrough(from, into, out, to, held[at] as number, BUDGET_BYTES);
+  const moved = io.native.spliceThrough(from, into, out, to, held[at] as number, BUDGET_BYTES);
+  if (moved > 0) flows.setLastActive(f, io.nowMs() | 0);
   held[at] = io.col[io.COL.SPLICE_HELD] as number;
   const stop = io.col[io.COL.SPLICE_STOP] as number;
   // At an end there may be a mark that nobody has reported yet.
@@ -191,7 +197,7 @@ const takePipe = (f: Flow, at: number): boolean => {
     return true;
   }
   descriptors.short(descriptors.SPLICE, f);
-  wheel.arm(f, io.nowMs() + RETRY_MS);
+  waiting.add(f, io.nowMs());
   return false;
 };
 
@@ -232,9 +238,8 @@ const onEnd = (f: Flow, d: 0 | 1): boolean => {
 /** Socket 1 − d takes nothing any more. What it had sent before that is still delivered, as far as there is room. */
 const onReceiverFailed = (f: Flow, d: 0 | 1): boolean => {
   const back = d === 0 ? 1 : 0;
-  if (has(f, (ENDED | FAILED) << back)) return over(f, back);
-  // Nothing more goes in direction d, without a word to anybody: the reset will say it.
-  add(f, (FAILED << back) | (ENDED << d) | (READABLE << back));
+  if (has(f, ENDED << back)) return over(f, back);
+  fail(f, back);
   return pump(f, back);
 };
 
@@ -262,9 +267,22 @@ export const serveReady = (): void => {
   }
 };
 
-/** A pipe may be to be had now, or a peer have everything. */
+/** Milliseconds until {@link tick} has something to do; −1: nothing. */
+export const nextDelay = (now: number): number => shortest(waiting.nextDelay(now, pipes.spare()), pipes.nextDelay(now));
+const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math.min(a, b));
+/** Once a turn: pipes for those who wait for one, and none that nobody needs. */
+export const tick = (now: number): void => {
+  waiting.serve(now, pipes.spare(), again);
+  pipes.tick(now);
+};
+const again = (f: Flow): void => {
+  if (flows.typeOf(f) === flows.FLOW_SPLICE_TCP && has(f, OPEN)) serve(f);
+};
+
+/** Only rows that are ending have a timer: a peer may have everything, or take nothing any more. */
 export const onTimer = (f: Flow): void => {
   if (has(f, PARTING)) part(f, 0);
   else if (has(f, PARTING << 1)) part(f, 1);
-  else serve(f);
+  else if (has(f, FAILED)) checkProgress(f, 0);
+  else if (has(f, FAILED << 1)) checkProgress(f, 1);
 };
