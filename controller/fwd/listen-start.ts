@@ -7,11 +7,11 @@ import { getSystemErrorMap } from 'node:util';
 import type { Side } from '../../shared/rpc/methods.ts';
 import * as log from '../obs/log.ts';
 import { type HelperClient, HelperError } from '../rpc/client.ts';
-import { begin, fits } from './listeners.ts';
+import { affordable, begin, noteLeft } from './listeners.ts';
 import { params, withoutIpv6 } from './opening.ts';
 import { type Rule, socketsOf, type Tables } from './rule.ts';
 import { adopt, count } from './sockets.ts';
-import { type Heard, type Wish, wanted, wishes } from './wanted.ts';
+import { type Wish, wishes } from './wanted.ts';
 
 /** What was asked for by name cannot be listened to: one sentence. */
 export class ListenError extends Error {}
@@ -39,9 +39,9 @@ interface Outcome {
  * Opens what the tables want. Throws {@link ListenError}; what was opened by then is the process's, which ends. Best effort is
  * a warning for each rule, unless none of its ports works.
  */
-export const openListeners = async (clients: Clients, tables: Tables, heard: Heard): Promise<void> => {
-  const want = wanted(tables, heard);
-  if (!fits(want)) {
+export const openListeners = async (clients: Clients, tables: Tables): Promise<void> => {
+  const shared = affordable(tables);
+  if (shared === null) {
     const sockets = socketsOf([...tables.host, ...tables.splice].filter(({ scan }) => !scan));
     throw new ListenError(
       `Couldn't listen on requested ports: ${sockets} sockets are more than the limit of open files (RLIMIT_NOFILE) allows`,
@@ -51,11 +51,12 @@ export const openListeners = async (clients: Clients, tables: Tables, heard: Hea
   for (const side of ['host', 'netns'] as const) {
     await open(
       clients[side],
-      wishes(want).filter(({ group }) => group.side === side),
+      wishes(shared.want).filter(({ group }) => group.side === side),
       outcomes,
     );
   }
   for (const [rule, outcome] of outcomes) judge(rule, outcome);
+  noteLeft(shared);
   begin(tables);
   if (log.debugEnabled) log.debug(`${count()} sockets listen`);
 };

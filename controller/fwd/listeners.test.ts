@@ -3,6 +3,11 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
+const warnings: string[] = vi.hoisted(() => []);
+vi.mock('../obs/log.ts', async (original) => ({
+  ...(await original<typeof import('../obs/log.ts')>()),
+  warn: (text: string) => void warnings.push(text),
+}));
 const fake = await import('../../test/support/fake-io.ts');
 const { LISTENER_REF_BASE } = await import('../flow/table.ts');
 const connect = await import('../rpc/connect.ts');
@@ -137,6 +142,8 @@ const open = (): string[] => {
   return ours.sort();
 };
 const heard: { bits: Set<string> } = { bits: new Set() };
+const isHeard = (side: Side, protocol: 'tcp' | 'udp'): number[] =>
+  [...heard.bits].filter((one) => one.startsWith(`${side} ${protocol} `)).map((one) => Number(one.split(' ')[2]));
 
 beforeEach(() => {
   for (const group of sockets.allGroups()) {
@@ -155,9 +162,7 @@ beforeEach(() => {
   answered = 0;
   asked = [];
   opening.configure(false);
-  listeners.configure(1 << 20, (side, protocol) =>
-    [...heard.bits].filter((one) => one.startsWith(`${side} ${protocol} `)).map((one) => Number(one.split(' ')[2])),
-  );
+  listeners.configure(1 << 20, isHeard);
 });
 
 describe('a change of the tables', () => {
@@ -323,5 +328,79 @@ describe('auto', () => {
     expect(listeners.isBusy()).toBe(true);
     expect(change(host(auto(1000, 1999), rule(80))).applied).toBe(true);
     expect([open(), listeners.isLacking()]).toEqual([['host tcp :1005', 'host tcp :80'], false]);
+  });
+
+  const PROTOCOLS = ['tcp', 'udp'] as const;
+  const everywhere = (): Tables => {
+    const all = PROTOCOLS.map((protocol) => auto(1, 60_000, { protocol }));
+    return { host: all, splice: all };
+  };
+  const listening = (): number[] =>
+    (['host', 'netns'] as const).flatMap((side) =>
+      PROTOCOLS.map((protocol) => [...bound[side].values()].filter((b) => b.protocol === protocol).length),
+    );
+
+  test('opens no more than its share: the lowest ports, of each direction and protocol its own; the rest when there is room', () => {
+    warnings.length = 0;
+    listeners.configure(128 + 800, isHeard);
+    change(everywhere());
+    // One user listens at everything; on the other side there is but one service.
+    for (let port = 2000; port < 2500; port++) heard.bits.add(`netns tcp ${port}`).add(`netns udp ${port}`);
+    heard.bits.add('host tcp 80').add('host udp 53');
+    for (let i = 0; i < 3; i++) {
+      listeners.follow();
+      settle();
+    }
+    expect(listening()).toEqual([100, 100, 1, 1]);
+    expect([...bound.host.values()].every(({ port }) => port < 2100)).toBe(true);
+    expect(listeners.isLacking()).toBe(true);
+    expect(listeners.ruleState('host', auto(1, 60_000))).toEqual({ listening: 100, errno: EMFILE, port: 2100 });
+    // A lower port takes the place of the highest.
+    heard.bits.add('netns tcp 22');
+    listeners.follow();
+    settle();
+    expect([listening(), open().includes('host tcp :22'), open().includes('host tcp :2099')]).toEqual([
+      [100, 100, 1, 1],
+      true,
+      false,
+    ]);
+    // What is wanted by name is not in the way of it, nor the other way about.
+    const { host: autos, splice } = everywhere();
+    expect(change({ host: [...autos, rule(61_000, { last: 61_399, to: 61_000 })], splice }).applied).toBe(true);
+    expect(listening()).toEqual([50 + 400, 50, 1, 1]);
+    heard.bits.clear();
+    listeners.follow();
+    settle();
+    expect([listening(), listeners.isLacking()]).toEqual([[400, 0, 0, 0], false]);
+    expect(warnings.filter((text) => text.includes('auto found more ports')).length).toBe(1);
+  });
+
+  test('as many as there are ports, with descriptors for them all: as many as the helper can have', () => {
+    listeners.configure(1 << 24, (side) => (side === 'host' ? Array.from({ length: 60_000 }, (_, i) => i + 1) : []));
+    const shared = listeners.affordable(everywhere());
+    expect([...(shared?.want.values() ?? [])].map((ports) => ports.size)).toEqual([0, 0, 32_768, 32_768]);
+  });
+
+  test('the start: what it found is cut to its share, and only rules by name can be too many', async () => {
+    const { openListeners } = await import('./listen-start.ts');
+    listeners.configure(128 + 800, isHeard);
+    for (let port = 2000; port < 6000; port++) heard.bits.add(`host tcp ${port}`).add(`netns tcp ${port}`);
+    const client = (side: Side) => ({
+      callEach: (_method: string, list: readonly Listen[]) =>
+        Promise.resolve(
+          list.map((params) => {
+            bound[side].set(number, params);
+            fake.addSocket(fd);
+            return { fd: fd++, listener: number++ };
+          }),
+        ),
+    });
+    const clients = { host: client('host'), netns: client('netns') } as unknown as Parameters<typeof openListeners>[0];
+    await openListeners(clients, everywhere());
+    expect([listening(), listeners.isLacking()]).toEqual([[100, 0, 100, 0], true]);
+    const many = rule(7000, { last: 7900, to: 7000 });
+    await expect(openListeners(clients, host(auto(1, 6000), many))).rejects.toThrow(
+      '901 sockets are more than the limit',
+    );
   });
 });

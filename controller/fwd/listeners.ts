@@ -6,9 +6,10 @@
  * Only where an old socket is in the way of a new one (the same port, with another address or interface) must it be closed
  * first; if the change then fails, it is opened again.
  */
-import { LISTENERS_MAX } from '../../shared/rpc/methods.ts';
+import * as log from '../obs/log.ts';
 import { openAll, shut } from './opening.ts';
 import { type Direction, type Rule, sameRule, type Tables } from './rule.ts';
+import { fits, type Shared, shareOut } from './share.ts';
 import { allGroups, groupOf, type Listener, of } from './sockets.ts';
 import { DIRECTIONS, type Heard, surplus, type Wanted, type Wish, wanted, wishes } from './wanted.ts';
 
@@ -25,8 +26,6 @@ export interface Failure {
 export type ChangeMode = 'all-or-nothing' | 'what-works';
 type Done = (failures: readonly Failure[], applied: boolean) => void;
 
-/** Descriptors that listeners leave to everything else. */
-export const DESCRIPTORS_KEPT = 128;
 const EMFILE = 24;
 const EMPTY: Tables = { host: [], splice: [] };
 
@@ -38,6 +37,8 @@ let busy = false;
 /** A change that waits for what `auto` found. */
 let waiting: (() => void) | null = null;
 let changing = false;
+/** That `auto` found more than its share was said. */
+let isTold = false;
 
 /** `limit`: RLIMIT_NOFILE. `ports`: what `auto` goes by. */
 export const configure = (limit: number, ports: Heard): void => {
@@ -47,6 +48,7 @@ export const configure = (limit: number, ports: Heard): void => {
   busy = false;
   waiting = null;
   changing = false;
+  isTold = false;
 };
 
 /** The tables in force, as they were given. */
@@ -56,13 +58,26 @@ export const begin = (t: Tables): void => {
   inForce = t;
 };
 
-/** Do so many sockets fit the limits of this process and the helper? */
-export const fits = (want: Wanted): boolean => {
-  const sockets = { host: 0, netns: 0 };
-  for (const [group, ports] of want) sockets[group.side] += ports.size;
-  return (
-    sockets.host + sockets.netns <= descriptors - DESCRIPTORS_KEPT &&
-    Math.max(sockets.host, sockets.netns) <= LISTENERS_MAX
+/** What tables want, of which `auto` has no more than its share; null: what is wanted by name is more than there may be. */
+export const affordable = (t: Tables): Shared | null => {
+  const shared = shareOut(wanted(t, heard), descriptors);
+  return fits(shared.want, descriptors) ? shared : null;
+};
+/** Notes what of the wanted is not to be had for now, and forgets what is not wanted any more. Warns once. */
+export const noteLeft = ({ want, left }: Shared): void => {
+  for (const group of allGroups()) {
+    const ports = want.get(group);
+    for (const port of group.missing.keys()) if (ports?.has(port) !== true) group.missing.delete(port);
+  }
+  let count = 0;
+  for (const [group, ports] of left) {
+    for (const port of ports) group.missing.set(port, EMFILE);
+    count += ports.length;
+  }
+  if (count === 0 || isTold) return;
+  isTold = true;
+  log.warn(
+    `auto found more ports than the limit of open files (RLIMIT_NOFILE, ${descriptors}) has room for: ${count} of them are not forwarded, the lowest ones are`,
   );
 };
 
@@ -104,6 +119,7 @@ interface Failed {
 interface Operation {
   readonly next: Tables;
   readonly want: Wanted;
+  readonly left: Shared['left'];
   /** Fails the whole of it. */
   readonly mustOpen: (wish: Wish) => boolean;
   readonly failed: Failed[];
@@ -153,9 +169,9 @@ const takeBack = (op: Operation, replaced: readonly Listener[]): void => {
 
 const commit = (op: Operation, going: readonly Listener[]): void => {
   for (const l of going) if (l.open) shut(l);
+  noteLeft(op);
   for (const group of allGroups()) {
     const ports = op.want.get(group);
-    for (const port of group.missing.keys()) if (ports?.has(port) !== true) group.missing.delete(port);
     for (const [port, l] of group.open) l.rule = ports?.get(port) ?? l.rule;
   }
   for (const { wish, errno } of op.failed) wish.group.missing.set(wish.port, errno);
@@ -196,10 +212,12 @@ const begun = (next: Tables, mode: ChangeMode, done: Done): void => {
   const known = new Map<Rule, boolean>();
   for (const direction of DIRECTIONS) for (const rule of next[direction]) known.set(rule, had(direction, rule));
   const isKnown = (rule: Rule): boolean => known.get(rule) === true;
-  const want = wanted(next, heard);
+  const shared = affordable(next);
+  const { want, left } = shared ?? { want: wanted(next, heard), left: new Map() };
   const op: Operation = {
     next,
     want,
+    left,
     mustOpen: ({ rule }) => mode === 'all-or-nothing' && !isBestEffort(rule) && !isKnown(rule),
     failed: [],
     opened: [],
@@ -212,7 +230,7 @@ const begun = (next: Tables, mode: ChangeMode, done: Done): void => {
   const opening = wishes(want).filter(
     ({ group, port, rule }) => !(rule.weak && !rule.scan && isKnown(rule) && group.missing.has(port)),
   );
-  if (fits(want)) return run(op, opening);
+  if (shared !== null) return run(op, opening);
   busy = true;
   for (const wish of opening) op.failed.push({ wish, errno: EMFILE });
   const settle =
@@ -230,8 +248,8 @@ export const isLacking = (): boolean => {
 
 /** Opens and closes what `auto` says, and tries again what it could not have. Not while {@link isBusy}. */
 export const follow = (): void => {
-  const want = wanted(inForce, heard);
+  const { want, left } = shareOut(wanted(inForce, heard), descriptors);
   const opening = wishes(want).filter(({ rule }) => rule.scan);
-  if (opening.length === 0 && surplus(want).length === 0) return;
-  run({ next: inForce, want, mustOpen: () => false, failed: [], opened: [], done: () => {} }, opening);
+  if (opening.length === 0 && surplus(want).length === 0) return noteLeft({ want, left });
+  run({ next: inForce, want, left, mustOpen: () => false, failed: [], opened: [], done: () => {} }, opening);
 };

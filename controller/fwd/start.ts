@@ -34,7 +34,7 @@ export const startForwarding = async (
     isAuto || mayChange ? { host: await openEyes(clients.host), netns: await openEyes(clients.netns) } : null;
   scan.configure(eyes, loopbackToLoopback);
   scan.lookNow(tables);
-  await openListeners(clients, tables, scan.heard);
+  await openListeners(clients, tables);
 };
 
 const openEyes = async (client: HelperClient): Promise<Eyes> => {
