@@ -231,6 +231,21 @@ test('a flow that the guest began and the peer goes on with keeps its socket whe
   expect([lab.questions(), bench.arrived().length]).toEqual([[], 1]);
 });
 
+test('a flow that the guest began and the peer has answered keeps its socket: what comes by a listener is delivered, and no more', () => {
+  const own = udp.opened({ srcPort: GUEST_SERVICE, dstPort: PEER_PORT });
+  udp.peerAnswers(udp.theFlow(), own);
+  bench.arrived();
+  fake.channelSent.length = 0;
+  fake.channelSentOver.length = 0;
+  const l = lab.listener({ first: 9600, to: GUEST_SERVICE });
+  comes(l, bench.REMOTE4, PEER_PORT, HOST4, { text: 'forged' });
+  comes(l, bench.REMOTE4, PEER_PORT, '192.0.2.3', { text: 'again' });
+  expect(texts()).toEqual([`${bench.REMOTE4} forged`, `${bench.REMOTE4} again`]);
+  expect([lab.questions(), lab.socketOf(l).incoming]).toEqual([[], []]);
+  guestAnswers('x', bench.REMOTE4);
+  expect([own.closed, own.sent.map(String)]).toEqual([false, ['first', 'x']]);
+});
+
 describe('no socket', () => {
   test.each([EACCES, 24, EADDRINUSE])(
     'errno %i: the listener goes on, the guest’s answers are refused for a second',
@@ -303,15 +318,35 @@ describe('sources', () => {
     expect(a?.src).toBe(seen.includes(':') ? bench.full6(seen) : seen);
   });
 
-  test('two loopback addresses that look alike share a flow; the last one is answered', () => {
+  test('two peers that look alike: the first keeps the flow and its answers, the other is dropped, counted, for as long as that lives', () => {
     const l = lab.listener();
-    comes(l, '127.0.0.1', 9, '127.0.0.1');
-    helperAnswers(50, '127.0.0.1', 9, '127.0.0.1');
-    comes(l, '127.0.0.7', 9, '127.0.0.1');
-    const second = helperAnswers(51, '127.0.0.7', 9, '127.0.0.1');
+    const inUse = dropCount('tuple-in-use');
+    comes(l, '127.0.0.1', 9, HOST4);
+    // While the first one's socket is under way, and when it is there.
+    lab.arrives(l, '192.0.2.1', 9, HOST4, { text: 'thief' });
+    const first = helperAnswers(50, '127.0.0.1', 9);
+    comes(l, '192.0.2.1', 9, HOST4, { text: 'thief' });
+    expect(bench.arrived().map((a) => `${a.src} ${a.l4.subarray(8)}`)).toEqual(['192.0.2.1 question']);
+    expect([lab.questions(), lab.socketOf(l).incoming, dropCount('tuple-in-use') - inUse]).toEqual([[], [], 2]);
+    guestAnswers('secret', '192.0.2.1', 9);
+    expect([first?.closed, first?.sent.map(String)]).toEqual([false, ['secret']]);
+    expect(flows.count(flows.FLOW_UDP)).toBe(1);
+    flow.onGuestError(udp.theFlow(), 0, 0);
+    flows.endTurn();
+    comes(l, '192.0.2.1', 9);
+    const second = helperAnswers(51, '192.0.2.1', 9);
     guestAnswers('x', '192.0.2.1', 9);
     expect(second?.sent.map(String)).toEqual(['x']);
-    expect(flows.count(flows.FLOW_UDP)).toBe(1);
+  });
+
+  test('a peer that got no socket keeps nobody else from one', () => {
+    const l = lab.listener();
+    comes(l, '127.0.0.1', 9, HOST4);
+    lab.answer('host', { errno: EACCES });
+    comes(l, '192.0.2.1', 9);
+    const second = helperAnswers(51, '192.0.2.1', 9);
+    guestAnswers('x', '192.0.2.1', 9);
+    expect(second?.sent.map(String)).toEqual(['x']);
   });
 
   test.each([

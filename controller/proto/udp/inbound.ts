@@ -84,14 +84,21 @@ const take = (l: UdpListener, record: number): Flow => {
   const [g0, g1, g2, g3] = guest as unknown as [number, number, number, number];
   const [r0, r1, r2, r3] = nat.source as unknown as [number, number, number, number];
   const f = hash.find(FLOW_UDP, g0, g1, g2, g3, r0, r1, r2, r3, ports);
-  return f !== NO_FLOW ? f : life.openInbound(v4 === 1, guest, nat.source, ports);
+  if (f === NO_FLOW) return life.openInbound(v4 === 1, guest, nat.source, ports);
+  // The guest cannot tell the two apart: its answers are for the first.
+  if ((fd(f) >= 0 || state.isAsked(f)) && asked.byAnother(f, record)) {
+    drop(DROP['tuple-in-use']);
+    return NO_FLOW;
+  }
+  return f;
 };
 
 const wants = (f: Flow, l: UdpListener, record: number): boolean => {
   // Under way, by this listener, another one, or as the guest's own flow.
   if (state.isAsked(f) || (state.phase(f) === state.OPENING && !state.isInbound(f))) return false;
   const same = asked.is(f, record, l.port);
-  if (same && fd(f) >= 0) return false;
+  // The peer knows the guest's own flow by the address and port that it has: whoever forges a datagram of his must not change them.
+  if (fd(f) >= 0 && (same || (!state.isInbound(f) && state.isAnswered(f)))) return false;
   return state.phase(f) !== state.REFUSED || !same || state.errno(f) === EAGAIN;
 };
 

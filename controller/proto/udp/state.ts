@@ -62,6 +62,7 @@ export const setErrno = (f: Flow, n: number): void => {
 export const setAnswered = (f: Flow): void => {
   passed[f] = (passed[f] as number) | ANSWERED;
 };
+export const isAnswered = (f: Flow): boolean => ((passed[f] as number) & ANSWERED) !== 0;
 /** A datagram passes at `now`, int32 milliseconds. */
 export const notePassing = (f: Flow, now: number): void => {
   if (((passed[f] as number) & (ANSWERED | STREAM | GROUP)) !== ANSWERED) return;
