@@ -17,6 +17,7 @@ import * as lru from '../../controller/flow/lru.ts';
 import * as pending from '../../controller/flow/pending.ts';
 import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
+import type { Network } from '../../controller/host/network.ts';
 import * as fragmentSlots from '../../controller/link/fragment-slots.ts';
 import * as groups from '../../controller/link/groups.ts';
 import * as out from '../../controller/link/out.ts';
@@ -79,6 +80,21 @@ interface Request {
   readonly params: { readonly protocol?: string; readonly role?: string };
 }
 
+/** As by default: the gateway stands for the host's loopback. */
+const natOf = ({ v4, v6 }: Network): Plan['nat'] => ({
+  hostLoopback4: v4?.gateway ?? null,
+  hostLoopback6: v6?.gateway ?? null,
+  guestAddr4: null,
+  guestAddr6: null,
+  dnsForward4: v4?.dns[0] ?? null,
+  dnsForward6: v6?.dns[0] ?? null,
+  host4: null,
+  host6: null,
+  dnsHost4: '127.0.0.53',
+  dnsHost6: '::1',
+  resolvers: [],
+});
+
 class World {
   private flags = 0;
   private mtu = MTU_LARGE;
@@ -135,7 +151,8 @@ class World {
     const tso = this.vnetBytes !== 0;
     const tap = { fd: TAP_FD, vnetHeaderBytes: this.vnetBytes, tso, uso: tso && !(flags & WORLD.NO_USO) };
     const multicast = (flags & WORLD.MULTICAST) !== 0;
-    configureProtocols({ network, pcap: null, multicast } as unknown as Plan, tap as unknown as Result<'tap.open'>);
+    const plan = { network, nat: natOf(network), pcap: null, multicast };
+    configureProtocols(plan as unknown as Plan, tap as unknown as Result<'tap.open'>);
     turns.configure({
       tapFd: TAP_FD,
       vnetBytes: this.vnetBytes,
