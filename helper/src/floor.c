@@ -131,6 +131,11 @@ int floor_denies(enum flow_protocol protocol, const struct ip *ip, int port)
     return denies(protocol, ip, port, false);
 }
 
+bool floor_grants(enum flow_protocol protocol, const struct ip *ip, int port)
+{
+    return is_granted(protocol, ip, port);
+}
+
 int floor_denies_elsewhere(const struct ip *ip)
 {
     return floor_never(ip) ? EACCES : own_requires(ip);

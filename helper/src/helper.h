@@ -169,6 +169,7 @@ void floor_grant(const struct grant *grant);
 void floor_freeze(void);
 /* 0, or why no socket may be connected there: EACCES, or what the look-up in the kernel's routes ended with. */
 int floor_denies(enum flow_protocol protocol, const struct ip *ip, int port);
+bool floor_grants(enum flow_protocol protocol, const struct ip *ip, int port);
 /* The same for the broker: everywhere but to the namespace's own addresses. */
 int floor_denies_elsewhere(const struct ip *ip);
 /* No address of one host at all: unspecified, multicast, reserved, another spelling of one. */
@@ -204,6 +205,8 @@ bool listen_forget(int number);
 bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port);
 /* Whether one may hear what is sent there, be it bound to an interface. */
 bool listen_hears(enum flow_protocol protocol, const struct ip *ip, int port);
+/* A granted UDP flow goes to this port of ours: if a listener is opened there, what waits in it may be that flow's. */
+void listen_beware(int port);
 struct answer { struct ip peer, local; int port; };
 int listen_answer(int number, struct answer *answer, int *errnum, const char **what);
 

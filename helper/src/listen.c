@@ -33,6 +33,8 @@ struct listener {
 static struct listener table[LISTENERS_MAX];
 static int by_port[2][65536]; /* number + 1; untouched pages cost nothing */
 static int lowest_free;
+/* Ports at our own addresses to which a grant let UDP flows go when no listener of ours was there. */
+static bool led_here[65536];
 static_assert(FLOW_TCP == 0 && FLOW_UDP == 1, "they count the rows of by_port");
 
 void listen_freeze(const struct window *windows, int count, bool freebind)
@@ -122,6 +124,11 @@ bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port)
 bool listen_hears(enum flow_protocol protocol, const struct ip *ip, int port)
 {
     return is_there(protocol, ip, port, true);
+}
+
+void listen_beware(int port)
+{
+    led_here[port] = true;
 }
 
 /* ---- listening ---- */
@@ -335,15 +342,19 @@ static bool look(const struct listener *l, struct ends *ends)
 }
 
 /* The peer's address is one of ours: then it was sent on this host, and is not forged. Where that is not certain, no answer. */
-static bool is_from_here_if_ours(const struct ends *ends, const struct answer *a)
+static bool is_from_here_if_ours(const struct listener *l, const struct ends *ends, const struct answer *a)
 {
-    if (ends->interface == LOOPBACK_INDEX)
+    /* Of those from the same address, drop_forged() let none in from outside. */
+    const bool from_here = ends->interface == LOOPBACK_INDEX ||
+                           memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0;
+
+    if (!from_here && own_denies(&a->peer, ends->interface) == 0)
         return true;
-    /* Of these, drop_forged() let none in from outside. */
-    if (memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0)
-        return true;
+    /* It may be one of our own flows that left it, from a port of the controller's choice: see hairpin.c. */
+    if (led_here[l->port] && floor_denies(FLOW_UDP, &a->peer, a->port) != 0)
+        return false;
     /* From one of our addresses to another: from a program that asks us, and no other, by a connected socket. */
-    return own_denies(&a->peer, ends->interface) == 0 || tuple_taken(&ends->peer, &ends->local, 0);
+    return from_here || tuple_taken(&ends->peer, &ends->local, 0);
 }
 
 /* To somebody, and from an address that the listener has: of one that is bound to a group or a broadcast, it would be another. */
@@ -351,7 +362,7 @@ static bool is_answerable(const struct listener *l, const struct ends *ends, con
 {
     return a->port != 0 && !floor_never(&a->peer) && !floor_never(&a->local) &&
            (l->is_any || memcmp(l->ip.bytes, a->local.bytes, sizeof(a->local.bytes)) == 0) &&
-           is_from_here_if_ours(ends, a);
+           is_from_here_if_ours(l, ends, a);
 }
 
 /*

@@ -187,6 +187,9 @@ static void run_socket_connect(const union params *p, struct outcome *o)
         fail(o, errnum, "look up a route to %s", p->connect.address);
     if (errnum != 0)
         return;
+    if (protocol == FLOW_UDP && session.side == SIDE_HOST && floor_grants(protocol, &ip, p->connect.port) &&
+        !listen_hears(protocol, &ip, p->connect.port))
+        listen_beware(p->connect.port);
     o->fd = flow_connect(protocol, &ip, p->connect.port, p->connect.source_port, p->connect.hop_limit,
                          &errnum, &what);
     if (o->fd < 0)
@@ -406,6 +409,8 @@ static void run_unix_listen(const union params *p, struct outcome *o)
     fail(o, errno, "listen at %s", p->file.path);
     if (o->errnum == EADDRINUSE)
         snprintf(o->text, sizeof(o->text), "Socket path %s already in use", p->file.path);
+    else if (o->errnum == ENOTSOCK)
+        snprintf(o->text, sizeof(o->text), "%s exists and is not a socket", p->file.path);
 }
 
 static void run_unix_accept(const union params *p, struct outcome *o)

@@ -31,29 +31,33 @@ static int bind_private(int fd, const struct sockaddr_un *address)
     return result;
 }
 
-/* A socket that nobody listens at: its process ended without removing it. */
+/* A socket that nobody listens at: its process ended without removing it. false: errno. */
 static bool is_stale(const struct sockaddr_un *address)
 {
-    struct stat status;
     int fd = unix_socket();
     bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
 
     if (fd >= 0)
         close(fd);
-    /* What is no socket at all refuses, too. */
-    return refused && fstatat(AT_FDCWD, address->sun_path, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(status.st_mode);
+    errno = EADDRINUSE;
+    return refused;
 }
 
 static int bind_or_replace(int fd, const struct sockaddr_un *address)
 {
+    struct stat status;
+
     if (bind_private(fd, address) == 0)
         return 0;
     if (errno != EADDRINUSE)
         return -1;
-    if (!is_stale(address)) {
-        errno = EADDRINUSE;
+    /* What is no socket refuses, too. */
+    if (fstatat(AT_FDCWD, address->sun_path, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISSOCK(status.st_mode)) {
+        errno = ENOTSOCK;
         return -1;
     }
+    if (!is_stale(address))
+        return -1;
     return unlinkat(AT_FDCWD, address->sun_path, 0) == 0 ? bind_private(fd, address) : -1;
 }
 

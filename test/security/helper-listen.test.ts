@@ -573,6 +573,40 @@ for p in ${JSON.stringify([...new Set(ports)])}:
 `;
     expect(new Set(python(helper.pid(), service).trim().split('\n'))).toEqual(new Set([String(EADDRINUSE)]));
   });
+
+  it('is not made of a flow that a grant allowed before we listened', async () => {
+    const early = (port: number): Step =>
+      call('host', 'socket.connect', { protocol: 'udp', address: '127.0.0.1', port, sourcePort: 5555 });
+    const helper = inNetwork([
+      ...seal({
+        listen: ALL,
+        grant: [
+          { address: '127.0.0.0', prefix: 8, port: 6000, last: 6001, protocol: 'udp' },
+          { address: '127.0.0.1', port: 5555, protocol: 'udp' },
+        ],
+      }),
+      early(6000), // from a port that may be reached anyway
+      call('host', 'socket.connect', { protocol: 'udp', address: '127.0.0.1', port: 6001, sourcePort: 5556 }),
+      batch('host', listen('udp', '127.0.0.1', 6000), listen('udp', '', 6001), listen('udp', '', 6002)),
+      { send: 0, text: 'seed' },
+      { send: 1, text: 'seed' },
+      { pause: 'asked' },
+      answer('host', 0),
+      answer('host', 1),
+      answer('host', 2),
+    ]);
+    await install.paused('asked');
+    python(
+      helper.pid(),
+      `s("127.0.0.1", 5557).sendto(b"1", ("127.0.0.1", 6002))
+open(${JSON.stringify(install.path('asked'))}, "w")
+`,
+    );
+    await install.scriptDone();
+    expect(install.reply(5).result).toMatchObject({ port: 5555 });
+    expect(install.reply(6).error?.data.errno).toBe(EADDRNOTAVAIL);
+    expect(install.reply(7).result).toMatchObject({ port: 5557 });
+  });
 });
 
 describe('socket.connect of the namespace', () => {

@@ -109,8 +109,8 @@ describe('unix.listen', () => {
     await install.scriptDone();
     expect(install.reply(0).error).toEqual({
       code: -32_000,
-      message: `Socket path ${path} already in use`,
-      data: { errno: 98 },
+      message: what === 'a live socket' ? `Socket path ${path} already in use` : `${path} exists and is not a socket`,
+      data: { errno: what === 'a live socket' ? 98 : 88 },
     });
     expect(spawnSync('test', [what === 'a symbolic link' ? '-L' : '-e', path]).status).toBe(0);
   });

@@ -152,6 +152,8 @@ bool listen_has(enum flow_protocol protocol, const struct ip *ip, int port)
     (void)protocol, (void)port;
     return ip->bytes[0] == 198;
 }
+bool listen_hears(enum flow_protocol protocol, const struct ip *ip, int port) { return listen_has(protocol, ip, port); }
+void listen_beware(int port) { promise(port >= 0 && port <= 65535, "a port out of range"); }
 int listen_answer(int number, struct answer *answer, int *errnum, const char **what)
 {
     promise(number >= 0 && number < LISTENERS_MAX, "a listener outside the table");
