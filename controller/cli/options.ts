@@ -55,6 +55,11 @@ export const helpText = (program: string): string => {
     const lines = OPTION_ROWS.filter(([, row]) => row.group === group && row.help !== null);
     usage.push('', `${group}:`, ...lines.map(([name, row]) => helpLine(name, row)), ...(NOTES[group] ?? []));
   }
+  usage.push(
+    '',
+    'Ports of a running instance are listed and changed by "pesto PATH" (its option -c) and by',
+    '"pastiche ports list|add|remove PATH" (its option --control); both have --help.',
+  );
   return `${usage.join('\n')}\n`;
 };
 

@@ -64,7 +64,9 @@ const targetOf = (text: string, chunk: Chunk, address: string, context: SpecCont
   if (kind === 'broadcast' || kind === 'unspecified') fail('nothing can be reached at the target address');
   // It would be delivered as a packet with a loopback destination, which every host must drop (RFC 1122 §3.2.1.3).
   if (kind === 'loopback')
-    fail('the target is a loopback address: --host-lo-to-ns-lo leads to the loopback of the namespace');
+    fail(
+      'the target is a loopback address: the start option --host-lo-to-ns-lo leads to the loopback of the namespace',
+    );
   const family = familyOf(target);
   if (!isOn(context, family)) throw notEnabled(text, targetPosition, family);
   if (address === '')
