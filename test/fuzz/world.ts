@@ -21,11 +21,13 @@ import type { Network } from '../../controller/host/network.ts';
 import * as fragmentSlots from '../../controller/link/fragment-slots.ts';
 import * as groups from '../../controller/link/groups.ts';
 import * as out from '../../controller/link/out.ts';
+import * as station from '../../controller/link/station.ts';
 import { DROPS, type DropReason, dropCount } from '../../controller/obs/drops.ts';
 import * as log from '../../controller/obs/log.ts';
 import { describeFrame } from '../../controller/obs/trace.ts';
 import { hasReady } from '../../controller/proto/tcp/close.ts';
 import * as conn from '../../controller/proto/tcp/conn.ts';
+import * as inbound from '../../controller/proto/tcp/inbound.ts';
 import * as outOfOrder from '../../controller/proto/tcp/out-of-order.ts';
 import * as stash from '../../controller/proto/tcp/stash.ts';
 import * as connect from '../../controller/rpc/connect.ts';
@@ -71,6 +73,10 @@ const SMALL_CAP = 3;
 const STRANGER_4 = '00000000000000000000ffffc6336409';
 const STRANGER_6 = 'fe800000000000000000000000000099';
 const STRANGER_PORT = 5353;
+/** Clients of the guest's own service, as words. */
+const CLIENT_4 = [0, 0, flows.MAPPED_WORD, 0xc633_6407 | 0] as const;
+const CLIENT_6 = [0x2001_0db8, 0x0002_0000, 0, 7] as const;
+const GUEST_PORT = 8080;
 
 type Socket = Stream | fake.FakeSocket;
 interface Request {
@@ -322,6 +328,25 @@ class World {
     return fd;
   }
 
+  /** A client of the network has connected: IPv6 where the port is odd. */
+  private accept(port: number): void {
+    const fd = this.nextFd++;
+    io.lend(fd);
+    const s = new Stream(fd);
+    s.connected();
+    s.peekOffset = (this.flags & WORLD.NO_PEEK_OFF) === 0;
+    streams.set(fd, s);
+    this.sockets.push(s);
+    const remotePort = Math.abs(port) & 0xffff;
+    const [r0, r1, r2, r3] = remotePort & 1 ? CLIENT_6 : CLIENT_4;
+    if (remotePort & 1) {
+      const [g0, g1, g2, g3] = [0, 1, 2, 3].map(station.guest6Word) as [number, number, number, number];
+      inbound.open(fd, false, r0, r1, r2, r3, remotePort, g0, g1, g2, g3, GUEST_PORT);
+    } else {
+      inbound.open(fd, true, r0, r1, r2, r3, remotePort, 0, 0, flows.MAPPED_WORD, station.guest4Word(), GUEST_PORT);
+    }
+  }
+
   private play({ verb, arg, bytes }: Step): void {
     switch (verb) {
       case 'frame': {
@@ -336,6 +361,9 @@ class World {
         return this.settle();
       case 'answer':
         this.answer(arg);
+        return this.settle();
+      case 'accept':
+        this.accept(arg);
         return this.settle();
       case 'after':
         return this.after(Math.min(Math.abs(arg), FOR_EVER_MS));

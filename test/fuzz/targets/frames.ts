@@ -192,7 +192,9 @@ const hostStep = (random: Random): Step => {
   const arg = random.below(8);
   const bytes = (n: number): Uint8Array => Uint8Array.from(someBytes(random, n));
   const ip = random.once(2) ? '00000000000000000000ffffc6336407' : '20010db8000200000000000000000007';
-  switch (random.below(12)) {
+  switch (random.below(13)) {
+    case 10:
+      return { verb: 'accept', arg: 40_000 + random.below(8), bytes: bytes(0) };
     case 0:
     case 1:
       return { verb: 'answer', arg: random.pick([0, 0, 0, 111, 113, 101, 24, 13, -1]), bytes: bytes(0) };
