@@ -8,7 +8,7 @@ import { SOCKOPT } from '../../shared/abi.ts';
 import type { Params, Result, Side } from '../../shared/rpc/methods.ts';
 import { LISTENER_REF_BASE, OTHER_REF_BASE } from '../flow/table.ts';
 import * as io from '../io/io.ts';
-import type { Direction, Protocol, Rule } from './rule.ts';
+import { type Direction, type Protocol, type Rule, targetPort } from './rule.ts';
 
 export interface Group {
   readonly direction: Direction;
@@ -59,6 +59,32 @@ export const count = (): number => openCount;
 /** By port, how many listeners of ours are open there; not to be changed. */
 export const ports = (side: Side, protocol: Protocol): Uint8Array => ownPorts[side][protocol];
 export const allGroups = (): IterableIterator<Group> => groups.values();
+
+const ANY = ['', '0.0.0.0', '::'];
+/** Whether what goes to `address` of that side itself, which comes by its loopback, is the group's. */
+const isHeard = ({ address: own, interface: device }: Group, address: string): boolean =>
+  (device === '' || device === 'lo') &&
+  (own === address || (ANY.includes(own) && (own === '' || own.includes(':') === address.includes(':'))));
+
+const at = (side: Side, protocol: Protocol, address: string, port: number): Listener | null => {
+  if (ports(side, protocol)[port] === 0) return null;
+  for (const group of groups.values()) {
+    if (group.side !== side || group.protocol !== protocol || !isHeard(group, address)) continue;
+    const found = group.open.get(port);
+    if (found !== undefined) return found;
+  }
+  return null;
+};
+
+/**
+ * Whether what goes from socket to socket to that address and port of `side` would come to a listener of ours that leads to another
+ * one: round and round, it may be. One listener more is a detour, and no harm.
+ */
+export const leadsRound = (side: Side, protocol: Protocol, address: string, port: number): boolean => {
+  const l = at(side, protocol, address, port);
+  if (l === null || l.rule.target !== '') return false;
+  return ports(side === 'host' ? 'netns' : 'host', protocol)[targetPort(l.rule, port)] !== 0;
+};
 
 export const groupOf = (direction: Direction, { protocol, address, interface: device }: Rule): Group => {
   // In the namespace, nothing but its loopback is listened to.

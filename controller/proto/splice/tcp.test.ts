@@ -18,6 +18,7 @@ const splice = await import('./tcp.ts');
 const caps = await import('./caps.ts');
 const pipes = await import('./pipes.ts');
 const flows = await import('../../flow/table.ts');
+const sockets = await import('../../fwd/sockets.ts');
 const wheel = await import('../../flow/wheel.ts');
 const { dropCount } = await import('../../obs/drops.ts');
 type Flow = import('../../flow/table.ts').Flow;
@@ -234,6 +235,18 @@ describe('opening', () => {
     splice.open(b.fd, 'netns', '::1', 80);
     expect([b.linger, b.closed, dropCount('flow-pending-full')]).toEqual([true, true, full + 1]);
     expect(flows.count(flows.FLOW_SPLICE_TCP)).toBe(0);
+  });
+  test('listeners that lead to one another: nothing is asked, or one connection would go round until nothing is left', () => {
+    const rule = { protocol: 'tcp', address: '', interface: '', first: 80, last: 80, target: '', to: 80 } as const;
+    const ours = (['host', 'splice'] as const).map((direction, listener) => {
+      const full = { ...rule, weak: false, scan: false };
+      return sockets.adopt(sockets.groupOf(direction, full), 80, full, { fd: 800 + listener, listener });
+    });
+    const refused = dropCount('flow-refused');
+    const a = make();
+    splice.open(a.fd, 'netns', '127.0.0.1', 80);
+    expect([asked.length, a.linger, a.closed, dropCount('flow-refused')]).toEqual([0, true, true, refused + 1]);
+    for (const l of ours) if (l !== null) sockets.close(l);
   });
   test('a client that resets while the far side is asked for ends it', () => {
     const [a, b] = [make(), make()];

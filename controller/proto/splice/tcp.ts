@@ -26,6 +26,7 @@ import * as descriptors from '../../flow/descriptors.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
+import { leadsRound } from '../../fwd/sockets.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as log from '../../obs/log.ts';
@@ -70,6 +71,10 @@ let readyCount = 0;
  * `toward`. What the client sends meanwhile waits in its socket. Whatever fails, the client's connection is reset.
  */
 export const open = (fd: number, toward: Side, address: string, port: number): void => {
+  if (leadsRound(toward, 'tcp', address, port)) {
+    drop(DROP['flow-refused']);
+    return refuse(fd);
+  }
   const f = admit();
   if (f === flows.NO_FLOW) return refuse(fd);
   flows.setFd(f, fd);

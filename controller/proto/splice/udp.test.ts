@@ -5,6 +5,7 @@ vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
 const fake = await import('../../../test/support/fake-io.ts');
 const bench = await import('../../../test/support/flow-bench.ts');
 const lab = await import('../../../test/support/listener-bench.ts');
+const sockets = await import('../../fwd/sockets.ts');
 const udpListener = await import('../../fwd/udp-listener.ts');
 const flows = await import('../../flow/table.ts');
 const lru = await import('../../flow/lru.ts');
@@ -94,6 +95,19 @@ describe('what is asked of the helper', () => {
       ['netns', 'socket.answer', { listener: l.listener }],
     ]);
   });
+});
+
+test('listeners that lead to one another: nothing is asked, or one datagram would go round for ever', () => {
+  configure({ sameAddress: true });
+  const ours = (['host', 'splice'] as const).map((direction, listener) => {
+    const { rule } = lab.listener();
+    return sockets.adopt(sockets.groupOf(direction, rule), 5000, rule, { fd: 800 + listener, listener });
+  });
+  const refused = dropCount('flow-refused');
+  comes(lab.listener());
+  comes(lab.listener({}, 'netns'));
+  expect([lab.questions(), rows(), dropCount('flow-refused')]).toEqual([[], [], refused + 2]);
+  for (const l of ours) if (l !== null) sockets.close(l);
 });
 
 describe.each(['host', 'netns'] as const)('begun on the %s side', (side) => {

@@ -22,6 +22,7 @@ import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
 import { targetPort } from '../../fwd/rule.ts';
+import { leadsRound } from '../../fwd/sockets.ts';
 import type { Taker, UdpListener } from '../../fwd/udp-listener.ts';
 import * as io from '../../io/io.ts';
 import * as out from '../../link/out.ts';
@@ -146,6 +147,11 @@ const askSecond = (f: Flow, l: UdpListener): boolean => {
   const address = targetText(f, l);
   const port = targetPort(l.rule, l.port);
   if (log.debugEnabled) debug(f, `to ${address} port ${port} of the ${toward}: new`);
+  if (leadsRound(toward, 'udp', address, port)) {
+    drop(DROP['flow-refused']);
+    close(f);
+    return false;
+  }
   const params = { protocol: 'udp', address, port, sourcePort: flows.remotePort(f) } as const;
   const asked = connect.askFor(f, toward, 'socket.connect', params, (errno, result) => {
     if (result === null) refused(f, errno);
