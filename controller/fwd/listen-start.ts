@@ -64,9 +64,8 @@ export const openListeners = async (clients: Clients, tables: Tables): Promise<v
 const open = async (client: HelperClient, list: readonly Wish[], outcomes: Map<Rule, Outcome>): Promise<void> => {
   if (list.length === 0) return;
   const asked = list.map(params);
-  const results = await client.callEach('socket.listen', asked);
   const again: Wish[] = [];
-  for (const [i, result] of results.entries()) {
+  await client.callEach('socket.listen', asked, (i, result) => {
     const wish = list[i] as Wish;
     const outcome = outcomes.get(wish.rule) ?? { opened: 0, failed: null, failures: 0 };
     outcomes.set(wish.rule, outcome);
@@ -80,7 +79,7 @@ const open = async (client: HelperClient, list: readonly Wish[], outcomes: Map<R
       outcome.failed ??= { wish, errno: errno || ENFILE };
       wish.group.missing.set(wish.port, errno || ENFILE);
     }
-  }
+  });
   await open(client, again, outcomes);
 };
 

@@ -137,47 +137,58 @@ export class HelperClient {
   }
 
   /**
-   * The same request with many parameters, in as many messages as it takes. One that fails is a {@link HelperError} in its
-   * place; throws one only if the channel itself fails, and closes what came by then.
+   * The same request with many parameters, in as many messages as it takes, the next one being worked at while the last one's reply is
+   * read. `each` is told the outcomes in order; a request that failed is a {@link HelperError}. Rejects with one only if the channel itself
+   * fails.
    */
   async callEach<M extends MethodName>(
     method: M,
     params: readonly Params<M>[],
-  ): Promise<readonly (Result<M> | HelperError)[]> {
-    const all: (Result<M> | HelperError)[] = [];
+    each: (i: number, outcome: Result<M> | HelperError) => void,
+  ): Promise<void> {
     try {
-      for (let from = 0; from < params.length; from += BATCH_MAX) {
-        all.push(...(await this.#callMany(method, params.slice(from, from + BATCH_MAX))));
+      for (let from = -BATCH_MAX; from < params.length; from += BATCH_MAX) {
+        this.#sendSome(method, params, from + BATCH_MAX);
+        if (from >= 0) this.#settleSome(method, from, Math.min(BATCH_MAX, params.length - from), each);
       }
     } catch (error) {
-      for (const one of all as readonly { fd?: number }[]) if (one.fd !== undefined) io.native.close(one.fd);
-      throw error;
+      throw error instanceof HelperError ? error : new HelperError((error as Error).message, CHANNEL_ERROR);
     }
-    return all;
   }
 
-  async #callMany<M extends MethodName>(
-    method: M,
-    params: readonly Params<M>[],
-  ): Promise<readonly (Result<M> | HelperError)[]> {
-    const requests = params.map((one, id) => ({
+  #sendSome<M extends MethodName>(method: M, all: readonly Params<M>[], from: number): void {
+    if (from >= all.length) return;
+    const requests = all.slice(from, from + BATCH_MAX).map((one, i) => ({
       jsonrpc: '2.0' as const,
-      id,
+      id: from + i,
       method,
       params: METHODS[method].params.parse(one) as Record<string, unknown>,
     }));
+    this.#send(JSON.stringify(requests));
+  }
+
+  #settleSome<M extends MethodName>(
+    method: M,
+    from: number,
+    n: number,
+    each: (i: number, outcome: Result<M> | HelperError) => void,
+  ): void {
     this.#received = { responses: [], fds: [] };
-    const responses = await this.#rpc.requestAdvanced(requests);
+    try {
+      this.#receive(Array.from({ length: n }, (_, i) => from + i));
+    } catch (error) {
+      closeAll(this.#received.fds);
+      throw error;
+    }
+    const { responses } = this.#received;
     const errors = responses.map(asError);
-    const broken = errors.find((error) => error?.code === CHANNEL_ERROR);
-    if (broken) throw broken;
-    const calls = params.map(() => ({ method }));
+    const fine = responses.filter((_, i) => errors[i] === null);
     const results = this.#place(
-      calls.filter((_, i) => errors[i] === null),
-      responses.filter((_, i) => errors[i] === null),
+      fine.map(() => ({ method })),
+      fine,
     );
     let next = 0;
-    return errors.map((error) => error ?? (results[next++] as Result<M>));
+    for (const [i, error] of errors.entries()) each(from + i, error ?? (results[next++] as Result<M>));
   }
 
   #settle(calls: readonly Call[], responses: readonly JSONRPCResponse[]): readonly unknown[] {
@@ -207,6 +218,11 @@ export class HelperClient {
 
   /** Sends one datagram and waits for one. An error thrown here becomes the error of every request in it. */
   #exchange(text: string, ids: readonly unknown[]): void {
+    this.#send(text);
+    this.#receive(ids);
+  }
+
+  #send(text: string): void {
     const at = io.SCRATCH_AT;
     const bytes = Buffer.from(text);
     if (bytes.length > MESSAGE_BYTES_MAX)
@@ -215,6 +231,11 @@ export class HelperClient {
     const sent = io.native.channelSend(this.#channel, at, bytes.length);
     if (sent === -constants.errno.EPIPE || sent === -constants.errno.ECONNRESET) throw new Error('helper is gone');
     if (sent !== bytes.length) throw new Error(`Couldn't send to the helper: errno ${-sent}`);
+  }
+
+  /** The reply to the requests with these identifiers. */
+  #receive(ids: readonly unknown[]): void {
+    const at = io.SCRATCH_AT;
     const length = io.native.channelRecv(this.#channel, at, MESSAGE_BYTES_MAX, true);
     if (length === 0 || length === -constants.errno.ECONNRESET) throw new Error('helper is gone');
     if (length < 0) throw new Error(`Couldn't receive from the helper: errno ${-length}`);

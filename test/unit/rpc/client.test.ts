@@ -152,3 +152,76 @@ describe('a reply that is not the one agreed upon', () => {
     expect((await rejection(client.call('ready', {}))).message).toBe('parse error');
   });
 });
+
+describe('callEach', () => {
+  const listen = (port: number) => ({ protocol: 'tcp', address: '', port, interface: '', freebind: false }) as const;
+  const told: [number, unknown][] = [];
+  const each = (i: number, outcome: unknown): void => void told.push([i, outcome]);
+  beforeEach(() => {
+    told.length = 0;
+  });
+
+  it('tells each outcome in its place; the next message is out before the last reply is read', async () => {
+    const [read, write] = testkit.pipe();
+    const failed = (id: number): boolean => id % 100 === 7;
+    const reply = (from: number, to: number): void => {
+      const ids = Array.from({ length: to - from }, (_, i) => from + i);
+      const fds = ids.filter((id) => !failed(id));
+      const results = ids.map((id) =>
+        failed(id) ? fail(id, RPC_ERRORS.SYSTEM, 'taken', 98) : ok(id, { fd: fds.indexOf(id), listener: id }),
+      );
+      queue(
+        results,
+        fds.map(() => read),
+      );
+    };
+    reply(0, 128);
+    reply(128, 256);
+    reply(256, 300);
+    const sentByThen: number[] = [];
+    await client.callEach(
+      'socket.listen',
+      Array.from({ length: 300 }, (_, i) => listen(1000 + i)),
+      (i, outcome) => {
+        each(i, outcome);
+        if (i === 0) sentByThen.push((request() as unknown[]).length, (request() as unknown[]).length);
+      },
+    );
+    expect(sentByThen).toEqual([128, 128]);
+    expect(request()).toMatchObject([{ id: 256, params: { port: 1256 } }, ...new Array(43).fill({})]);
+    expect(told.map(([i]) => i)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+    for (const [i, outcome] of told) {
+      if (failed(i)) {
+        expect(outcome).toMatchObject({ errno: 98 });
+        continue;
+      }
+      const { fd, listener } = outcome as { fd: number; listener: number };
+      expect([listener, target(fd)]).toEqual([i, target(read)]);
+      testkit.close(fd);
+    }
+    for (const fd of [read, write]) testkit.close(fd);
+  });
+
+  it('a reply out of order or cut short is the end, and leaves nothing open', async () => {
+    const [read, write] = testkit.pipe();
+    const before = openFds();
+    const call = () => client.callEach('socket.listen', [listen(1), listen(2)], each);
+    queue([ok(1, { fd: 0, listener: 0 }), ok(0, { fd: 1, listener: 1 })], [read, read]);
+    expect(await rejection(call())).toMatchObject({ code: CHANNEL_ERROR });
+    queue([ok(0, { fd: 0, listener: 0 })], [read]);
+    expect(await rejection(call())).toMatchObject({ code: CHANNEL_ERROR });
+    expect([told, openFds()]).toEqual([[], before]);
+    for (const fd of [read, write]) testkit.close(fd);
+  });
+
+  it('nothing to ask is nothing asked; a helper that is gone is told', async () => {
+    await client.callEach('socket.listen', [], each);
+    expect(told).toEqual([]);
+    testkit.close(theirs);
+    theirs = -1;
+    expect(await rejection(client.callEach('socket.listen', [listen(1)], each))).toMatchObject({
+      message: 'helper is gone',
+      code: CHANNEL_ERROR,
+    });
+  });
+});
