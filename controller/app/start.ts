@@ -245,7 +245,9 @@ const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void
 };
 
 /** The sockets that -t, -u, -T and -U ask for. A copy of stderr, see {@link sealOurselves}, has its number before them. */
-const listen = async (clients: Clients, { forward, conf, control }: Plan): Promise<void> => {
+const listen = async (clients: Clients, { network, forward, conf, control }: Plan): Promise<void> => {
+  // Which servers `auto` counts depends on where the guest is.
+  station.configure(network);
   io.native.dup2(STDERR, SPARE_FD);
   await startForwarding(clients, forward, descriptorLimit(), conf !== null || control !== null);
 };

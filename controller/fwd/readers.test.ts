@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from 'vitest';
-import { ANY, type Bound, ELSEWHERE, kind4, kind6, LOOPBACK, makeBound } from './bound.ts';
+import { ANY, type Bound, ELSEWHERE, GUEST, kind4, kind6, LINK_LOCAL, LOOPBACK, makeBound, setGuest } from './bound.ts';
 import { readLines } from './proc-net.ts';
 import { DONE, FAILED, MORE, readAnswer, writeRequest } from './sock-diag.ts';
 
@@ -108,7 +108,10 @@ describe('sock_diag', () => {
     ['loopback', { port: 80, src: [127, 9, 9, 9] }, [[80, LOOPBACK]]],
     ['another', { port: 80, src: [192, 0, 2, 2] }, [[80, ELSEWHERE]]],
     ['any address of lo', { port: 80, src: [], device: 1 }, [[80, LOOPBACK]]],
-    ['any address of another interface', { port: 80, src: [], device: 7 }, [[80, ELSEWHERE]]],
+    ['any address of another interface', { port: 80, src: [], device: 7 }, [[80, GUEST]]],
+    ['another address of another interface', { port: 80, src: [192, 0, 2, 2], device: 7 }, [[80, ELSEWHERE]]],
+    ['loopback of another interface', { port: 80, src: [127, 0, 0, 1], device: 7 }, [[80, ELSEWHERE]]],
+    ['a family of the future on lo', { family: 99, port: 80, src: [], device: 1 }, []],
     ['IPv6 any', { family: 10, port: 80, src: [] }, [[80, ANY]]],
     ['IPv6 loopback', { family: 10, port: 80, src: LO }, [[80, LOOPBACK]]],
     ['IPv6 mapped', { family: 10, port: 80, src: MAPPED }, [[80, ELSEWHERE]]],
@@ -152,4 +155,23 @@ test('kinds of addresses', () => {
     LOOPBACK,
   ]);
   expect([kind6(0xfe800000, 0, 0, 1), kind6(0, 1, 0, 0), kind6(0, 0, 1, 0)]).toEqual([ELSEWHERE, ELSEWHERE, ELSEWHERE]);
+});
+test('the guest’s own addresses', () => {
+  const six = [0x2001_0db8, 0, 0, 5];
+  const link = [0xfe80_0000 | 0, 0, 0, 7];
+  setGuest(
+    0xc000_0205 | 0,
+    (i) => six[i] as number,
+    (i) => link[i] as number,
+  );
+  expect([kind4(0xc000_0205), kind4(0xc000_0206)]).toEqual([GUEST, ELSEWHERE]);
+  expect([kind6(0, 0, 0xffff, 0xc000_0205), kind6(0x2001_0db8, 0, 0, 5), kind6(0x2001_0db8, 0, 0, 6)]).toEqual([
+    GUEST,
+    GUEST,
+    ELSEWHERE,
+  ]);
+  expect([kind6(0xfe80_0000, 0, 0, 7), kind6(0xfe80_0000, 0, 0, 8)]).toEqual([LINK_LOCAL, ELSEWHERE]);
+  const none = (): number => 0;
+  setGuest(0, none, none);
+  expect([kind4(0), kind6(0, 0, 0, 0), kind4(0xc000_0205)]).toEqual([ANY, ANY, ELSEWHERE]);
 });

@@ -21,7 +21,7 @@ vi.mock('./look.ts', () => ({
 }));
 const fake = await import('../../test/support/fake-io.ts');
 const flows = await import('../flow/table.ts');
-const { add, ANY, ELSEWHERE, LOOPBACK } = await import('./bound.ts');
+const { add, ANY, ELSEWHERE, GUEST, LINK_LOCAL, LOOPBACK } = await import('./bound.ts');
 const listeners = await import('./listeners.ts');
 const scan = await import('./scan.ts');
 const sockets = await import('./sockets.ts');
@@ -55,7 +55,9 @@ describe('what counts', () => {
   const KINDS = [
     [1, ANY],
     [2, LOOPBACK],
-    [3, ELSEWHERE],
+    [3, GUEST],
+    [4, ELSEWHERE],
+    [5, LINK_LOCAL],
   ] as const;
   test('towards the namespace what packets reach, towards the host what loopback reaches', () => {
     for (const side of ['host', 'netns']) there.set(`${side} tcp`, KINDS);
@@ -70,6 +72,17 @@ describe('what counts', () => {
     there.set('netns tcp', KINDS);
     scan.lookNow(ALL);
     expect(heard('netns', 'tcp')).toEqual([1, 2, 3]);
+  });
+  test('another address of the guest is led to by a rule that names it, a link-local one by datagrams', () => {
+    there.set('netns tcp', [[4, ELSEWHERE]]);
+    there.set('netns udp', [
+      [6, ELSEWHERE],
+      [7, LINK_LOCAL],
+    ]);
+    scan.lookNow(ALL);
+    expect([heard('netns', 'tcp'), heard('netns', 'udp')]).toEqual([[], [7]]);
+    scan.lookNow({ host: [rule('tcp', { target: '192.0.2.6' }), rule('udp')], splice: [] });
+    expect([heard('netns', 'tcp'), heard('netns', 'udp')]).toEqual([[4], [4, 6, 7]]);
   });
   test('for UDP the ports of TCP as well, and not the other way about', () => {
     there.set('netns tcp', [[80, ANY]]);

@@ -2,14 +2,15 @@
 /**
  * `auto`: which ports somebody listens at, in the namespace and on the host, looked at each second while a rule wants to know.
  *
- * Towards the namespace a socket counts that is bound to any address or one that packets reach; one on loopback only if loopback
- * leads to loopback. Towards the host, what loopback reaches: sockets bound to any address, or to loopback. UDP counts
+ * Towards the namespace a socket counts that is bound to any address or the guest's, to which all is forwarded (of several, the one that
+ * it used last); one on loopback only if loopback leads to loopback; any other only if a rule names a target, which may be that. Towards the host, what loopback reaches: sockets bound to any address, or to loopback. UDP counts
  * the ports of TCP as well (iperf3 and its like). What is ours does not count, or a port would lead to itself.
  */
 import type { Side } from '../../shared/rpc/methods.ts';
 import * as flows from '../flow/table.ts';
 import * as io from '../io/io.ts';
-import { ANY, type Bound, clear, ELSEWHERE, LOOPBACK, makeBound, same } from './bound.ts';
+import * as station from '../link/station.ts';
+import { ANY, type Bound, clear, ELSEWHERE, GUEST, LINK_LOCAL, LOOPBACK, makeBound, same, setGuest } from './bound.ts';
 import { follow, isBusy, isLacking, tables } from './listeners.ts';
 import { type Eyes, look } from './look.ts';
 import type { Protocol, Tables } from './rule.ts';
@@ -27,7 +28,9 @@ const bounds: Record<Side, Record<Protocol, Bound>> = {
 /** For the next look; it and the last one change places. */
 let fresh = makeBound();
 /** Kinds of sockets that count, by side. */
-const counts: Record<Side, number> = { host: ANY | LOOPBACK, netns: ANY | ELSEWHERE };
+const counts: Record<Side, number> = { host: ANY | LOOPBACK, netns: ANY | GUEST };
+/** Some rule that asks names a target. */
+let anyTarget = false;
 
 let eyes: Readonly<Record<Side, Eyes>> | null = null;
 let nextAt = Number.NEGATIVE_INFINITY;
@@ -44,7 +47,7 @@ let anyNeeded = false;
 /** null: nothing can be seen, and `auto` finds nothing. */
 export const configure = (e: Readonly<Record<Side, Eyes>> | null, loopbackToLoopback: boolean): void => {
   eyes = e;
-  counts.netns = ANY | ELSEWHERE | (loopbackToLoopback ? LOOPBACK : 0);
+  counts.netns = ANY | GUEST | (loopbackToLoopback ? LOOPBACK : 0);
   nextAt = Number.NEGATIVE_INFINITY;
   due = false;
   knownFor = null;
@@ -54,6 +57,7 @@ export const configure = (e: Readonly<Record<Side, Eyes>> | null, loopbackToLoop
 const learnNeeds = (t: Tables): void => {
   knownFor = t;
   anyNeeded = false;
+  anyTarget = t.host.some(({ scan, target }) => scan && target !== '');
   for (const direction of DIRECTIONS) {
     const rules = t[direction].filter(({ scan }) => scan);
     const need = needed[targetSide(direction)];
@@ -68,10 +72,13 @@ const learnNeeds = (t: Tables): void => {
 /** Adds what counts of the ports that are bound for `seen`, where nothing of ours is. */
 const collect = (side: Side, seen: Protocol, protocol: Protocol, into: number[]): void => {
   const { kinds, ports: list, count } = bounds[side][seen];
+  let counted = counts[side];
+  if (side === 'netns' && protocol === 'udp') counted |= LINK_LOCAL;
+  if (side === 'netns' && anyTarget) counted |= ELSEWHERE | LINK_LOCAL;
   for (let i = 0; i < count; i++) {
     const port = list[i] as number;
     const isOurs = ports(side, seen)[port] !== 0 || ports(side, protocol)[port] !== 0;
-    if (!isOurs && ((kinds[port] as number) & counts[side]) !== 0) into.push(port);
+    if (!isOurs && ((kinds[port] as number) & counted) !== 0) into.push(port);
   }
 };
 /**
@@ -111,6 +118,7 @@ const lookAt = (e: Eyes, side: Side, protocol: Protocol): number => {
 /** Looks now at what the rules of `t` want to know. True: something has changed. */
 export const lookNow = (t: Tables): boolean => {
   if (t !== knownFor) learnNeeds(t);
+  setGuest(station.guest4Word(), station.guest6Word, station.likelyLinkLocal6Word);
   let changed = false;
   for (const side of ['host', 'netns'] as const) {
     for (const protocol of PROTOCOLS) {

@@ -4,7 +4,7 @@
  * Integers are in host byte order, but for ports and addresses. No system calls here.
  */
 import { endianness } from 'node:os';
-import { add, type Bound, ELSEWHERE, kind4, kind6, LOOPBACK } from './bound.ts';
+import { add, type Bound, kind4, kind6, kindOn } from './bound.ts';
 import type { Protocol } from './rule.ts';
 
 const LE = endianness() === 'LE';
@@ -22,8 +22,6 @@ const AF_INET6 = 10;
 const IPPROTO = { tcp: 6, udp: 17 } as const;
 /** TCP_LISTEN; TCP_CLOSE, which is how an unconnected UDP socket is called. */
 const STATE = { tcp: 10, udp: 7 } as const;
-/** `lo` is the first interface of every namespace. */
-const LO_INDEX = 1;
 
 /** Lays out the question at `at`. Its length, bytes. */
 export const writeRequest = (view: DataView, at: number, protocol: Protocol, v4: boolean, sequence: number): number => {
@@ -80,12 +78,10 @@ const readSocket = (view: DataView, at: number, protocol: Protocol, bound: Bound
   const port = view.getUint16(at + 4);
   const src = at + 8;
   const device = view.getUint32(at + 40, LE);
-  let kind = ELSEWHERE;
-  if (device === LO_INDEX) kind = LOOPBACK;
-  else if (device !== 0) kind = ELSEWHERE;
-  else if (family === AF_INET) kind = kind4(view.getUint32(src));
+  let kind: number;
+  if (family === AF_INET) kind = kind4(view.getUint32(src));
   else if (family === AF_INET6) {
     kind = kind6(view.getUint32(src), view.getUint32(src + 4), view.getUint32(src + 8), view.getUint32(src + 12));
   } else return;
-  add(bound, port, kind);
+  add(bound, port, kindOn(device, kind));
 };

@@ -33,13 +33,13 @@ const start = (specs: Specs, more: readonly string[] = []) =>
   lab.guest(['--config-net', ...more, ...options(specs)], undefined, { forwards: true });
 const fails = (specs: Specs) =>
   lab.user.attempt([lab.binary, '--config-net', ...options(specs), '--', 'true'], { timeoutMs: 10_000 });
-const serve = (side: Side, protocol: 'TCP' | 'UDP', port: number): Started => {
+const serve = (side: Side, protocol: 'TCP' | 'UDP', port: number, address = '0.0.0.0'): Started => {
   const kind = protocol === 'TCP' ? 'STREAM' : 'DGRAM';
   const listen = protocol === 'TCP' ? 's.listen(1);' : '';
   return side.spawn([
     'python3',
     '-c',
-    `import socket,time; s=socket.socket(socket.AF_INET, socket.SOCK_${kind}); s.bind(('0.0.0.0', ${port})); ${listen} time.sleep(60)`,
+    `import socket,time; s=socket.socket(socket.AF_INET, socket.SOCK_${kind}); s.bind(('${address}', ${port})); ${listen} time.sleep(60)`,
   ]);
 };
 
@@ -175,6 +175,47 @@ describe('auto', () => {
     for (const server of servers) server.kill('SIGKILL');
     await waitFor(async () => (await seen()).length === 0, { what: 'the ports to be gone', timeoutMs: AUTO_WITHIN_MS });
     await guest.close();
+  });
+
+  it('of several addresses of the guest, servers at the one that ports lead to count', async () => {
+    const [first, second] = ['10.9.0.5', '10.9.0.6'];
+    const guest = await start({ t: 'auto', u: 'auto' }, ['-a', `${first}/24`, '-a', `${second}/24`, '-4']);
+    const servers = (['TCP', 'UDP'] as const).flatMap((protocol) => [
+      serve(guest, protocol, 8131, second),
+      serve(guest, protocol, 8132, first),
+    ]);
+    const found = ['tcp 0.0.0.0:8132', 'udp 0.0.0.0:8132'];
+    const bound = async (): Promise<number> =>
+      (await listening(guest)).filter((line) => line.includes('10.9.0.')).length;
+    await waitFor(async () => (await bound()) === servers.length, { what: 'the servers' });
+    // The first look that sees one sees all of them.
+    await waitFor(async () => (await ours()).length > 0, { what: 'the ports', timeoutMs: AUTO_WITHIN_MS });
+    await waitFor(async () => (await ours()).length >= found.length, { what: 'both protocols' });
+    expect(await ours()).toEqual(found);
+    await guest.close();
+  });
+
+  it('thousands of ports of somebody else cost the guest neither its start nor its connections', async () => {
+    const many = lab.host.spawn([
+      'python3',
+      '-c',
+      `import socket,time
+l=[]
+for p in range(20000, 21200):
+  s=socket.socket(); s.bind(('127.0.0.1', p)); s.listen(1); l.append(s)
+print('made', flush=True); time.sleep(60)`,
+    ]);
+    await waitFor(() => many.out().includes('made'), { what: 'the listeners' });
+    const script = 'ss -Hltn | grep -c %lo; ping -c1 -W5 $0 >/dev/null && echo reached';
+    const limit = ['prlimit', '--nofile=1024:1024'];
+    const argv = [...limit, lab.binary, '--config-net', ...options({ T: 'auto', U: 'auto' }), '--', 'sh', '-c', script];
+    const done = await lab.user.attempt([...argv, NET.server4], { timeoutMs: 20_000 });
+    many.kill('SIGKILL');
+    expect([done.status, done.stdout.trim().split('\n')]).toEqual([0, ['112', 'reached']]);
+    expect(done.stderr).toContain(
+      'auto found more ports than the limit of open files (RLIMIT_NOFILE, 1024) has room for',
+    );
+    await waitFor(async () => (await ours()).length === 0, { what: 'the listeners to be gone' });
   });
 
   it('what listens before the start is found by then; what we open ourselves leads nowhere', async () => {

@@ -2,6 +2,7 @@
 /** Port forwarding, the loopback bypass, and addresses that stand for others. */
 import type { Direction, Protocol } from '../../fwd/rule.ts';
 import type { ParsedAddress } from '../../host/address.ts';
+import { UsageError } from '../errors.ts';
 import type { RawSettings } from '../settings.ts';
 import * as values from '../values.ts';
 import { type OptionRow, row } from './row.ts';
@@ -21,11 +22,23 @@ const ports = (short: string, protocol: Protocol, direction: Direction, help: st
 
 type Mapped = 'hostLoopback' | 'guestAddr' | 'dnsForward' | 'dnsHost';
 /** One address for each IP version, the last one given; 'none' takes both back. */
-const setAddress = (raw: RawSettings, which: Mapped, given: ParsedAddress | null): void => {
+const setAddress = (raw: RawSettings, which: Mapped, option: string, given: ParsedAddress | null): void => {
   if (given === null) {
     raw[`${which}4`] = null;
     raw[`${which}6`] = null;
-  } else raw[`${which}${given.family}`] = given.address;
+    return;
+  }
+  const earlier = raw[`${which}${given.family}`];
+  if (earlier !== null && earlier !== given.address)
+    raw.warnings.push(`${option} ${earlier} has no effect: ${given.address} was given after it`);
+  raw[`${which}${given.family}`] = given.address;
+};
+/** The same for options of which the original refuses a second one. */
+const setAddressOnce = (raw: RawSettings, which: Mapped, option: string, given: ParsedAddress | null): void => {
+  const earlier = given === null ? null : raw[`${which}${given.family}`];
+  if (given !== null && earlier !== null && earlier !== given.address)
+    throw new UsageError('conflict', `Two IPv${given.family} addresses for ${option}: ${earlier} and ${given.address}`);
+  setAddress(raw, which, option, given);
 };
 
 export const FORWARDING = {
@@ -81,7 +94,7 @@ export const FORWARDING = {
     help: 'address that stands for the loopback of the host, or "none"; default: the gateway',
     apply: (raw, value, option) => {
       const given = values.readMapped(value, option);
-      setAddress(raw, 'hostLoopback', given);
+      setAddress(raw, 'hostLoopback', option, given);
       if (given === null) raw.mapGateway = false;
     },
   }),
@@ -89,7 +102,7 @@ export const FORWARDING = {
     argument: 'ADDR',
     group,
     help: 'address that stands for the host itself, whose own one the guest has; default none',
-    apply: (raw, value, option) => setAddress(raw, 'guestAddr', values.readMapped(value, option)),
+    apply: (raw, value, option) => setAddress(raw, 'guestAddr', option, values.readMapped(value, option)),
   }),
   'no-map-gw': row({
     group,
@@ -109,13 +122,13 @@ export const FORWARDING = {
     argument: 'ADDR',
     group,
     help: 'address whose ports 53 and 853 lead to the resolver of the host; once per IP version',
-    apply: (raw, value, option) => setAddress(raw, 'dnsForward', values.readDnsForward(value, option)),
+    apply: (raw, value, option) => setAddressOnce(raw, 'dnsForward', option, values.readDnsForward(value, option)),
   }),
   'dns-host': row({
     argument: 'ADDR',
     group,
     help: 'resolver that --dns-forward leads to, default: the first of resolv.conf',
-    apply: (raw, value, option) => setAddress(raw, 'dnsHost', values.readDnsHost(value, option)),
+    apply: (raw, value, option) => setAddressOnce(raw, 'dnsHost', option, values.readDnsHost(value, option)),
   }),
   'conf-path': row({
     short: 'c',
