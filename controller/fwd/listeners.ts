@@ -37,7 +37,9 @@ let busy = false;
 /** A change that waits for what `auto` found. */
 let waiting: (() => void) | null = null;
 let changing = false;
-/** That `auto` found more than its share was said. */
+/** What `auto` found beyond its share; noted as missing, too. */
+let beyond: Shared['left'] = new Map();
+/** That there was such was said. */
 let isTold = false;
 
 /** `limit`: RLIMIT_NOFILE. `ports`: what `auto` goes by. */
@@ -48,6 +50,7 @@ export const configure = (limit: number, ports: Heard): void => {
   busy = false;
   waiting = null;
   changing = false;
+  beyond = new Map();
   isTold = false;
 };
 
@@ -69,6 +72,7 @@ export const noteLeft = ({ want, left }: Shared): void => {
     const ports = want.get(group);
     for (const port of group.missing.keys()) if (ports?.has(port) !== true) group.missing.delete(port);
   }
+  beyond = left;
   let count = 0;
   for (const [group, ports] of left) {
     for (const port of ports) group.missing.set(port, EMFILE);
@@ -240,9 +244,9 @@ const begun = (next: Tables, mode: ChangeMode, done: Done): void => {
 
 /** A change or what `auto` found is being put in force. */
 export const isBusy = (): boolean => busy;
-/** Some socket that is wanted could not be had. */
+/** Some socket that is wanted could not be had, and might be now: no matter what is beyond the share of `auto`. */
 export const isLacking = (): boolean => {
-  for (const { missing } of allGroups()) if (missing.size > 0) return true;
+  for (const group of allGroups()) if (group.missing.size > (beyond.get(group)?.length ?? 0)) return true;
   return false;
 };
 
