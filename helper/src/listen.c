@@ -14,6 +14,8 @@
 
 /* Of lo, in every network namespace. */
 #define LOOPBACK_INDEX 1
+/* A filter takes the kernel 20 µs and a page, which is too much for each of tens of thousands. */
+#define FILTERS_MAX 4096
 
 /* Once sealed, these ports only. */
 static struct {
@@ -27,12 +29,12 @@ struct listener {
     int next;      /* of the same port: number + 1 */
     struct ip ip;  /* family 0: both versions */
     uint16_t protocol, port;
-    bool is_any, freebind;
+    bool is_any, freebind, filtered;
     char interface[IFNAMSIZ];
 };
 static struct listener table[LISTENERS_MAX];
 static int by_port[2][65536]; /* number + 1; untouched pages cost nothing */
-static int lowest_free;
+static int lowest_free, filters;
 /* Ports at our own addresses to which a grant let UDP flows go when no listener of ours was there. */
 static bool led_here[65536];
 static_assert(FLOW_TCP == 0 && FLOW_UDP == 1, "they count the rows of by_port");
@@ -71,17 +73,18 @@ static int take_number(void)
     return lowest_free < LISTENERS_MAX ? lowest_free : -1;
 }
 
-static void remember(int number, int copy, const struct listen_wish *wish)
+static void remember(int number, int copy, const struct listen_wish *wish, bool filtered)
 {
     struct listener *l = &table[number];
     int *head = &by_port[wish->protocol][wish->port];
 
     *l = (struct listener){
         .fd = copy, .next = *head, .ip = wish->ip, .protocol = (uint16_t)wish->protocol, .port = (uint16_t)wish->port,
-        .is_any = is_any(&wish->ip), .freebind = wish->freebind,
+        .is_any = is_any(&wish->ip), .freebind = wish->freebind, .filtered = filtered,
     };
     snprintf(l->interface, sizeof(l->interface), "%s", wish->interface);
     *head = number + 1;
+    filters += filtered;
 }
 
 bool listen_forget(int number)
@@ -96,6 +99,7 @@ bool listen_forget(int number)
     *at = l->next;
     close(l->fd);
     l->fd = 0;
+    filters -= l->filtered;
     if (number < lowest_free)
         lowest_free = number;
     return true;
@@ -211,7 +215,7 @@ static int bind_to(int fd, const struct listen_wish *wish)
     return bind(fd, &address.any, length);
 }
 
-static int make(int fd, const struct listen_wish *wish, const char **what)
+static int make(int fd, const struct listen_wish *wish, bool filtered, const char **what)
 {
     const int family = family_of(wish);
     const bool both = wish->ip.family == 0;
@@ -221,7 +225,7 @@ static int make(int fd, const struct listen_wish *wish, const char **what)
         return -1;
     if (wish->protocol == FLOW_TCP)
         prepare_connections(fd);
-    else if (drop_forged(fd) == 0)
+    else if (!filtered || drop_forged(fd) == 0)
         prepare_datagrams(fd, family, both);
     else
         return -1;
@@ -244,13 +248,14 @@ int listen_open(const struct listen_wish *wish, int *number, int *errnum, const 
         *errnum = ENFILE;
         return -1;
     }
+    const bool filtered = wish->protocol == FLOW_UDP && filters < FILTERS_MAX;
     int fd = flow_socket(wish->protocol, family_of(wish));
-    if (fd >= 0 && make(fd, wish, what) == 0) {
+    if (fd >= 0 && make(fd, wish, filtered, what) == 0) {
         /* #syscalls:setup,host,netns fcntl(*, F_DUPFD_CLOEXEC, *) — our copy of a listener */
         int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 
         if (copy >= 0) {
-            remember(*number, copy, wish);
+            remember(*number, copy, wish, filtered);
             return fd;
         }
         *what = "keep a socket for";
@@ -345,15 +350,15 @@ static bool look(const struct listener *l, struct ends *ends)
 static bool is_from_here_if_ours(const struct listener *l, const struct ends *ends, const struct answer *a)
 {
     /* Of those from the same address, drop_forged() let none in from outside. */
-    const bool from_here = ends->interface == LOOPBACK_INDEX ||
-                           memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0;
+    const bool same = memcmp(a->peer.bytes, a->local.bytes, sizeof(a->peer.bytes)) == 0;
+    const bool from_here = ends->interface == LOOPBACK_INDEX || (same && l->filtered);
 
-    if (!from_here && own_denies(&a->peer, ends->interface) == 0)
+    if (!from_here && !same && own_denies(&a->peer, ends->interface) == 0)
         return true;
     /* It may be one of our own flows that left it, from a port of the controller's choice: see hairpin.c. */
     if (led_here[l->port] && floor_denies(FLOW_UDP, &a->peer, a->port) != 0)
         return false;
-    /* From one of our addresses to another: from a program that asks us, and no other, by a connected socket. */
+    /* From one of our addresses to another, or without a filter: by a connected socket, which asks us and no other. */
     return from_here || tuple_taken(&ends->peer, &ends->local, 0);
 }
 

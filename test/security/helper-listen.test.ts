@@ -400,6 +400,39 @@ while not os.path.exists(${JSON.stringify(install.path('script-done'))}): time.s
     expect(outcome(16)).toMatchObject({ address: '2001:db8::3', port: 5003, local: '2001:db8::2' });
   });
 
+  it('beyond 4,096 UDP ports, goes from an own address to the same one by connected sockets only', async () => {
+    const many = Array.from({ length: 32 }, (_, i) =>
+      batch('host', ...Array.from({ length: 128 }, (_, j) => listen('udp', '', 10_000 + 128 * i + j))),
+    );
+    const helper = inNetwork([
+      ...many,
+      batch('host', listen('udp', '', 9000), unlisten(7), listen('udp', '', 9001)),
+      ...seal({ listen: ALL }),
+      { pause: 'asked' },
+      answer('host', 4096), // unconnected, without a filter
+      { take: 4096 },
+      answer('host', 4096),
+      answer('host', 7), // has the filter of the one that is gone
+    ]);
+    await install.paused('asked');
+    python(
+      helper.pid(),
+      `s("192.0.2.2", 5001).sendto(b"1", ("192.0.2.2", 9000))
+two = s("192.0.2.2", 5002)
+two.connect(("192.0.2.2", 9000))
+two.send(b"2")
+s("192.0.2.2", 5003).sendto(b"3", ("192.0.2.2", 9001))
+open(${JSON.stringify(install.path('asked'))}, "w").close()
+import os, time
+while not os.path.exists(${JSON.stringify(install.path('script-done'))}): time.sleep(0.01)
+`,
+    );
+    await install.scriptDone();
+    expect(install.replies(32)[2]?.result).toMatchObject({ listener: 7 });
+    expect(install.reply(35).error?.data.errno).toBe(EADDRNOTAVAIL);
+    expect([install.reply(37), install.reply(38)].map(({ result }) => result?.['port'])).toEqual([5002, 5003]);
+  });
+
   it('is not there before sealing', async () => {
     const helper = inNetwork([answer('host', 0)]);
     await helper.closed;
