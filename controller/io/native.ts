@@ -53,9 +53,17 @@ export interface Native {
    * bytes arrived there or one side has to be waited for. COL.SPLICE_STOP says why it stopped: 0 budget, SPLICE_EMPTY nothing (more)
    * to read, SPLICE_FULL no room, SPLICE_END end of file and all of it delivered, SPLICE_FROM_FAILED or SPLICE_TO_FAILED with
    * COL.SPLICE_ERRNO. COL.SPLICE_HELD: what is left in the pipe, not 0 only with SPLICE_FULL and SPLICE_TO_FAILED. An end or failure of `from` is told once what came before is delivered.
-   * Bytes that arrived at `to`.
+   * `last`: end of file follows, so that a part of a segment may wait for it (SPLICE_F_MORE). Bytes that arrived at `to`.
    */
-  spliceThrough(from: number, pipeIn: number, pipeOut: number, to: number, held: number, budget: number): number;
+  spliceThrough(
+    from: number,
+    pipeIn: number,
+    pipeOut: number,
+    to: number,
+    held: number,
+    budget: number,
+    last: boolean,
+  ): number;
   /**
    * recvmmsg of up to `max` (≤ DATAGRAMS_MAX) datagrams into slots at + i·stride, with UDP_GRO, TTL and TOS control data
    * (where the socket was told to report them). COL.DGRAM_LEN/DGRAM_GSO/DGRAM_TTL/DGRAM_TOS[i]: GSO 0 is one datagram, otherwise

@@ -6,7 +6,7 @@
  * The helper is trusted to speak the protocol: a reply that does not is a defect on our side of the channel or a
  * helper that was taken over, and going on would be guessing. It throws, and the process ends.
  */
-import { createJSONRPCRequest, isJSONRPCResponses, type JSONRPCRequest } from 'json-rpc-2.0';
+import { createJSONRPCRequest, isJSONRPCResponses } from 'json-rpc-2.0';
 import * as z from 'zod/mini';
 import {
   errorData,
@@ -17,6 +17,7 @@ import {
   RPC_ERRORS,
 } from '../../shared/rpc/methods.ts';
 import * as io from '../io/io.ts';
+import { type ConnectParams, connectRequest, descriptorReplies, isJustDescriptor } from './plain.ts';
 
 /** Identifiers of requests from here on are ours; smaller ones belong to the promise client (rpc/client.ts). */
 const ID_BASE = 1_000_000_000;
@@ -55,14 +56,19 @@ const parse = (message: string): Reply[] => {
   return replies.parse(payload);
 };
 
+const requestText = <M extends MethodName>(id: number, method: M, params: Params<M>): string => {
+  const plain = method === 'socket.connect' ? connectRequest(id, params as ConnectParams) : '';
+  return plain !== '' ? plain : JSON.stringify(createJSONRPCRequest(id, method, METHODS[method].params.parse(params)));
+};
+
 /** How the request in a slot ended: `errno` 0 and its result, whose `fd` is a descriptor; or an errno, EACCES for a refusal, and null. */
 export type OnSettled = (slot: number, errno: number, result: unknown) => void;
 
 export class Channel {
   readonly #onSettled: OnSettled;
   readonly #lateMs: number;
-  /** Requests by sequence number: [answered, sent) wait for a reply, [sent, queued) to be sent. */
-  readonly #requests: (JSONRPCRequest | null)[] = [];
+  /** Texts of requests by sequence number: [answered, sent) wait for a reply, [sent, queued) to be sent. */
+  readonly #requests: string[] = [];
   readonly #methods: MethodName[] = [];
   /** When each was queued: the clock's milliseconds. */
   readonly #queuedMs = new Int32Array(REQUESTS_MAX);
@@ -115,7 +121,7 @@ export class Channel {
     if (this.outstanding() >= REQUESTS_MAX || this.#isLate()) return -1;
     const slot = this.#queued & SLOT_MASK;
     this.#queuedMs[slot] = io.nowMs() | 0;
-    this.#requests[slot] = createJSONRPCRequest(ID_BASE + this.#queued, method, METHODS[method].params.parse(params));
+    this.#requests[slot] = requestText(ID_BASE + this.#queued, method, params);
     this.#methods[slot] = method;
     this.#queued = (this.#queued + 1) & ID_MASK;
     return slot;
@@ -130,9 +136,9 @@ export class Channel {
   }
 
   #sendBatch(n: number): boolean {
-    const batch: (JSONRPCRequest | null)[] = [];
-    for (let i = 0; i < n; i++) batch.push(this.#requests[(this.#sent + i) & SLOT_MASK] ?? null);
-    const len = text.write(JSON.stringify(batch), SEND_AT, MESSAGE_BYTES_MAX, 'latin1');
+    let batch = `[${this.#requests[this.#sent & SLOT_MASK]}`;
+    for (let i = 1; i < n; i++) batch += `,${this.#requests[(this.#sent + i) & SLOT_MASK]}`;
+    const len = text.write(`${batch}]`, SEND_AT, MESSAGE_BYTES_MAX, 'latin1');
     const r = io.native.channelSend(this.#fd, SEND_AT, len);
     if (r === -EAGAIN) {
       this.#setFull(true);
@@ -143,7 +149,7 @@ export class Channel {
       this.#gone = true;
       return false;
     }
-    for (let i = 0; i < n; i++) this.#requests[(this.#sent + i) & SLOT_MASK] = null;
+    for (let i = 0; i < n; i++) this.#requests[(this.#sent + i) & SLOT_MASK] = '';
     this.#sent = (this.#sent + n) & ID_MASK;
     this.#batches[this.#nextBatch & SLOT_MASK] = n;
     this.#nextBatch++;
@@ -188,6 +194,29 @@ export class Channel {
   }
 
   #takeReplies(len: number): void {
+    if (!this.#takeDescriptors(len)) this.#takeAnyReplies(len);
+  }
+
+  /** Replies that are a descriptor each, as nearly all are. False: they are not, and nothing was taken. */
+  #takeDescriptors(len: number): boolean {
+    const count = io.col[io.COL.FD_COUNT] as number;
+    if (this.#oldestBatch === this.#nextBatch || count !== this.#batches[this.#oldestBatch & SLOT_MASK]) return false;
+    for (let i = 0; i < count; i++) {
+      if (!isJustDescriptor(this.#methods[(this.#answered + i) & SLOT_MASK] as MethodName)) return false;
+    }
+    if (text.toString('latin1', RECV_AT, RECV_AT + len) !== descriptorReplies(ID_BASE + this.#answered, count))
+      return false;
+    this.#takeBatch();
+    if (count === 1) {
+      this.#settle(0, { fd: io.col[io.COL.FD] as number });
+      return true;
+    }
+    // Those that are settled use the column.
+    for (const fd of io.col.slice(io.COL.FD, io.COL.FD + count)) this.#settle(0, { fd });
+    return true;
+  }
+
+  #takeAnyReplies(len: number): void {
     const count = io.col[io.COL.FD_COUNT] as number;
     const fds = Array.from(io.col.subarray(io.COL.FD, io.COL.FD + count));
     try {

@@ -33,7 +33,8 @@ int32_t shutdownWrite(int32_t fd);
 /* splice.cc */
 int32_t acceptFrom(int32_t fd, int32_t at);
 int32_t makePipe(int32_t bytes);
-int32_t spliceThrough(int32_t from, int32_t pipeIn, int32_t pipeOut, int32_t to, int32_t held, int32_t budget);
+int32_t spliceThrough(int32_t from, int32_t pipeIn, int32_t pipeOut, int32_t to, int32_t held, int32_t budget,
+                      bool last);
 
 /* dgram.cc */
 int32_t recvDatagrams(int32_t fd, int32_t at, int32_t stride, int32_t max);

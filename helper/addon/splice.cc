@@ -68,19 +68,19 @@ int32_t makePipe(int32_t bytes) {
   return granted;
 }
 
-/* #syscalls:controller splice(*, 0, *, 0, *, SPLICE_F_MOVE+SPLICE_F_NONBLOCK) — loopback to loopback, uncopied */
-static ssize_t move(int32_t from, int32_t to, size_t len) {
+/* #syscalls:controller splice(*, 0, *, 0, *, SPLICE_F_MOVE+SPLICE_F_NONBLOCK|SPLICE_F_MOVE+SPLICE_F_NONBLOCK+SPLICE_F_MORE) — loopback to loopback, uncopied */
+static ssize_t move(int32_t from, int32_t to, size_t len, uint32_t more) {
   ssize_t n = 0;
   do {
-    n = splice(from, nullptr, to, nullptr, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    n = splice(from, nullptr, to, nullptr, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK | more);
   } while (n < 0 && errno == EINTR);
   return n;
 }
 
 /* Empties the pipe into `to`: 0, or why it does not get empty. */
-static int32_t drain(int32_t pipeOut, int32_t to, int64_t &held, int64_t &moved) {
+static int32_t drain(int32_t pipeOut, int32_t to, uint32_t more, int64_t &held, int64_t &moved) {
   while (held > 0) {
-    ssize_t n = move(pipeOut, to, static_cast<size_t>(held));
+    ssize_t n = move(pipeOut, to, static_cast<size_t>(held), more);
     if (n <= 0) return n < 0 && errno == EAGAIN ? SPLICE_FULL : SPLICE_TO_FAILED;
     held -= n;
     moved += n;
@@ -90,7 +90,7 @@ static int32_t drain(int32_t pipeOut, int32_t to, int64_t &held, int64_t &moved)
 
 /* The pipe is empty when it is filled, so that EAGAIN can only mean the socket. */
 static int32_t fill(int32_t from, int32_t pipeIn, int64_t &held) {
-  ssize_t n = move(from, pipeIn, CHUNK_BYTES);
+  ssize_t n = move(from, pipeIn, CHUNK_BYTES, 0);
   if (n > 0) {
     held = n;
     return 0;
@@ -99,13 +99,14 @@ static int32_t fill(int32_t from, int32_t pipeIn, int64_t &held) {
   return errno == EAGAIN ? SPLICE_EMPTY : SPLICE_FROM_FAILED;
 }
 
-int32_t spliceThrough(int32_t from, int32_t pipeIn, int32_t pipeOut, int32_t to, int32_t held, int32_t budget) {
+int32_t spliceThrough(int32_t from, int32_t pipeIn, int32_t pipeOut, int32_t to, int32_t held, int32_t budget,
+                      bool last) {
   if (held < 0) return OUT_OF_RANGE;
   int64_t inside = held;
   int64_t moved = 0;
   int32_t stop = 0;
   errno = 0;
-  while ((stop = drain(pipeOut, to, inside, moved)) == 0 && moved < budget) {
+  while ((stop = drain(pipeOut, to, last ? SPLICE_F_MORE : 0, inside, moved)) == 0 && moved < budget) {
     if ((stop = fill(from, pipeIn, inside)) != 0) break;
   }
   memory.columns[COL_SPLICE_ERRNO] = stop == SPLICE_FROM_FAILED || stop == SPLICE_TO_FAILED ? errno : 0;

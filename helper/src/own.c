@@ -15,6 +15,8 @@
 #define ANSWER_BYTES 1024
 /* Older answers, left by a read that failed, before this one's. */
 #define STALE_MAX 4
+/* For how long the namespace is believed to have an address that it had. */
+#define LOCAL_MS 50
 
 struct query {
     struct nlmsghdr header;
@@ -135,9 +137,19 @@ bool own_is_group(const struct ip *ip)
     return type == RTN_BROADCAST || type == RTN_MULTICAST;
 }
 
+/*
+ * Nearly all of them are for one address, the guest's. An address that the namespace has given up moments ago is no secret of
+ * anybody's, and what goes there is the namespace's own traffic.
+ */
 int own_requires(const struct ip *ip)
 {
-    int type = route_type(ip, 0);
+    static struct { struct ip ip; int64_t until_ms; } local;
+    const int64_t now = now_ms();
 
+    if (now < local.until_ms && is_same(ip, &local.ip))
+        return 0;
+    int type = route_type(ip, 0);
+    if (type == RTN_LOCAL)
+        local.ip = *ip, local.until_ms = now + LOCAL_MS;
     return type == RTN_LOCAL ? 0 : type < 0 && verdict(type) != 0 ? -type : EACCES;
 }

@@ -116,13 +116,14 @@ void report_metadata(int fd, enum flow_protocol protocol, int family)
 }
 
 /* What must be so before the first segment leaves. */
-static void prepare_stream(int fd, int family)
+static void prepare_stream(int fd, const struct ip *ip)
 {
     /* Out of line, an urgent byte would put the controller's peek offset out of step with what it discards. */
     /* #syscalls:setup,host,netns setsockopt(*, SOL_SOCKET, SO_OOBINLINE, *, *) — urgent data stays in the stream (RFC 6093) */
     socket_enable(fd, SOL_SOCKET, SO_OOBINLINE);
     /* Who said that the SYN could not get there, and how (Linux 5.8); the controller ends it when the connection stands. */
-    report_errors(fd, family);
+    if (!is_loopback(ip)) /* where nobody is in between */
+        report_errors(fd, ip->family);
 }
 
 /* Best effort: a host that does not let us leaves its default. */
@@ -287,7 +288,7 @@ int flow_connect(enum flow_protocol protocol, const struct ip *ip, int port, int
     if (hop_limit != 0)
         limit_hops(fd, ip->family, hop_limit);
     if (protocol == FLOW_TCP)
-        prepare_stream(fd, ip->family);
+        prepare_stream(fd, ip);
     else
         report_metadata(fd, protocol, ip->family);
     *what = "bind a socket for";

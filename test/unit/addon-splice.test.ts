@@ -74,17 +74,17 @@ describe.each<Family>([4, 6])('IPv%i', (family) => {
     const [a, from] = pair(family);
     const [to, b] = pair(family);
     const [out, into] = pipe();
-    expect(native.spliceThrough(from, into, out, to, 0, BUDGET)).toBe(0);
+    expect(native.spliceThrough(from, into, out, to, 0, BUDGET, false)).toBe(0);
     expect(outcome()).toEqual([SPLICE_EMPTY, 0, 0]);
     testkit.send(a, Buffer.from('hello'));
     arrived(from, 5);
-    expect(native.spliceThrough(from, into, out, to, 0, BUDGET)).toBe(5);
+    expect(native.spliceThrough(from, into, out, to, 0, BUDGET, false)).toBe(5);
     expect(outcome()).toEqual([SPLICE_EMPTY, 0, 0]);
     testkit.send(a, Buffer.from(' world'));
     arrived(from, 6);
     native.shutdownWrite(a);
     testkit.poll(from, 0x2000, 1000);
-    expect(native.spliceThrough(from, into, out, to, 0, BUDGET)).toBe(6);
+    expect(native.spliceThrough(from, into, out, to, 0, BUDGET, false)).toBe(6);
     expect(outcome()).toEqual([SPLICE_END, 0, 0]);
     arrived(b, 11);
     expect(Buffer.from(testkit.recv(b, 100, 0)).toString()).toBe('hello world');
@@ -103,7 +103,7 @@ test('a full receiver: what is in the pipe is told, and goes first the next time
     for (let k = 0; k < chunk.length; k++) chunk[k] = (sent + k) % 251;
     sent += Math.max(testkit.send(a, chunk), 0);
     testkit.poll(from, POLLIN, 1000);
-    moved += native.spliceThrough(from, into, out, to, held, BUDGET);
+    moved += native.spliceThrough(from, into, out, to, held, BUDGET, false);
     held = col[COL.SPLICE_HELD] as number;
   }
   expect(col[COL.SPLICE_STOP]).toBe(SPLICE_FULL);
@@ -117,7 +117,7 @@ test('a full receiver: what is in the pipe is told, and goes first the next time
       for (let k = 0; k < n; k++) if (mem[k] !== (got + k) % 251) throw new Error(`byte ${got + k} is wrong`);
       got += n;
     }
-    moved += native.spliceThrough(from, into, out, to, held, BUDGET);
+    moved += native.spliceThrough(from, into, out, to, held, BUDGET, false);
     held = col[COL.SPLICE_HELD] as number;
   }
   expect([got, moved, held]).toEqual([sent, sent, 0]);
@@ -130,8 +130,29 @@ test('the budget ends a call, and the next goes on', () => {
   testkit.send(a, Buffer.alloc(50_000));
   arrived(from, 50_000);
   // A budget is looked at between two fillings of the pipe.
-  expect(native.spliceThrough(from, into, out, to, 0, 1)).toBe(50_000);
+  expect(native.spliceThrough(from, into, out, to, 0, 1, false)).toBe(50_000);
   expect(outcome()).toEqual([0, 0, 0]);
+});
+
+test('the last bytes wait for the end of file, and arrive with it', () => {
+  const [a, from] = pair();
+  const [to, b] = pair();
+  const [out, into] = pipe();
+  testkit.send(a, Buffer.from('goodbye'));
+  native.shutdownWrite(a);
+  arrived(from, 7);
+  expect(native.spliceThrough(from, into, out, to, 0, BUDGET, true)).toBe(7);
+  expect(outcome()).toEqual([SPLICE_END, 0, 0]);
+  // Over loopback what leaves is there before the call returns.
+  expect(testkit.poll(b, POLLIN, 0)).toBe(0);
+  native.shutdownWrite(to);
+  arrived(b, 7);
+  const [c, source] = pair();
+  testkit.send(c, Buffer.from('more'));
+  arrived(source, 4);
+  const [sink, d] = pair();
+  expect(native.spliceThrough(source, into, out, sink, 0, BUDGET, false)).toBe(4);
+  expect(testkit.poll(d, POLLIN, 0)).toBe(POLLIN);
 });
 
 test("the sender's reset is told after what it sent before; the receiver's at once", () => {
@@ -143,7 +164,7 @@ test("the sender's reset is told after what it sent before; the receiver's at on
   native.lingerZero(a);
   native.close(a);
   testkit.poll(from, 8, 1000);
-  expect(native.spliceThrough(from, into, out, to, 0, BUDGET)).toBe(10);
+  expect(native.spliceThrough(from, into, out, to, 0, BUDGET, false)).toBe(10);
   expect(outcome()).toEqual([SPLICE_FROM_FAILED, 0, ECONNRESET]);
 
   const [c, source] = pair();
@@ -152,7 +173,7 @@ test("the sender's reset is told after what it sent before; the receiver's at on
   native.lingerZero(b);
   native.close(b);
   testkit.poll(to, 8, 1000);
-  expect(native.spliceThrough(source, into, out, to, 0, BUDGET)).toBe(0);
+  expect(native.spliceThrough(source, into, out, to, 0, BUDGET, false)).toBe(0);
   expect([SPLICE_TO_FAILED, 17]).toEqual(outcome().slice(0, 2));
   expect([EPIPE, ECONNRESET]).toContain(col[COL.SPLICE_ERRNO]);
   open.splice(open.indexOf(a), 1);
@@ -171,5 +192,5 @@ test('pipes are as large as asked, non-blocking, close-on-exec; no descriptor st
 
 test('ranges outside the arena are refused', () => {
   expect(() => native.accept(0, mem.length - 63)).toThrow(RangeError);
-  expect(() => native.spliceThrough(0, 0, 0, 0, -1, 1)).toThrow(RangeError);
+  expect(() => native.spliceThrough(0, 0, 0, 0, -1, 1, false)).toThrow(RangeError);
 });

@@ -22,8 +22,10 @@ export const ROOM = 4096;
 export const ENDING = FAILED | (FAILED << 1) | PARTING | (PARTING << 1);
 /** Urgent data was reported. */
 export const URGENT = 16384;
+/** The peer has sent its end of file: what there is to read is the last. */
+export const LAST = 65_536;
 
-const bits = new Uint16Array(flows.FLOW_MAX);
+const bits = new Uint32Array(flows.FLOW_MAX);
 /** Descriptor + 1 of socket 1. */
 const seconds = new Int32Array(flows.FLOW_MAX);
 /** Two a row, one a direction: the pipe's ends + 1, and the bytes in it. */

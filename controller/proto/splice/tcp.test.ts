@@ -42,6 +42,8 @@ const contents = new Map<number, Buffer>();
 let nextFd = 1000;
 let pipeError = 0;
 let pipesAsked = 0;
+/** The sockets that were told that end of file follows. */
+const toldLast = new Set<number>();
 /** Events that each socket is watched for. */
 const watchedFor = new Map<number, number>();
 const { watch } = fake.native;
@@ -91,7 +93,16 @@ Object.assign(fake.native, {
     return len;
   },
   // As native.ts describes it.
-  spliceThrough: (from: number, into: number, out: number, to: number, held: number, budget: number): number => {
+  spliceThrough: (
+    from: number,
+    into: number,
+    out: number,
+    to: number,
+    held: number,
+    budget: number,
+    last: boolean,
+  ): number => {
+    if (last) toldLast.add(to);
     let inside = contents.get(out) as Buffer;
     if (into !== out + 1 || inside.length !== held) throw new Error('not what is in the pipe');
     const [source, sink] = [stream(from), stream(to)];
@@ -179,6 +190,7 @@ const opened = (): { f: Flow; a: Stream; b: Stream } => {
 
 afterEach(() => {
   unsent.clear();
+  toldLast.clear();
   for (const s of streams.values()) s.fails(ECONNRESET);
   settle();
   expect([flows.count(flows.FLOW_SPLICE_TCP), pipes.inUse()]).toEqual([0, 0]);
@@ -282,6 +294,33 @@ describe('data', () => {
     settle();
     expect([b.sent.length, a.sent.toString()]).toEqual([big.length, 'answer']);
     expect(pipes.inUse()).toBe(0);
+  });
+  test('what came with an end of file leaves with it, and nothing else waits', () => {
+    const { a, b } = opened();
+    a.receives(Buffer.from('question'));
+    settle();
+    expect([...toldLast]).toEqual([]);
+    b.receives(Buffer.from('answer'));
+    b.ends();
+    settle();
+    expect([...toldLast]).toEqual([a.fd]);
+    expect([a.sent.toString(), a.shut]).toEqual(['answer', true]);
+    a.receives(Buffer.from('more'));
+    settle();
+    expect([...toldLast]).toEqual([a.fd]);
+    expect(b.sent.toString()).toBe('questionmore');
+  });
+  test('what a client sends while it is handed over goes on in order', () => {
+    const [a, b] = [make(), make()];
+    a.connected();
+    a.receives(Buffer.alloc(2500, 'x'));
+    a.ends();
+    b.connected();
+    splice.open(a.fd, 'netns', '127.0.0.1', 80);
+    asked.at(-1)?.settle(0, { fd: b.fd });
+    expect(splice.hasReady()).toBe(false);
+    settle();
+    expect([b.sent.length, b.shut]).toEqual([2500, true]);
   });
   test('one that has more than a budget lets others go first', () => {
     const [one, two] = [opened(), opened()];

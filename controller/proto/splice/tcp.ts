@@ -44,6 +44,7 @@ import {
   has,
   held,
   intos,
+  LAST,
   OPEN,
   outs,
   PARTING,
@@ -58,6 +59,8 @@ import * as waiting from './waiting.ts';
 
 /** Bytes of one direction before others have their turn. */
 const BUDGET_BYTES = 1024 * 1024;
+/** A first look: whatever a client has sent, which a second one would seldom find more of. */
+const FIRST_BYTES = 1;
 const ENFILE = 23;
 const EMFILE = 24;
 
@@ -139,6 +142,7 @@ export const onEvent = (f: Flow, s: 0 | 1, mask: number): void => {
   lru.touch(f);
   if ((mask & ~io.EPOLLOUT) !== 0) add(f, READABLE << s);
   if ((mask & io.EPOLLPRI) !== 0) add(f, URGENT << s);
+  if ((mask & (io.EPOLLRDHUP | io.EPOLLERR)) === io.EPOLLRDHUP) add(f, LAST << s);
   if ((mask & (io.EPOLLOUT | io.EPOLLERR | io.EPOLLHUP)) !== 0) clear(f, BLOCKED << (1 - s));
   if ((mask & io.EPOLLERR) !== 0 && !errorCanWait(f, s)) {
     over(f, s);
@@ -168,7 +172,10 @@ const pump = (f: Flow, d: 0 | 1): boolean => {
   const into = (intos[at] as number) - 1;
   const from = socket(f, d);
   const to = socket(f, 1 - d);
-  const moved = io.native.spliceThrough(from, into, out, to, held[at] as number, BUDGET_BYTES);
+  // The last bytes leave with the end of file that follows, in one segment: onEnd.
+  const last = has(f, LAST << d);
+  const budget = has(f, OPEN) ? BUDGET_BYTES : FIRST_BYTES;
+  const moved = io.native.spliceThrough(from, into, out, to, held[at] as number, budget, last);
   if (moved > 0) flows.setLastActive(f, io.nowMs() | 0);
   held[at] = io.col[io.COL.SPLICE_HELD] as number;
   const stop = io.col[io.COL.SPLICE_STOP] as number;
@@ -224,7 +231,9 @@ const settle = (f: Flow, d: 0 | 1, stop: number): boolean => {
     case SPLICE_TO_FAILED:
       return onReceiverFailed(f, d);
     default:
-      makeReady(f);
+      // Until both sockets are watched: being watched from then on, they report what there is.
+      if (has(f, OPEN)) makeReady(f);
+      else clear(f, READABLE << d);
       return true;
   }
 };
