@@ -10,6 +10,7 @@ import { type HelperClient, HelperError } from '../rpc/client.ts';
 import { affordable, begin, noteLeft } from './listeners.ts';
 import { params, withoutIpv6 } from './opening.ts';
 import { type Rule, socketsOf, type Tables } from './rule.ts';
+import { DESCRIPTORS_KEPT } from './share.ts';
 import { adopt, count } from './sockets.ts';
 import { type Wish, wishes } from './wanted.ts';
 
@@ -44,7 +45,7 @@ export const openListeners = async (clients: Clients, tables: Tables): Promise<v
   if (shared === null) {
     const sockets = socketsOf([...tables.host, ...tables.splice].filter(({ scan }) => !scan));
     throw new ListenError(
-      `Couldn't listen on requested ports: ${sockets} sockets are more than the limit of open files (RLIMIT_NOFILE) allows`,
+      `Couldn't listen on requested ports: ${sockets} sockets are more than the limit of open files (RLIMIT_NOFILE) allows; it takes ulimit -n ${sockets + DESCRIPTORS_KEPT}`,
     );
   }
   const outcomes = new Map<Rule, Outcome>();

@@ -148,7 +148,7 @@ describe('at the start', () => {
     ]);
     expect([done.status, done.stderr.trim()]).toEqual([
       1,
-      "Couldn't listen on requested ports: 10000 sockets are more than the limit of open files (RLIMIT_NOFILE) allows",
+      "Couldn't listen on requested ports: 10000 sockets are more than the limit of open files (RLIMIT_NOFILE) allows; it takes ulimit -n 10128",
     ]);
   });
 });
