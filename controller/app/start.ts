@@ -17,6 +17,7 @@ import { PlanError } from '../cli/plan-error.ts';
 import type { Plan } from '../cli/plan-schema.ts';
 import { planSummary } from '../cli/summary.ts';
 import { capsOf } from '../control/check-rules.ts';
+import * as flowDescriptors from '../flow/descriptors.ts';
 import * as siphash from '../flow/siphash.ts';
 import { type Clients, ListenError } from '../fwd/listen-start.ts';
 import * as listeners from '../fwd/listeners.ts';
@@ -279,6 +280,7 @@ export const configureProtocols = (plan: Plan, tap: Tap | null): void => {
     multicast: plan.multicast,
     ...udpTimeouts,
   });
+  flowDescriptors.configure(descriptorLimit());
   spliceCaps.configure(descriptors);
   tcp.configure({ tso: tap?.tso ?? false, linkMtu, descriptors, ...tcpRetries });
   demux.configure(network);

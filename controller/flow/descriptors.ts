@@ -24,6 +24,19 @@ export const register = (owner: Owner, giveUp: GiveUp): void => {
   owners[owner] = giveUp;
 };
 
+/** That part of all is the guest's own: what others open, clients and loopback connections, leaves it free. */
+const GUESTS_SHIFT = 3;
+let reservedFrom = Number.POSITIVE_INFINITY;
+/** Called once. `limit` is RLIMIT_NOFILE. */
+export const configure = (limit: number): void => {
+  reservedFrom = limit - (limit >> GUESTS_SHIFT);
+};
+/**
+ * Whether `fd`, just opened for what others began, is one of the last that there are. A new descriptor is the lowest that is free
+ * (POSIX.1-2017, 2.14), so its number says how many are in use, whoever has them.
+ */
+export const isReserved = (fd: number): boolean => fd >= reservedFrom;
+
 const asks = (owner: number, but: Flow): boolean => owners[owner]?.(but) ?? false;
 
 /** No descriptor was to be had for flow `f` of `owner`: one is given up for the next attempt, if anybody can. */

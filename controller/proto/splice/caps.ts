@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** How many spliced connections there may be, and who goes when there would be more. Each holds two descriptors of RLIMIT_NOFILE. */
+/** How many spliced connections there may be, and who goes when there would be more. Each holds two descriptors of RLIMIT_NOFILE, and two more while bytes wait in a pipe. */
 import * as descriptors from '../../flow/descriptors.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
@@ -11,16 +11,14 @@ import { abort, idleMs } from './close.ts';
 
 /** What was idle for so long may go when somebody else needs its place. */
 const EVICTABLE_IDLE_MS = 60_000;
-/** Of RLIMIT_NOFILE, for what is no connection. */
-const DESCRIPTORS_RESERVED = 128;
-const SOCKETS_PER_FLOW = 2;
+/** Of RLIMIT_NOFILE, the part that their sockets may have: three quarters, two each. */
+const FLOWS_PART = 3 / 8;
 const FLOWS_MAX = flows.FLOW_MAX >> 2;
 const FULL = log.site('Loopback connections refused');
 
 /** Called once. `limit` is RLIMIT_NOFILE. */
 export const configure = (limit: number): void => {
-  const most = Math.floor((limit - DESCRIPTORS_RESERVED) / SOCKETS_PER_FLOW);
-  lru.setCap(lru.LRU_SPLICE_TCP, Math.max(Math.min(most, FLOWS_MAX), 1));
+  lru.setCap(lru.LRU_SPLICE_TCP, Math.max(Math.min(Math.floor(limit * FLOWS_PART), FLOWS_MAX), 1));
   descriptors.register(descriptors.SPLICE, evict);
 };
 
@@ -33,9 +31,9 @@ const evict = (but: Flow): boolean => {
   return true;
 };
 
-/** A row for one more connection, or {@link flows.NO_FLOW}: counted, and said. */
-export const admit = (): Flow => {
-  if (lru.isFull(lru.LRU_SPLICE_TCP) && !evict(flows.NO_FLOW)) {
+/** A row for one more connection, which was accepted as `fd`, or {@link flows.NO_FLOW}: counted, and said. */
+export const admit = (fd: number): Flow => {
+  if ((lru.isFull(lru.LRU_SPLICE_TCP) || descriptors.isReserved(fd)) && !evict(flows.NO_FLOW)) {
     drop(DROP['flow-refused']);
     const n = lru.size(lru.LRU_SPLICE_TCP);
     log.warnAt(FULL, io.nowMs(), `${n} loopback connections are open: new ones are refused (see RLIMIT_NOFILE)`);

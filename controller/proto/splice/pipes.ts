@@ -7,6 +7,7 @@
  * that user is small. So only the first are large, those that connections at full speed take turns with, and none is
  * kept that was not used for a second: there may be many instances beside us.
  */
+import * as descriptors from '../../flow/descriptors.ts';
 import * as io from '../../io/io.ts';
 
 /** Empty ones that are kept open. */
@@ -18,6 +19,7 @@ const KEPT_MAX = 16;
 const LARGE_BYTES = 1024 * 1024;
 const LARGE_MAX = 16;
 const IDLE_MS = 1000;
+const EMFILE = 24;
 const SMALL_BYTES = 64 * 1024;
 
 const keptOuts = new Int32Array(KEPT_MAX);
@@ -41,6 +43,11 @@ export const take = (): number => {
     if (r < 0) return r;
     out = io.col[io.COL.FD] as number;
     into = io.col[io.COL.FD + 1] as number;
+    if (descriptors.isReserved(Math.max(out, into))) {
+      io.native.close(out);
+      io.native.close(into);
+      return -EMFILE;
+    }
   }
   taken++;
   usedMs = io.nowMs();

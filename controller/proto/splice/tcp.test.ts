@@ -18,6 +18,7 @@ const splice = await import('./tcp.ts');
 const caps = await import('./caps.ts');
 const pipes = await import('./pipes.ts');
 const flows = await import('../../flow/table.ts');
+const descriptors = await import('../../flow/descriptors.ts');
 const sockets = await import('../../fwd/sockets.ts');
 const wheel = await import('../../flow/wheel.ts');
 const { dropCount } = await import('../../obs/drops.ts');
@@ -200,6 +201,7 @@ beforeEach(() => {
   asked.length = 0;
   accepting = true;
   pipeError = 0;
+  descriptors.configure(1e9);
   fake.reset();
   fake.setNow(1000);
   wheel.start(1000, (f) => splice.onTimer(f));
@@ -270,7 +272,7 @@ describe('opening', () => {
     expect([a.closed, b.closed, b.linger]).toEqual([true, true, true]);
   });
   test('at the limit the one that was idle for a minute goes, and without one the new one is refused', () => {
-    caps.configure(128 + 4);
+    caps.configure(6);
     const first = opened();
     const second = opened();
     const third = make();
@@ -281,6 +283,47 @@ describe('opening', () => {
     settle();
     const { a } = opened();
     expect([first.a.closed, second.a.closed, a.closed]).toEqual([true, false, false]);
+  });
+});
+
+describe('descriptors that are the guest’s', () => {
+  /** A limit of which `fd` is the first of the last eighth. */
+  const reservedFrom = (fd: number): void => {
+    let limit = fd;
+    while (limit - (limit >> 3) < fd) limit++;
+    descriptors.configure(limit);
+  };
+  test('a connection that was accepted as one of them is refused, unless an idle one gives up its own', () => {
+    const first = opened();
+    const second = make();
+    reservedFrom(second.fd);
+    const refused = dropCount('flow-refused');
+    splice.open(second.fd, 'netns', '::1', 80);
+    expect([second.linger, second.closed, dropCount('flow-refused')]).toEqual([true, true, refused + 1]);
+    fake.setNow(62_000);
+    const third = make();
+    splice.open(third.fd, 'netns', '::1', 80);
+    expect([first.a.closed, third.closed]).toEqual([true, false]);
+    asked.at(-1)?.settle(EMFILE, null);
+  });
+  test('so is one whose far side would be one of them', () => {
+    const [a, b] = [make(), make()];
+    reservedFrom(b.fd);
+    splice.open(a.fd, 'netns', '::1', 80);
+    asked[0]?.settle(0, { fd: b.fd });
+    expect([a.linger, a.closed, b.closed]).toEqual([true, true, true]);
+  });
+  test('a pipe that would take one is to be waited for', () => {
+    const { a, b } = opened();
+    while (pipes.spare() > 0) if (pipes.take() === 0) pipes.discard(pipes.readEnd(), pipes.writeEnd());
+    reservedFrom(nextFd + 1);
+    a.receives(Buffer.from('patience'));
+    const closed = fake.closedFds.length;
+    settle();
+    expect([b.sent.length, fake.closedFds.length - closed]).toEqual([0, 2]);
+    descriptors.configure(1e9);
+    runTo(1030);
+    expect(b.sent.toString()).toBe('patience');
   });
 });
 

@@ -78,7 +78,7 @@ export const open = (fd: number, toward: Side, address: string, port: number): v
     drop(DROP['flow-refused']);
     return refuse(fd);
   }
-  const f = admit();
+  const f = admit(fd);
   if (f === flows.NO_FLOW) return refuse(fd);
   flows.setFd(f, fd);
   flows.setLastActive(f, io.nowMs() | 0);
@@ -88,6 +88,7 @@ export const open = (fd: number, toward: Side, address: string, port: number): v
   const params = { protocol: 'tcp', address, port, sourcePort: 0 } as const;
   const asked = connect.askFor(f, toward, 'socket.connect', params, (errno, result) => {
     if (result === null) onFailed(f, errno);
+    else if (descriptors.isReserved(result.fd)) onNoRoom(f, result.fd);
     else onSocket(f, result.fd);
   });
   if (asked) return;
@@ -126,6 +127,12 @@ const watchRoom = (f: Flow, s: 0 | 1): void => {
   if (has(f, ROOM << s)) return;
   add(f, ROOM << s);
   io.native.watch(socket(f, s), EVENTS | io.EPOLLOUT, ref);
+};
+
+/** What is left of descriptors is the guest's. */
+const onNoRoom = (f: Flow, fd: number): void => {
+  io.native.close(fd);
+  onFailed(f, EMFILE);
 };
 
 const onFailed = (f: Flow, errno: number): void => {

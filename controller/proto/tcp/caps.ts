@@ -52,9 +52,9 @@ const full = (most: number): boolean => {
   return true;
 };
 
-/** Makes room for one more connection of a client if need be. False: there is none, said. */
-export const admitInbound = (): boolean => {
-  if (full(cap - (cap >> GUESTS_SHIFT))) return false;
+/** Makes room for one more connection of a client, accepted as `fd`, if need be. False: there is none, said. */
+export const admitInbound = (fd: number): boolean => {
+  if (full(descriptors.isReserved(fd) ? 0 : cap - (cap >> GUESTS_SHIFT))) return false;
   if (lru.isFull(lru.LRU_TCP_INBOUND)) {
     drop(DROP['flow-evicted']);
     abort(lru.oldest(lru.LRU_TCP_INBOUND));

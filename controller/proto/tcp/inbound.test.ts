@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 vi.mock('../../io/io.ts', () => import('../../../test/support/fake-io.ts'));
 const t = await import('../../../test/support/tcp-bench.ts');
 const flows = await import('../../flow/table.ts');
+const descriptors = await import('../../flow/descriptors.ts');
 const lru = await import('../../flow/lru.ts');
 const guestError = await import('../../link/guest-error.ts');
 const { dropCount } = await import('../../obs/drops.ts');
@@ -479,6 +480,20 @@ describe.each(t.WORLDS.slice(0, 2))('many clients ($name)', (world) => {
     expect([flows.count(flows.FLOW_TCP), dropCount('flow-evicted') - before]).toEqual([1025, 1]);
     for (const s of streams.values()) if (!s.closed) s.fails(ECONNRESET);
     b.turn();
+    b.seen.length = 0;
+  });
+  test('whoever holds the others: the last eighth of the descriptors is the guest’s', () => {
+    const b = t.begin(world);
+    const taken = b.accepts({ remotePort: 4 });
+    b.seen.length = 0;
+    descriptors.configure(taken.fd + 1);
+    const before = dropCount('flow-refused');
+    const refused = b.accepts({ remotePort: 5 });
+    descriptors.configure(1e9);
+    b.expectNothing();
+    expect([refused.linger, refused.closed, dropCount('flow-refused') - before]).toEqual([true, true, 1]);
+    expect(taken.closed).toBe(false);
+    b.turn(() => taken.fails(ECONNRESET));
     b.seen.length = 0;
   });
   test('at the limit of descriptors clients are reset at once, and the guest still has some', () => {

@@ -60,7 +60,7 @@ export const open = (
   if (guestPort === 0 || (v4 ? g3 === 0 : (g0 | g1 | g2 | g3) === 0)) return refuse(fd, DROP['flow-refused']);
   const old = hash.find(flows.FLOW_TCP, g0, g1, g2, g3, r0, r1, r2, r3, (guestPort << 16) | remotePort);
   if (old !== flows.NO_FLOW && !timeWait.is(old)) return refuse(fd, DROP['tuple-in-use']);
-  if (!caps.admitInbound()) return refuse(fd, DROP['flow-refused']);
+  if (!caps.admitInbound(fd)) return refuse(fd, DROP['flow-refused']);
   const f = flows.alloc(flows.FLOW_TCP);
   if (f === flows.NO_FLOW) return refuse(fd, DROP['flow-table-full']);
   flows.setV4(f, v4);
