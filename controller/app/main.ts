@@ -4,6 +4,7 @@
  * by the helper only. Every failure up to `ready` is one sentence on stderr and status 1.
  */
 import { HOST_CHANNEL_FD } from '../../shared/rpc/methods.ts';
+import * as sockets from '../fwd/sockets.ts';
 import * as io from '../io/io.ts';
 import * as log from '../obs/log.ts';
 import { describeFailure, start } from './start.ts';
@@ -19,6 +20,7 @@ const main = async (): Promise<void> => {
   const reason = await turn.run();
   log.debug(`${reason}: exiting`);
   // Orderly ends are the helper's business; it is gone, or tears everything down when we are.
+  sockets.closeAll();
   // Closed first, so that the helper need not wait for the kernel to dismantle Node.
   io.native.close(HOST_CHANNEL_FD);
   process.exit(0);

@@ -146,8 +146,12 @@ const isHeard = (side: Side, protocol: 'tcp' | 'udp'): number[] =>
   [...heard.bits].filter((one) => one.startsWith(`${side} ${protocol} `)).map((one) => Number(one.split(' ')[2]));
 
 beforeEach(() => {
+  const open = [...sockets.allGroups()].flatMap((group) => [...group.open.values()]);
+  sockets.closeAll();
+  expect(sockets.count()).toBe(0);
+  for (const l of open) expect(fake.sockets.get(l.fd)?.closed).toBe(true);
   for (const group of sockets.allGroups()) {
-    for (const l of [...group.open.values()]) sockets.close(l);
+    expect(group.open.size).toBe(0);
     group.missing.clear();
   }
   fake.reset();

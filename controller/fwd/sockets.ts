@@ -158,3 +158,8 @@ export const close = (l: Listener): void => {
   own[l.port] = (own[l.port] as number) - 1;
   openCount--;
 };
+
+/** At the end: the ports are free when the helper ends, not only when the kernel has dismantled this process. */
+export const closeAll = (): void => {
+  for (const l of listeners) if (l !== null && l !== undefined) close(l);
+};
