@@ -4,19 +4,10 @@ import { LISTING, SERVER_CAPS, SERVER_TABLES } from '../../test/support/pesto-ex
 import type { ToldTable } from '../control/pesto-protocol.ts';
 import { EPHEMERAL_DEFAULT } from '../fwd/port-spec.ts';
 import { printRule } from '../fwd/rule.ts';
-import { ClientError, type Option, readArguments } from './arguments.ts';
+import { ClientError, readArguments } from './arguments.ts';
 import { applyCommands, changesAnything, listing } from './commands.ts';
+import { PESTO_OPTIONS } from './pesto.ts';
 
-const OPTIONS: Record<string, Option> = {
-  add: { type: 'boolean', short: 'A', multiple: true },
-  delete: { type: 'boolean', short: 'D', multiple: true },
-  clear: { type: 'string', short: 'C', multiple: true },
-  'tcp-ports': { type: 'string', short: 't', multiple: true },
-  'udp-ports': { type: 'string', short: 'u', multiple: true },
-  'tcp-ns': { type: 'string', short: 'T', multiple: true },
-  'udp-ns': { type: 'string', short: 'U', multiple: true },
-  show: { type: 'boolean', short: 's', multiple: true },
-};
 const TOLD: readonly ToldTable[] = (['host', 'splice'] as const).map((direction) => ({
   direction,
   caps: SERVER_CAPS,
@@ -24,7 +15,7 @@ const TOLD: readonly ToldTable[] = (['host', 'splice'] as const).map((direction)
 }));
 const EMPTY: readonly ToldTable[] = TOLD.map((table) => ({ ...table, rules: [] }));
 const apply = (told: readonly ToldTable[], ...args: string[]) =>
-  applyCommands(told, readArguments(args, OPTIONS).options, EPHEMERAL_DEFAULT);
+  applyCommands(told, readArguments(args, PESTO_OPTIONS).options, EPHEMERAL_DEFAULT);
 const names = (tables: readonly ToldTable[], at = 0): string[] =>
   (tables[at]?.rules ?? []).map((rule) => printRule(rule).trimEnd());
 
@@ -65,7 +56,7 @@ describe('command lines', () => {
       ['-PATH'],
     ],
   ])('%j', (args, options, operands) => {
-    const read = readArguments(args, OPTIONS);
+    const read = readArguments(args, PESTO_OPTIONS);
     expect(read.options.map(({ name, value }) => [name, value])).toEqual(options);
     expect(read.operands).toEqual(operands);
   });
@@ -76,8 +67,8 @@ describe('command lines', () => {
     [['-t'], /argument/i],
     [['--add=1'], /argument/i],
   ])('%j is refused in a sentence', (args, message) => {
-    expect(() => readArguments(args, OPTIONS)).toThrow(ClientError);
-    expect(() => readArguments(args, OPTIONS)).toThrow(message);
+    expect(() => readArguments(args, PESTO_OPTIONS)).toThrow(ClientError);
+    expect(() => readArguments(args, PESTO_OPTIONS)).toThrow(message);
   });
 });
 
@@ -130,8 +121,8 @@ describe('commands', () => {
     ).toThrow('IPv6 forward, but IPv6 not enabled');
   });
   test('what changes nothing is seen to', () => {
-    expect(changesAnything(readArguments(['-s'], OPTIONS).options)).toBe(false);
-    expect(changesAnything(readArguments(['-C', 'HOST'], OPTIONS).options)).toBe(true);
+    expect(changesAnything(readArguments(['-s'], PESTO_OPTIONS).options)).toBe(false);
+    expect(changesAnything(readArguments(['-C', 'HOST'], PESTO_OPTIONS).options)).toBe(true);
   });
   test('the listing is the published one', () => {
     expect(listing('passt/pasta', 'PATH', TOLD)).toBe(LISTING);

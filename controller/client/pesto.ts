@@ -13,7 +13,8 @@ import { applyCommands, changesAnything, listing } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
 
-const OPTIONS = {
+/** For {@link readArguments}. */
+export const PESTO_OPTIONS = {
   add: { type: 'boolean', short: 'A', multiple: true },
   delete: { type: 'boolean', short: 'D', multiple: true },
   clear: { type: 'string', short: 'C', multiple: true },
@@ -55,7 +56,7 @@ reason is on standard error. A server that does not report (the original's) is b
 `;
 
 export const pesto = async (args: readonly string[], version: string): Promise<number> => {
-  const { options, operands } = readArguments(args, OPTIONS);
+  const { options, operands } = readArguments(args, PESTO_OPTIONS);
   const has = (name: string): boolean => options.some((option) => option.name === name);
   if (has('help')) {
     process.stdout.write(HELP);
