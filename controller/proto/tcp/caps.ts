@@ -22,8 +22,8 @@ import { EVICTABLE_IDLE_MS, EVICTABLE_OPENING_MS } from './constants.ts';
 
 /** Tap, channels, log files, Node's own. */
 const DESCRIPTORS_RESERVED = 64;
-/** Half of the rows: the others are for what has no descriptor, and for other protocols. */
-const FLOWS_MAX = flows.FLOW_MAX >> 1;
+/** Of 131,072 rows: the others are for what has no descriptor, and for other protocols. */
+const FLOWS_MAX = 100_000;
 /** A quarter of the connections may be in the making, within these bounds: a program that opens hundreds at once is no flood. */
 const OPENING_MIN = 512;
 const OPENING_MAX = 8192;

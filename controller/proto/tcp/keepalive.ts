@@ -54,10 +54,19 @@ const guestAsked = new Uint8Array(flows.FLOW_MAX);
 let guestSeenMs = 0;
 /** When to look next, on the loop's clock; too early does no harm. */
 let due = 0;
+/**
+ * Where a look goes on that had more than one turn's worth to send: at that flow, if it is as it was; and how long it had
+ * found that it may wait. From the oldest again, each turn would walk over all that were asked before.
+ */
+let resume = flows.NO_FLOW;
+let resumeGeneration = 0;
+let resumeActiveMs = 0;
+let resumeWaitMs = 0;
 
 /** Called once, before the first frame. */
 export const start = (): void => {
   due = 0;
+  resume = flows.NO_FLOW;
 };
 
 /** For a fresh row, whose connection is in the making. */
@@ -141,12 +150,22 @@ const lookAtOpening = (now: number): number => {
   return wait;
 };
 
+/** The flow still has the place in the order of use at which the look was interrupted. */
+const mayResume = (): boolean =>
+  resume !== flows.NO_FLOW &&
+  lru.classOf(resume) === lru.LRU_TCP &&
+  flows.generation(resume) === resumeGeneration &&
+  flows.lastActive(resume) === resumeActiveMs;
+
 /** Milliseconds until the next flow is due; 0: there are more than one turn's worth. */
 const lookAtIdle = (now: number): number => {
+  const goesOn = mayResume();
+  const from = goesOn ? resume : lru.oldest(lru.LRU_TCP);
+  let wait = goesOn ? resumeWaitMs : KEEPALIVE_IDLE_MS;
+  resume = flows.NO_FLOW;
   let sent = 0;
-  let wait = KEEPALIVE_IDLE_MS;
   let next: Flow;
-  for (let f = lru.oldest(lru.LRU_TCP); f !== flows.NO_FLOW; f = next) {
+  for (let f = from; f !== flows.NO_FLOW; f = next) {
     next = lru.newer(f);
     const idle = (now - flows.lastActive(f)) | 0;
     if (idle < KEEPALIVE_IDLE_MS - LRU_PRECISION_MS) return Math.min(wait, KEEPALIVE_IDLE_MS - idle);
@@ -159,7 +178,13 @@ const lookAtIdle = (now: number): number => {
       wait = Math.min(wait, left);
       continue;
     }
-    if (sent === PROBES_PER_TURN_MAX) return 0;
+    if (sent === PROBES_PER_TURN_MAX) {
+      resume = f;
+      resumeGeneration = flows.generation(f);
+      resumeActiveMs = flows.lastActive(f);
+      resumeWaitMs = wait;
+      return 0;
+    }
     sent++;
     if (probe(f, now, idle)) wait = Math.min(wait, KEEPALIVE_INTERVAL_MS);
   }
