@@ -4,9 +4,12 @@
 import { NET } from '../support/lab.mjs';
 import { finish, pssKib } from '../support/process.mjs';
 import { OUTBOUND_PORT } from './peers.mjs';
+import { BULK_MS, cpuPer, loadClient, many, only, SHORT_MS } from './row.mjs';
 
-/** @typedef {import('./rows.mjs').Row} Row */
-/** @typedef {import('./rows.mjs').Sample} Sample */
+/** @typedef {import('./row.mjs').Context} Context */
+/** @typedef {import('./row.mjs').Row} Row */
+/** @typedef {import('./row.mjs').Sample} Sample */
+/** @typedef {import('./row.mjs').Target} Target */
 /** @typedef {import('./peers.mjs').Running} Running */
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
 /** @typedef {import('../support/lab.mjs').Side} Side */
@@ -17,22 +20,30 @@ import { OUTBOUND_PORT } from './peers.mjs';
  * @property {(lab: Lab, running: Running) => Side} side
  * @property {string} address
  * @property {(running: Running) => number} port
+ * @property {Target} bulk
+ * @property {Target} packets
+ * @property {Target} connects
+ * @property {boolean} [cost] its processor time is told
  */
 
 const LOOPBACK = '127.0.0.1';
-const BULK_MS = 1000;
-const SHORT_MS = 800;
 const MANY_PORTS = '20000-29999';
 const STARTS = 3;
 
 const inboundPort = (/** @type {Running} */ running) => running.inboundPort ?? 0;
+const SPLICE = {
+  address: LOOPBACK,
+  bulk: { peer: 1.2, direct: 0.6 },
+  packets: { peer: 1.2 },
+  connects: { peer: 1.2, direct: 0.6 },
+};
 /** @type {Path} */
-const INTO = { name: 'splice into the namespace', side: (lab) => lab.host, address: LOOPBACK, port: inboundPort };
+const INTO = { ...SPLICE, name: 'splice into the namespace', side: (lab) => lab.host, port: inboundPort, cost: true };
 /** @type {Path} */
 const OUT_OF = {
+  ...SPLICE,
   name: 'splice out of the namespace',
   side: (_lab, running) => running.side,
-  address: LOOPBACK,
   port: () => OUTBOUND_PORT,
 };
 /** @type {Path} */
@@ -41,33 +52,54 @@ const FROM_REMOTE = {
   side: (lab) => lab.remote,
   address: NET.host4,
   port: inboundPort,
+  bulk: { peer: 1.2, direct: 0.8 },
+  packets: { peer: 1.2, direct: 0.8 },
+  connects: { peer: 1.2, direct: 0.8 },
 };
 
-/** One figure of what the load client printed. @param {Path} path @param {string} key @param {number} factor @param {(address: string, port: number) => readonly (string | number)[]} args @returns {Sample} */
-const client =
-  (path, key, factor, args) =>
-  async ({ lab, load, running }) => {
-    const argv = [load, ...args(path.address, path.port(running)).map(String)];
-    const out = await path.side(lab, running).run(argv, { timeoutMs: 8000 });
-    return JSON.parse(out.trim().split('\n').at(-1) ?? '')[key] * factor;
-  };
+/** @param {Path} path @param {(address: string, port: number) => readonly (string | number)[]} args */
+const client = (path, args) =>
+  loadClient(
+    ({ running }) => args(path.address, path.port(running)),
+    ({ lab, running }) => path.side(lab, running),
+  );
 
 const MODES = /** @type {const} */ ([
   ['to the server', 'up'],
   ['from the server', 'down'],
 ]);
-/** @param {Path} path @param {number} mtu @param {readonly number[]} streams @param {string} [note] @returns {Row[]} */
-const bulk = (path, mtu, streams, note = '') =>
-  streams.flatMap((count) =>
-    MODES.map(([direction, mode]) => ({
-      name: `${path.name}, TCP ${direction}${note}, ${count} stream${count > 1 ? 's' : ''}`,
-      unit: 'Gbit/s',
-      digits: 2,
-      mtu,
-      forwards: true,
-      seconds: 1.1,
-      sample: client(path, 'bps', 1e-9, (address, port) => ['bulk', mode, address, port, count, BULK_MS]),
-    })),
+/** @param {Path} path @param {number} mtu @param {string} [note] @returns {Row[]} */
+const bulk = (path, mtu, note = '') =>
+  [1, 8].flatMap((streams) =>
+    MODES.flatMap(([direction, mode]) => {
+      const run = client(path, (address, port) => ['bulk', mode, address, port, streams, BULK_MS]);
+      /** @type {Row} */
+      const rate = {
+        name: `${path.name}, TCP ${direction}${note}, ${many(streams, 'stream')}`,
+        unit: 'Gbit/s',
+        digits: 2,
+        mtu,
+        forwards: true,
+        target: path.bulk,
+        ...(streams === 1 && path === INTO && { check: 'pasta' }),
+        seconds: 0.95,
+        sample: run(only('bps', 1e-9)),
+      };
+      if (streams !== 1 || !path.cost) return [rate];
+      /** @type {Row} */
+      const cost = {
+        name: `CPU time of 1 GiB by ${path.name}, TCP ${direction}`,
+        unit: 's',
+        digits: 3,
+        mtu,
+        forwards: true,
+        less: true,
+        target: { peer: 1 },
+        seconds: 0,
+        sample: run(cpuPer('bytes', 2 ** 30)),
+      };
+      return [rate, cost];
+    }),
   );
 /** @param {Path} path @param {number} size @returns {Row[]} */
 const packets = (path, size) =>
@@ -77,19 +109,22 @@ const packets = (path, size) =>
     digits: 0,
     mtu: 1500,
     forwards: true,
-    seconds: 1,
-    sample: client(path, 'pps', 1, (address, port) => ['packets', mode, address, port, size, SHORT_MS]),
+    target: path.packets,
+    seconds: 0.8,
+    sample: client(path, (address, port) => ['packets', mode, address, port, size, SHORT_MS])(only('pps', 1)),
   }));
 /** @param {Path} path @returns {Row[]} */
 const connects = (path) =>
   [1, 16].map((clients) => ({
-    name: `${path.name}, connect, request, response, close, ${clients} client${clients > 1 ? 's' : ''}`,
+    name: `${path.name}, connect, request, response, close, ${many(clients, 'client')}`,
     unit: '1/s',
     digits: 0,
     mtu: 1500,
     forwards: true,
-    seconds: 0.9,
-    sample: client(path, 'per_second', 1, (address, port) => ['crr', address, port, clients, SHORT_MS]),
+    target: path.connects,
+    ...(path !== OUT_OF && clients === 16 && { check: /** @type {const} */ ('pasta') }),
+    seconds: 0.75,
+    sample: client(path, (address, port) => ['crr', address, port, clients, SHORT_MS])(only('per_second', 1)),
   }));
 
 /** @type {Sample} */
@@ -121,12 +156,12 @@ const manyPortsMemory = async ({ lab, peer }) => {
 /** @returns {Row[]} */
 export const forwardRows = () => [
   ...[INTO, OUT_OF].flatMap((path) => [
-    ...bulk(path, 1500, [1, 8]),
+    ...bulk(path, 1500),
     ...packets(path, 64),
     ...packets(path, 1400),
     ...connects(path),
   ]),
-  ...[1500, 65_520].flatMap((mtu) => bulk(FROM_REMOTE, mtu, [1, 8], `, MTU ${mtu}`)),
+  ...[1500, 65_520].flatMap((mtu) => bulk(FROM_REMOTE, mtu, `, MTU ${mtu}`)),
   ...packets(FROM_REMOTE, 64),
   ...packets(FROM_REMOTE, 1400),
   ...connects(FROM_REMOTE),
@@ -136,6 +171,8 @@ export const forwardRows = () => [
     digits: 1,
     mtu: 1500,
     forwards: true,
+    less: true,
+    rounds: 1,
     seconds: 1,
     sample: manyPortsStart,
   },
@@ -145,7 +182,8 @@ export const forwardRows = () => [
     digits: 1,
     mtu: 1500,
     forwards: true,
-    once: true,
+    less: true,
+    rounds: 1,
     seconds: 1,
     sample: manyPortsMemory,
   },
