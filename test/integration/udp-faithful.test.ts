@@ -100,6 +100,46 @@ describe('UDP', () => {
     expect(JSON.parse(out)).toEqual({ lost: [] });
   });
 
+  it.each(FAMILIES)(
+    'what waits in the socket arrives in order, each as it was, in few frames, over $family',
+    async (f) => {
+      const wait = (side: Started, text: string): Promise<unknown> =>
+        waitFor(() => side.out().includes(text) || side.child.exitCode !== null, { what: `"${text}"` });
+      const many = (count: number, size: number, tos: number) => Array.from({ length: count }, () => ({ size, tos }));
+      const feed = lab.remote.spawn([...program, 'feed', f.server, 7300].map(String), { stdin: 'pipe' });
+      await wait(feed, 'listening');
+      const sent = [
+        ...many(20, 1400, 0),
+        ...many(1, 700, 0),
+        ...many(70, 64, 0),
+        ...many(1, 0, 0),
+        ...many(1, 4000, 0),
+        ...many(3, 200, 0xb9),
+        ...many(3, 200, 0),
+      ];
+      const taker = guest.spawn([...program, 'take', f.server, 7300, sent.length].map(String));
+      await wait(feed, '"here"');
+      const frames = async (): Promise<number> =>
+        Number(await guest.run(['sh', '-c', 'cat /sys/class/net/*/statistics/rx_packets | sort -n | tail -1']));
+      const before = await frames();
+      const controller = guest.toolProcesses().at(-1) as number;
+      process.kill(controller, 'SIGSTOP');
+      try {
+        feed.child.stdin?.end(`${sent.map(({ size, tos }) => `${size}:${tos}`).join(' ')}\n`);
+        await wait(feed, 'sent');
+      } finally {
+        process.kill(controller, 'SIGCONT');
+      }
+      await waitFor(() => heardIn(taker.out()).length === sent.length || taker.child.exitCode !== null, {
+        what: 'all of them',
+      });
+      expect(taker.err()).toBe('');
+      expect(heardIn(taker.out()).map(({ size, tos }) => ({ size, tos }))).toEqual(sent);
+      // A call brings 15 at most, so a run may be cut in its middle; the large one is three fragments or four.
+      expect((await frames()) - before).toBeLessThan(24);
+    },
+  );
+
   it('a scan from one port leaves other flows alone, and has its share of the descriptors, no more', async () => {
     const holder = guest.spawn([...program, 'hold', NET.server4, PORT, 41_003].map(String), { stdin: 'pipe' });
     const question = async (n: number): Promise<void> => {

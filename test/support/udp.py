@@ -7,6 +7,8 @@
   udp.py many ADDRESS PORT COUNT ROUNDS                 a question from each of COUNT sockets, up to 4 times until answered
   udp.py burst ADDRESS PORT COUNT                       a question from each of COUNT sockets at once, again until answered
   udp.py fan ADDRESS PORT COUNT                         a datagram from each of COUNT ports, that waits for nothing
+  udp.py feed ADDRESS PORT                              to whoever sent the first one: a datagram for each SIZE:TOS of a line of input
+  udp.py take ADDRESS PORT COUNT                        one question, then COUNT datagrams as "feed" makes them
   udp.py scan ADDRESS FIRST LAST                        a datagram to each port, from one port
 """
 import json
@@ -55,8 +57,8 @@ def receive(s):
     return data, source
 
 
-def payload(size):
-    return bytes(i * 7 & 255 for i in range(size))
+def payload(size, seed=0):
+    return bytes(i * 7 + seed & 255 for i in range(size))
 
 
 if mode == "serve":
@@ -130,6 +132,27 @@ elif mode == "burst":
             break
         again += len(waiting)
     print(json.dumps({"lost": len(waiting), "again": again}))
+elif mode == "feed":
+    s = open_socket(numbers[0], 64, 0, address)
+    s.settimeout(None)
+    print("listening", flush=True)
+    _, peer = receive(s)
+    option = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if v6 else (socket.IPPROTO_IP, socket.IP_TOS)
+    for i, each in enumerate(sys.stdin.readline().split()):
+        size, tos = map(int, each.split(":"))
+        s.setsockopt(*option, tos)
+        s.sendto(payload(size, i), peer)
+    print("sent", flush=True)
+elif mode == "take":
+    port, count = numbers
+    s = open_socket(0, 64, 0)
+    s.sendto(b"here", (address, port))
+    print("asked", flush=True)
+    s.settimeout(10)
+    for i in range(count):
+        data, _ = receive(s)
+        if data != payload(len(data), i):
+            sys.exit(f"datagram {i} of {len(data)} bytes differs")
 elif mode == "fan":
     port, count = numbers
     for i in range(count):

@@ -75,6 +75,65 @@ describe.each([
     expect(got[0]?.l4.subarray(8).equals(udp.numbered(3500))).toBe(true);
   });
 
+  /** Payloads of the frames that arrived, each cut as the guest's kernel does. */
+  const taken = (): { sizes: number[]; segment: number; bytes: Buffer }[] =>
+    bench.arrived().map((a) => {
+      const bytes = a.l4.subarray(8);
+      expect(a.l4.readUInt16BE(4)).toBe(a.l4.length);
+      const superframe = a.vnet[1] === udp.GSO_UDP_L4;
+      const segment = superframe ? a.vnet.readUInt16LE(4) : bytes.length;
+      if (superframe) expect([a.vnet[0], a.vnet.readUInt16LE(2)]).toEqual([udp.NEEDS_CSUM, v4 ? 42 : 62]);
+      const sizes = [];
+      for (let at = 0; at < bytes.length; at += segment) sizes.push(Math.min(segment, bytes.length - at));
+      return { sizes: bytes.length === 0 ? [0] : sizes, segment, bytes };
+    });
+  /** What comes of datagrams that wait together: sizes of each frame's, and all bytes in order. */
+  const sendsAll = (sizes: readonly number[], each: (i: number) => object = () => ({})): number[][] => {
+    const socket = udp.opened({ v4 });
+    for (const [i, size] of sizes.entries()) socket.incoming.push({ bytes: udp.numbered(size, i), ...each(i) });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const frames = taken();
+    const sent = Buffer.concat(sizes.map((size, i) => udp.numbered(size, i)));
+    expect(Buffer.concat(frames.map((a) => a.bytes)).equals(sent)).toBe(true);
+    return frames.map((a) => a.sizes);
+  };
+
+  test('datagrams of one size that wait together become one superframe, the last perhaps shorter', () => {
+    expect(sendsAll([100, 100, 100])).toEqual([[100, 100, 100]]);
+    udp.closeAll();
+    expect(sendsAll([1400, 1400, 7])).toEqual([[1400, 1400, 7]]);
+  });
+
+  test('a longer one, one behind a shorter one, and one without data begin another frame', () => {
+    expect(sendsAll([50, 50, 20, 20, 20, 60, 0, 60])).toEqual([[50, 50, 20], [20, 20], [60], [0], [60]]);
+  });
+
+  test('a superframe has no more than an IPv4 packet takes', () => {
+    const frames = sendsAll(Array.from({ length: 14 }, () => 9000));
+    expect(frames).toEqual([Array(7).fill(9000), Array(7).fill(9000)]);
+  });
+
+  test('what differs in TTL or traffic class, and what UDP_GRO had joined, is not joined', () => {
+    expect(sendsAll([10, 10, 10, 10], (i) => ({ ttl: i < 2 ? 61 : 60 }))).toEqual([
+      [10, 10],
+      [10, 10],
+    ]);
+    udp.closeAll();
+    expect(sendsAll([10, 10, 10], (i) => ({ tos: i === 1 ? 3 : 2 }))).toEqual([[10], [10], [10]]);
+    udp.closeAll();
+    expect(sendsAll([10, 30, 10], (i) => (i === 1 ? { gso: 10 } : {}))).toEqual([[10], [10, 10, 10], [10]]);
+  });
+
+  test('those beyond the guest’s MTU are fragments, what is before and behind them is joined or not, in order', () => {
+    udp.configure({ linkMtu: 1500 });
+    const socket = udp.opened({ v4 });
+    for (const size of [500, 500, 3000, 200]) socket.incoming.push({ bytes: udp.numbered(size) });
+    flow.onEvent(udp.theFlow(), fake.EPOLLIN);
+    const got = bench.arrived();
+    expect(got.map((a) => a.vnet[1])).toEqual([udp.GSO_UDP_L4, 0, 0, 0, 0]);
+    expect([got[0]?.l4.length, got[4]?.l4.length]).toEqual([1008, 208]);
+  });
+
   test('where the tap takes no superframes it is cut again, each with its checksum', () => {
     udp.configure({ uso: false });
     const socket = udp.opened({ v4 });
@@ -145,10 +204,10 @@ describe.each([true, false])('what is received while another flow must go (super
     x.errors.push({ payload: Buffer.alloc(500, 'E'), origin: 2, type: 3, code: 3, errno: 111 });
     bench.newBatch();
     udp.datagram('gathered', { srcPort: 1111 });
-    y.incoming.push({ bytes: Buffer.alloc(300, 'D') }, { bytes: Buffer.alloc(200, 'F') });
+    y.incoming.push({ bytes: Buffer.alloc(200, 'D') }, { bytes: Buffer.alloc(300, 'F') });
     flow.onEvent(udp.theFlow(2222), fake.EPOLLIN);
     const got = bench.arrived().filter((a) => a.protocol === udp.UDP);
-    expect(got.map((a) => a.l4.subarray(8).toString())).toEqual(['D'.repeat(300), 'F'.repeat(200)]);
+    expect(got.map((a) => a.l4.subarray(8).toString())).toEqual(['D'.repeat(200), 'F'.repeat(300)]);
     expect([x.closed, y.closed]).toEqual([true, false]);
     expect(x.sent.map(String)).toEqual(['first', 'gathered']);
   });

@@ -26,6 +26,10 @@ import * as errors from './errors.ts';
 /** Calls for one event: the others want their turn, and epoll comes back. */
 const CALLS_MAX = 4;
 const PACKET_BYTES_MAX = 65_535;
+/** Payload of a superframe, so that it fits an IPv4 packet. */
+const RUN_BYTES_MAX = PACKET_BYTES_MAX - ipv4.HEADER_BYTES - udp.HEADER_BYTES;
+/** UDP_MAX_SEGMENTS of kernels before 6.10, which refuse superframes of more. */
+const SEGMENTS_MAX = 64;
 const HOP_LIMIT_UNKNOWN = 255;
 const EAGAIN = 11;
 
@@ -61,18 +65,63 @@ const receiveInPlace = (f: Flow): number => {
   const room = headroom(v4);
   const base = out.reserveBlock(SLOTS, SLOT_BYTES);
   const n = io.native.recvDatagrams(fd(f), base + room, SLOT_BYTES, SLOTS);
-  for (let i = 0; i < n; i++) {
+  for (let i = 0; i < n; ) {
     const len = lengthOf(i);
-    if (len < 0) continue;
-    if (!fitsFrame(f, len, io.col[io.COL.DGRAM_GSO + i] as number)) {
+    if (len < 0) {
+      i++;
+      continue;
+    }
+    const gso = io.col[io.COL.DGRAM_GSO + i] as number;
+    if (!fitsFrame(f, len, gso)) {
       // It takes several frames, whose room may be where the next slots are.
       moveAside(base + room, i, n);
       for (let k = i; k < n; k++) emitCopy(f, k);
       break;
     }
-    emitInPlace(f, i, base + i * SLOT_BYTES + out.VNET_ROOM, len);
+    const frame = base + i * SLOT_BYTES;
+    const end = gso === 0 ? runEnd(i, n, len) : i + 1;
+    const total = end - i > 1 ? pack(frame + room, i, end) : len;
+    emitInPlace(f, i, frame + out.VNET_ROOM, total, end - i > 1 ? len : gso);
+    i = end;
   }
   return n;
+};
+
+/**
+ * The end of the run of datagrams from `i` on that can be one superframe, as if UDP_GRO had joined them: all of `len` bytes, the
+ * last one perhaps shorter, with the same TTL and traffic class. A sender that gives its kernel one datagram at a time is the
+ * common case; to the guest a frame costs more than what is in it.
+ */
+const runEnd = (i: number, n: number, len: number): number => {
+  const most = Math.min(n, i + Math.min(SEGMENTS_MAX, Math.floor(RUN_BYTES_MAX / len)));
+  let k = i + 1;
+  while (k < most && joins(i, k, len)) {
+    k++;
+    if ((io.col[io.COL.DGRAM_LEN + k - 1] as number) < len) break;
+  }
+  return k;
+};
+const joins = (i: number, k: number, len: number): boolean => {
+  const own = io.col[io.COL.DGRAM_LEN + k] as number;
+  return (
+    own > 0 &&
+    own <= len &&
+    io.col[io.COL.DGRAM_GSO + k] === 0 &&
+    io.col[io.COL.DGRAM_TTL + k] === io.col[io.COL.DGRAM_TTL + i] &&
+    io.col[io.COL.DGRAM_TOS + k] === io.col[io.COL.DGRAM_TOS + i]
+  );
+};
+
+/** Moves the payloads of a run, the first of which lies at `at`, together. Bytes of all of them: they fit the first one's slot. */
+const pack = (at: number, first: number, end: number): number => {
+  let total = io.col[io.COL.DGRAM_LEN + first] as number;
+  for (let k = first + 1; k < end; k++) {
+    const from = at + (k - first) * SLOT_BYTES;
+    const len = io.col[io.COL.DGRAM_LEN + k] as number;
+    io.mem.copyWithin(at + total, from, from + len);
+    total += len;
+  }
+  return total;
 };
 
 /** The length of datagram `i`, or -1, counted, if the kernel had to cut it. */
@@ -89,14 +138,16 @@ const fitsFrame = (f: Flow, len: number, gso: number): boolean => {
   return packetOut.fitsMtu(f, unit + udp.HEADER_BYTES) && len + headers <= PACKET_BYTES_MAX;
 };
 
-/** Writes the headers before the payload that lies in slot `i`, and commits the frame at `frame`. */
-const emitInPlace = (f: Flow, i: number, frame: number, len: number): void => {
+/**
+ * Writes the headers, those of datagram `i`, before the `len` bytes of payload that lie behind their place, and commits the frame
+ * at `frame`; a superframe where `gso` is neither 0 nor all of it.
+ */
+const emitInPlace = (f: Flow, i: number, frame: number, len: number, gso: number): void => {
   const v = io.view;
   const v4 = isV4(f);
   const ip = frame + eth.HEADER_BYTES;
   const at = ip + (v4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES);
   const bytes = udp.HEADER_BYTES + len;
-  const gso = io.col[io.COL.DGRAM_GSO + i] as number;
   station.ethernet(v, frame, v4 ? eth.IPV4 : eth.IPV6);
   packetOut.ipHeader(f, ip, bytes, UDP, hopLimitOf(i), trafficClassOf(i));
   writePorts(f, at, bytes);
