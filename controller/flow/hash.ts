@@ -3,6 +3,10 @@
  * From a tuple to its flow: chained buckets keyed with SipHash. A chain is walked by comparing stored hashes first, so
  * that a row's addresses are read only for a likely match.
  *
+ * There are as many buckets as there were flows at once, by linear hashing (Litwin, 1980): where there would be more flows than
+ * buckets, one bucket is split in two, the next in turn. So a thousand flows touch a page of buckets; spread over room for all
+ * they would touch every page of it. No insertion moves more than one chain.
+ *
  * Packets of one flow come in runs: the last hit is tried before anything is hashed.
  */
 import * as io from '../io/io.ts';
@@ -21,16 +25,45 @@ import {
   typeOf,
 } from './table.ts';
 
-const BUCKETS = FLOW_MAX * 2;
-const MASK = BUCKETS - 1;
+const BUCKETS_MIN = 1024;
 
 /** First row + 1 of each bucket. */
-const heads = new Int32Array(BUCKETS);
+const heads = new Int32Array(FLOW_MAX);
+/** Buckets in use; the smallest power of two that is not below, less one; flows. */
+let buckets = BUCKETS_MIN;
+let mask = BUCKETS_MIN - 1;
+let count = 0;
 /** Next row + 1 of the chain. */
 const nexts = new Int32Array(FLOW_MAX);
 const hashes = new Int32Array(FLOW_MAX);
 
 let last: Flow = NO_FLOW;
+
+/** A bucket that is not there yet has its flows in the one that it will be split from. */
+const bucketOf = (hash: number): number => {
+  const bucket = hash & mask;
+  return bucket < buckets ? bucket : hash & (mask >>> 1);
+};
+
+/** Adds a bucket: what belongs there leaves the one that differs by the highest bit. */
+const split = (): void => {
+  const added = buckets++;
+  if (added > mask) mask = 2 * mask + 1;
+  const from = added & (mask >>> 1);
+  let before = -1;
+  let next: number;
+  for (let n = heads[from] as number; n !== 0; n = next) {
+    next = nexts[n - 1] as number;
+    if (((hashes[n - 1] as number) & mask) !== added) {
+      before = n - 1;
+      continue;
+    }
+    if (before < 0) heads[from] = next;
+    else nexts[before] = next;
+    nexts[n - 1] = heads[added] as number;
+    heads[added] = n;
+  }
+};
 
 const hashOf = (f: Flow): number =>
   hashTuple(
@@ -58,22 +91,25 @@ export const publicHash = (f: Flow): number => {
 /** Enters a flow whose type and tuple are set and stay as they are. No other flow may have the same. */
 export const insert = (f: Flow): void => {
   const hash = hashOf(f);
+  if (count++ === buckets && buckets < FLOW_MAX) split();
+  const bucket = bucketOf(hash);
   hashes[f] = hash;
-  nexts[f] = heads[hash & MASK] as number;
-  heads[hash & MASK] = f + 1;
+  nexts[f] = heads[bucket] as number;
+  heads[bucket] = f + 1;
   last = f;
 };
 
 /** Takes a flow out, before its row is released. False when it was not in. */
 export const remove = (f: Flow): boolean => {
   if (last === f) last = NO_FLOW;
-  const bucket = (hashes[f] as number) & MASK;
+  const bucket = bucketOf(hashes[f] as number);
   let before = -1;
   for (let n = heads[bucket] as number; n !== 0; n = nexts[n - 1] as number) {
     if (n - 1 === f) {
       if (before < 0) heads[bucket] = nexts[f] as number;
       else nexts[before] = nexts[f] as number;
       nexts[f] = 0;
+      count--;
       return true;
     }
     before = n - 1;
@@ -120,7 +156,7 @@ export const find = (
 ): Flow => {
   if (last !== NO_FLOW && matches(last, type, g0, g1, g2, g3, r0, r1, r2, r3, ports)) return last;
   const hash = hashTuple(type, g0, g1, g2, g3, r0, r1, r2, r3, ports);
-  for (let n = heads[hash & MASK] as number; n !== 0; n = nexts[n - 1] as number) {
+  for (let n = heads[bucketOf(hash)] as number; n !== 0; n = nexts[n - 1] as number) {
     const f = (n - 1) as Flow;
     if (hashes[f] === hash && matches(f, type, g0, g1, g2, g3, r0, r1, r2, r3, ports)) {
       last = f;
