@@ -9,10 +9,11 @@
  *     --rows TEXT          only rows whose name contains TEXT (may be repeated)
  *     --peer NAME=PATH     another tool with pasta's command line (may be repeated)
  *     --only NAME          only these peers (may be repeated)
- *     --congestion NAME    TCP congestion control (may be repeated; default cubic and bbr, with --rows cubic, with
- *                          --impaired bbr)
+ *     --congestion NAME    TCP congestion control of every namespace (may be repeated; default cubic and bbr, with --rows
+ *                          cubic, with --impaired bbr)
  *     --wmem WHAT          net.core.wmem_max and rmem_max: default (208 KiB), raised (16 MiB), kept (as they are); may be
- *                          repeated; default: default and raised, with --rows kept. They are the whole machine's, and come back
+ *                          repeated; default: default and raised, with --rows kept. This and what new namespaces
+ *                          begin with are settings of the whole machine; they come back at the end
  *     --check              only the rows of bench/baseline.json, about three minutes: exit status 1 where we got slower
  *     --write-baseline     measures those rows, and writes the file
  *     --impaired           the matrix of bad links instead of the rows, against the direct path: --link host|guest,
@@ -30,7 +31,7 @@ import { bestTable, score, settingTable } from '../test/bench/report.mjs';
 import { ROWS } from '../test/bench/rows.mjs';
 import { measure, secondsOf } from '../test/bench/run.mjs';
 import { OURS, Samples } from '../test/bench/samples.mjs';
-import { settingsOf } from '../test/bench/settings.mjs';
+import { applyCongestion, settingsOf } from '../test/bench/settings.mjs';
 import { isRoot, REPOSITORY } from '../test/support/lab.mjs';
 import { machine, writeImpaired, writeRows } from './lib/benchmarks.mjs';
 import { readOptions } from './lib/options.mjs';
@@ -157,6 +158,7 @@ const checkAll = async () => {
 /** The matrix of bad links. */
 const impaired = async () => {
   const congestion = options.congestion?.[0] ?? 'bbr';
+  applyCongestion(congestion);
   const cells =
     options.cell?.map((text) => {
       const [rttMs = 0, lossPercent = 0, reorderPercent = 0] = text.split(',').map(Number);

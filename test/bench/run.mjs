@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { compile, makeLab, NET, Side } from '../support/lab.mjs';
 import { INBOUND_PORT, OUTBOUND_PORT, serveLoad } from './peers.mjs';
 import { PORT } from './row.mjs';
-import { applyWmem } from './settings.mjs';
+import { apply, checkCongestion } from './settings.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
 /** @typedef {import('./peers.mjs').Peer} Peer */
@@ -68,6 +68,11 @@ const inRounds = async (work, lab, load, rows, running) => {
 /** @param {Work} work @param {Lab} lab @param {number} mtu @param {boolean} forwards */
 const inLab = async (work, lab, mtu, forwards) => {
   const load = await compile('test/bench/load.c', join(lab.dir, 'load'));
+  for (const [side, whose] of /** @type {const} */ ([
+    [lab.host, 'the host'],
+    [lab.remote, 'the remote'],
+  ]))
+    await checkCongestion(side, work.setting.congestion, whose);
   const peers = work.peers.filter((peer) => !forwards || peer.startForwarding !== null);
   if (forwards) await serveLoad(lab.host, load, '127.0.0.1', OUTBOUND_PORT);
   else for (const address of [NET.server4, NET.server6]) await serveLoad(lab.remote, load, address, PORT);
@@ -84,13 +89,15 @@ const inLab = async (work, lab, mtu, forwards) => {
         ? await peer.startForwarding(lab, mtu, load, INBOUND_PORT + 10 * i)
         : await peer.start(lab, mtu),
     );
+  for (const [peer, { side }] of running)
+    await checkCongestion(side, work.setting.congestion, `the guest of ${peer.name}`);
   await inRounds(work, lab, load, others, running);
   for (const each of running.values()) await each.close();
 };
 
 /** @param {Work} work */
 export const measure = async (work) => {
-  applyWmem(work.setting.wmem);
+  apply(work.setting);
   for (const mtu of MTUS)
     for (const forwards of [false, true]) {
       const rows = work.rows.filter((row) => row.mtu === mtu && (row.forwards ?? false) === forwards);
