@@ -9,6 +9,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { rolldown } from 'rolldown';
+import { sharedColumns } from './columns.mjs';
 import { at } from './paths.mjs';
 
 const CLIENT_ENTRY = at('controller', 'client', 'main.ts');
@@ -19,7 +20,7 @@ const CACHE = at('dist', 'controller.cache');
 const LOADER = at('dist', 'controller.cjs');
 
 /** One entry with all it imports as one CommonJS script. */
-const oneScript = async (entry, file) => {
+const oneScript = async (entry, file, plugins = []) => {
   const { version } = JSON.parse(readFileSync(at('package.json'), 'utf8'));
   const build = await rolldown({
     input: entry,
@@ -30,6 +31,7 @@ const oneScript = async (entry, file) => {
     transform: { define: { PASTICHE_VERSION: JSON.stringify(version) } },
     logLevel: 'warn',
     treeshake: true,
+    plugins,
   });
   try {
     await build.write({
@@ -48,7 +50,7 @@ const oneScript = async (entry, file) => {
 
 export const bundle = async () => {
   if (!existsSync(ENTRY)) return { skipped: 'controller/app/main.ts is not there' };
-  await oneScript(ENTRY, BUNDLE);
+  await oneScript(ENTRY, BUNDLE, [sharedColumns()]);
   await oneScript(CLIENT_ENTRY, CLIENT);
   copyFileSync(at('scripts', 'lib', 'loader.cjs'), LOADER);
   rmSync(CACHE, { force: true });
