@@ -5,8 +5,8 @@
  *   load serve ADDRESS PORT                          prints "listening"
  *   load bulk up|down ADDRESS PORT STREAMS MS        TCP; {"bps"}: after a fifth of MS, over the rest; {"bytes"}: of all
  *   load packets up|down ADDRESS PORT SIZE MS        UDP as fast as it goes; {"pps"} that arrived; {"packets"}
- *   load rr tcp|udp ADDRESS PORT MS                  1 octet there and back; {"p50_us", "p99_us"}
- *   load crr ADDRESS PORT CLIENTS MS                 connect, request, response, close; {"per_second"}
+ *   load rr tcp|udp ADDRESS PORT MS                  1 octet there and back; {"p50_us", "p99_us", "count"}
+ *   load crr ADDRESS PORT CLIENTS MS                 connect, request, response, close; {"per_second", "count"}
  *   load time COUNT COMMAND...                       {"ms"}: median duration of COMMAND from fork to exit
  *   load until-byte COUNT COMMAND...                 {"ms"}: median time until COMMAND writes to descriptor 9
  *
@@ -324,7 +324,7 @@ static int round_trips(int tcp, const char *address, int port, int ms)
 	if (n == 0)
 		fail("no answer");
 	qsort(samples, n, sizeof(samples[0]), compare);
-	printf("{\"p50_us\": %.1f, \"p99_us\": %.1f}\n", samples[n / 2], samples[n * 99 / 100]);
+	printf("{\"p50_us\": %.1f, \"p99_us\": %.1f, \"count\": %zu}\n", samples[n / 2], samples[n * 99 / 100], n);
 	return 0;
 }
 
@@ -348,7 +348,7 @@ static int connects(const char *address, int port, int clients, int ms)
 	}
 	while (wait(NULL) > 0)
 		;
-	printf("{\"per_second\": %.0f}\n", (double)counters[0] * 1e3 / (now_ms() - start));
+	printf("{\"per_second\": %.0f, \"count\": %llu}\n", (double)counters[0] * 1e3 / (now_ms() - start), (unsigned long long)counters[0]);
 	return 0;
 }
 
