@@ -28,6 +28,7 @@ import {
   SLOTS,
   slotAt,
 } from '../flow/aside.ts';
+import * as descriptors from '../flow/descriptors.ts';
 import { FLOW_FREE, type Flow, generation, MAPPED_WORD, NO_FLOW, typeOf } from '../flow/table.ts';
 import { parseIpv4, parseIpv6 } from '../host/address-text.ts';
 import * as io from '../io/io.ts';
@@ -75,6 +76,7 @@ const LOOKS_PER_EVENT_MAX = 5;
 /** Reads of a new socket: more cannot have come while it was bound. */
 const SORT_READS_MAX = 4;
 const EAGAIN = 11;
+const EMFILE = 24;
 const EPROTO = 71;
 const WORDS = 4;
 
@@ -240,14 +242,21 @@ const settle = (
     a.taker.onNoAnswer(a.f, EPROTO);
   } else {
     sortOut(l, a, result.fd);
-    if (isAlive(a)) a.taker.onAnswer(a.f, result.fd);
-    else io.native.close(result.fd);
+    handOver(a, result.fd);
   }
   if (--under.unanswered > 0) return;
   looks.delete(l);
   if (!l.open) return;
   takeFirst(l, under.delivered);
   serve(l);
+};
+
+const handOver = (a: Ask, fd: number): void => {
+  const alive = isAlive(a);
+  if (alive && !descriptors.isReserved(fd)) return a.taker.onAnswer(a.f, fd);
+  io.native.close(fd);
+  // What is left of descriptors is the guest's.
+  if (alive) a.taker.onNoAnswer(a.f, EMFILE);
 };
 
 const isFor = (a: Ask, { address, port }: Result<'socket.answer'>): boolean => {

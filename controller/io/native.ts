@@ -94,6 +94,8 @@ export interface Native {
   setsockopt(fd: number, level: number, option: number, value: number): number;
   /** SO_LINGER {1, 0}: close() then resets the connection. */
   lingerZero(fd: number): number;
+  /** TCP_CONGESTION reno: what goes over loopback is sent as the window allows, whatever the host has for networks. 0 or -errno. */
+  sendUnpaced(fd: number): number;
   /** IP_MTU or IPV6_MTU of a connected socket: the path MTU as the kernel knows it now. Bytes or -errno. */
   pathMtu(fd: number, v6: boolean): number;
   /** The local port of a socket (of a ping socket: its identifier), or -errno. */

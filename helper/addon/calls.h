@@ -48,6 +48,7 @@ int32_t tcpRoom(int32_t fd);
 int32_t socketError(int32_t fd);
 int32_t setOption(int32_t fd, int32_t level, int32_t option, int32_t value);
 int32_t lingerZero(int32_t fd);
+int32_t sendUnpaced(int32_t fd);
 int32_t udpSegment(int32_t fd, int32_t segment);
 int32_t pathMtu(int32_t fd, bool v6);
 int32_t localPort(int32_t fd);

@@ -40,6 +40,7 @@ static constexpr Entry ENTRIES[] = {
     {"socketError", Call<socketError>::invoke},
     {"setsockopt", Call<setOption>::invoke},
     {"lingerZero", Call<lingerZero>::invoke},
+    {"sendUnpaced", Call<sendUnpaced>::invoke},
     {"pathMtu", Call<pathMtu>::invoke},
     {"localPort", Call<localPort>::invoke},
     {"shutdownWrite", Call<shutdownWrite>::invoke},

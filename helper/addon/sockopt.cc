@@ -148,6 +148,12 @@ int32_t lingerZero(int32_t fd) {
   return errnoOr(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now));
 }
 
+/* #syscalls:controller setsockopt(*, SOL_TCP, TCP_CONGESTION, *, *) — loopback needs no pacing: "reno", which every kernel has and grants */
+int32_t sendUnpaced(int32_t fd) {
+  static constexpr char NAME[] = "reno";
+  return errnoOr(setsockopt(fd, SOL_TCP, TCP_CONGESTION, NAME, sizeof NAME - 1));
+}
+
 /* #syscalls:controller getsockname — the port or echo identifier that the kernel chose */
 int32_t localPort(int32_t fd) {
   sockaddr_storage own = {};

@@ -94,6 +94,7 @@ const CALLS = {
   random: () => native.random(0, 32),
   shutdownWrite: () => native.shutdownWrite(tcp),
   lingerZero: () => native.lingerZero(tcp),
+  sendUnpaced: () => native.sendUnpaced(tcp),
   close: () => native.close(tcp),
 };
 // While the TCP socket is still open: before its last three calls.

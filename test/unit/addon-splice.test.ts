@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** accept, pipe and spliceThrough on real sockets and pipes. */
+import { execFileSync } from 'node:child_process';
 import { constants } from 'node:os';
 import { afterEach, describe, expect, test } from 'vitest';
 import * as io from '../../controller/io/io.ts';
@@ -193,4 +194,12 @@ test('pipes are as large as asked, non-blocking, close-on-exec; no descriptor st
 test('ranges outside the arena are refused', () => {
   expect(() => native.accept(0, mem.length - 63)).toThrow(RangeError);
   expect(() => native.spliceThrough(0, 0, 0, 0, -1, 1, false)).toThrow(RangeError);
+});
+
+test('sending without pacing: the congestion control is reno, which every kernel grants', () => {
+  const [a, b] = pair();
+  expect(native.sendUnpaced(a)).toBe(0);
+  const shown = execFileSync('ss', ['-tinH', `sport = :${testkit.port(a)}`], { encoding: 'utf8' });
+  expect(shown).toMatch(/\breno\b/);
+  expect([native.sendUnpaced(pipe()[0]), native.shutdownWrite(b)]).toEqual([-constants.errno.ENOTSOCK, 0]);
 });

@@ -24,6 +24,8 @@ export const ENDING = FAILED | (FAILED << 1) | PARTING | (PARTING << 1);
 export const URGENT = 16384;
 /** The peer has sent its end of file: what there is to read is the last. */
 export const LAST = 65_536;
+/** What goes to the socket is not paced. */
+export const UNPACED = 262_144;
 
 const bits = new Uint32Array(flows.FLOW_MAX);
 /** Descriptor + 1 of socket 1. */

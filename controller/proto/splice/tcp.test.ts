@@ -48,6 +48,8 @@ const toldLast = new Set<number>();
 /** Events that each socket is watched for. */
 const watchedFor = new Map<number, number>();
 const { watch } = fake.native;
+/** What was told to send without pacing, as often as it was. */
+const unpaced: number[] = [];
 /** Bytes that a pipe takes. */
 const PIPE_BYTES = 1000;
 const end = (stop: number, errno: number, moved: number, left: Buffer, out: number): number => {
@@ -69,6 +71,10 @@ Object.assign(fake.native, {
     const s = streams.get(fd);
     if (s !== undefined) s.raised = true;
     return watch(fd, events, ref);
+  },
+  sendUnpaced: (fd: number): number => {
+    unpaced.push(fd);
+    return 0;
   },
   tcpOutq: (fd: number): number => {
     unsentAsked++;
@@ -328,6 +334,20 @@ describe('descriptors that are the guest’s', () => {
 });
 
 describe('data', () => {
+  test('more than a short exchange: the socket that it goes to is not paced any more, which is asked for once', () => {
+    const { a, b } = opened();
+    unpaced.length = 0;
+    b.room = 10_000_000;
+    a.receives(Buffer.alloc(16 * 1024 - 1, 'x'));
+    b.receives(Buffer.from('answer'));
+    settle();
+    expect(unpaced).toEqual([]);
+    for (let i = 0; i < 2; i++) {
+      a.receives(Buffer.alloc(16 * 1024, 'x'));
+      settle();
+    }
+    expect(unpaced).toEqual([b.fd]);
+  });
   test('goes both ways, more than a budget too, and an idle connection holds no pipe', () => {
     const { a, b } = opened();
     const big = Buffer.alloc(3_000_000, 'x');

@@ -52,6 +52,7 @@ import {
   READY,
   ROOM,
   socket,
+  UNPACED,
   URGENT,
 } from './conn.ts';
 import * as pipes from './pipes.ts';
@@ -61,6 +62,11 @@ import * as waiting from './waiting.ts';
 const BUDGET_BYTES = 1024 * 1024;
 /** A first look: whatever a client has sent, which a second one would seldom find more of. */
 const FIRST_BYTES = 1;
+/**
+ * As many at once, and the socket that they go to is not paced from then on. BBR, where it is the host's default, takes loopback for a
+ * path with a rate of its own and waits for timers. Short exchanges end before any of that, and are spared the call.
+ */
+const UNPACED_BYTES = 16 * 1024;
 const ENFILE = 23;
 const EMFILE = 24;
 
@@ -184,6 +190,10 @@ const pump = (f: Flow, d: 0 | 1): boolean => {
   const budget = has(f, OPEN) ? BUDGET_BYTES : FIRST_BYTES;
   const moved = io.native.spliceThrough(from, into, out, to, held[at] as number, budget, last);
   if (moved > 0) flows.setLastActive(f, io.nowMs() | 0);
+  if (moved >= UNPACED_BYTES && !has(f, UNPACED << d)) {
+    add(f, UNPACED << d);
+    io.native.sendUnpaced(to);
+  }
   held[at] = io.col[io.COL.SPLICE_HELD] as number;
   const stop = io.col[io.COL.SPLICE_STOP] as number;
   // At an end there may be a mark that nobody has reported yet.

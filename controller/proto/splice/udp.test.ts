@@ -6,6 +6,7 @@ const fake = await import('../../../test/support/fake-io.ts');
 const bench = await import('../../../test/support/flow-bench.ts');
 const lab = await import('../../../test/support/listener-bench.ts');
 const sockets = await import('../../fwd/sockets.ts');
+const descriptors = await import('../../flow/descriptors.ts');
 const udpListener = await import('../../fwd/udp-listener.ts');
 const flows = await import('../../flow/table.ts');
 const lru = await import('../../flow/lru.ts');
@@ -44,6 +45,7 @@ beforeEach(() => {
   udpListener.configure(() => splice.taker);
 });
 afterEach(() => {
+  descriptors.configure(Number.POSITIVE_INFINITY);
   for (const f of rows()) splice.onEvent(f, 0, fake.EPOLLHUP);
   flows.endTurn();
   expect(pending.size()).toBe(0);
@@ -218,6 +220,19 @@ describe.each(['host', 'netns'] as const)('begun on the %s side', (side) => {
       expect([rows(), dropCount('flow-refused') - before]).toEqual([[], 1]);
       const near = lab.answer(nearSide, { fd: 50, address: LO, port: PEER_PORT, local: LO });
       expect([near?.closed, lab.socketOf(l).incoming]).toEqual([true, []]);
+    },
+  );
+
+  test.each(['near', 'far'])(
+    'a %s socket that is one of the descriptors which are the guest’s: nothing stays',
+    (which) => {
+      const before = dropCount('flow-refused');
+      const l = lab.listener({}, side);
+      comes(l);
+      descriptors.configure(57); // the last seven are reserved
+      const far = lab.answer(farSide, { fd: which === 'far' ? 50 : 49 });
+      const near = lab.answer(nearSide, { fd: which === 'far' ? 49 : 50, address: LO, port: PEER_PORT, local: LO });
+      expect([near?.closed, far?.closed, rows(), dropCount('flow-refused') - before]).toEqual([true, true, [], 1]);
     },
   );
 

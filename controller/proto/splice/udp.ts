@@ -155,6 +155,7 @@ const askSecond = (f: Flow, l: UdpListener): boolean => {
   const params = { protocol: 'udp', address, port, sourcePort: flows.remotePort(f) } as const;
   const asked = connect.askFor(f, toward, 'socket.connect', params, (errno, result) => {
     if (result === null) refused(f, errno);
+    else if (descriptors.isReserved(result.fd)) onNoRoom(f, result.fd);
     else onSecond(f, result.fd);
   });
   if (asked) return true;
@@ -241,6 +242,12 @@ const refused = (f: Flow, errno: number): void => {
   if (errno === ENFILE || errno === EMFILE) descriptors.short(descriptors.SPLICE, f);
   if (log.debugEnabled) debug(f, `no socket, errno ${errno}`);
   close(f);
+};
+
+/** What is left of descriptors is the guest's. */
+const onNoRoom = (f: Flow, fd: number): void => {
+  io.native.close(fd);
+  refused(f, EMFILE);
 };
 
 const fail = (f: Flow, errno: number): void => {

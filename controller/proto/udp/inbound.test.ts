@@ -6,6 +6,7 @@ const fake = await import('../../../test/support/fake-io.ts');
 const udp = await import('../../../test/support/udp-bench.ts');
 const bench = await import('../../../test/support/flow-bench.ts');
 const lab = await import('../../../test/support/listener-bench.ts');
+const descriptors = await import('../../flow/descriptors.ts');
 const udpListener = await import('../../fwd/udp-listener.ts');
 const nat = await import('../../fwd/nat.ts');
 const flows = await import('../../flow/table.ts');
@@ -38,7 +39,10 @@ beforeEach(() => {
   nat.configure(NO_NAT);
   udpListener.configure(() => inbound.taker);
 });
-afterEach(udp.closeAll);
+afterEach(() => {
+  descriptors.configure(Number.POSITIVE_INFINITY);
+  udp.closeAll();
+});
 
 const HOST4 = '192.0.2.2';
 const HOST6 = '2001:db8:1::2';
@@ -100,6 +104,19 @@ describe.each([
     expect(bench.arrived()).toEqual([]);
     expect(flows.count(flows.FLOW_UDP)).toBe(1);
   });
+});
+
+test('a socket that is one of the descriptors which are the guest’s is closed; the peer’s next datagram asks again', () => {
+  const l = lab.listener();
+  comes(l, bench.REMOTE4);
+  descriptors.configure(57); // the last seven are reserved
+  const none = helperAnswers(50, bench.REMOTE4);
+  expect([none?.closed, flows.fd(udp.theFlow())]).toEqual([true, -1]);
+  expect(lab.socketOf(l).incoming).toEqual([]);
+  udp.expire(5000);
+  comes(l, bench.REMOTE4);
+  helperAnswers(49, bench.REMOTE4);
+  expect(flows.fd(udp.theFlow())).toBe(49);
 });
 
 /** Offsets of the looks at the listener's queue. */
