@@ -7,6 +7,7 @@
  * libuv runs once.
  */
 
+import { availableParallelism } from 'node:os';
 import type { Flow } from '../flow/table.ts';
 import * as flows from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
@@ -32,6 +33,7 @@ import * as udp from '../proto/udp/flow.ts';
 import * as udpFromTap from '../proto/udp/from-tap.ts';
 import * as udpGroup from '../proto/udp/group.ts';
 import * as connect from '../rpc/connect.ts';
+import * as alert from './alert.ts';
 import * as controlSockets from './control-sockets.ts';
 import * as demux from './demux.ts';
 import * as inbound from './inbound.ts';
@@ -68,6 +70,7 @@ let ended: string | null = null;
 export const configure = (e: Edges): void => {
   edges = e;
   wheel.start(io.nowMs(), onTimer);
+  alert.configure(availableParallelism());
   const watch = (fd: number, events: number, ref: number): void => {
     const r = io.native.watch(fd, events, ref);
     if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
@@ -197,7 +200,8 @@ const timers = (now: number): number =>
 export const turn = (): void => {
   const now = io.nowMs();
   const delay = hasReady() || spliceTcp.hasReady() ? 0 : timers(now);
-  const n = io.native.wait(delay);
+  const n = io.native.wait(delay, alert.lookMs());
+  alert.waited(io.waitBeganMs(), io.nowMs());
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
   }

@@ -20,6 +20,8 @@ export const col = new Int32Array(native.columns);
 const clock = new Float64Array(native.clock);
 /** Monotonic milliseconds, read once a turn. */
 export const nowMs = (): number => clock[0] as number;
+/** When the last wait began, on the same clock. */
+export const waitBeganMs = (): number => clock[1] as number;
 
 export { COL, FRAMES_MAX, OUT_MAX };
 

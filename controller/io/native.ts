@@ -9,14 +9,14 @@ export interface Native {
   readonly arena: ArrayBuffer;
   /** Int32 column shared by the calls below; slot numbers in shared/abi.ts (`COL`). */
   readonly columns: ArrayBuffer;
-  /** Float64 monotonic clock in milliseconds, written once by each `wait`; [0]. */
+  /** Float64 monotonic clock in milliseconds, written by each `wait`: [0] when it ended, [1] when it began. */
   readonly clock: ArrayBuffer;
 
   /** Adds `fd` to the epoll set, or changes its events (EPOLLET included). `ref` comes back with each event. 0 or -errno. */
   watch(fd: number, events: number, ref: number): number;
   unwatch(fd: number): number;
-  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured). Fills COL.EVENT_REF/EVENT_MASK (EVENTS_MAX at most). Number of events, or -errno. EINTR is 0 events. */
-  wait(timeoutMs: number): number;
+  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured), before which it looks for events without sleeping for `lookMs` (1 at most, whatever the timeout unless that is 0). Fills COL.EVENT_REF/EVENT_MASK (EVENTS_MAX at most). Number of events, or -errno. EINTR is 0 events. */
+  wait(timeoutMs: number, lookMs: number): number;
   /** The libuv backend descriptor, to be watched like any other. */
   uvBackendFd(): number;
   /** Milliseconds until libuv's next timer is due, 0 when something is due now (setImmediate included), -1 when nothing is. */

@@ -11,7 +11,7 @@
 int openPoll(napi_env env);
 int32_t watch(int32_t fd, int32_t events, int32_t ref);
 int32_t unwatch(int32_t fd);
-int32_t wait(double timeoutMs);
+int32_t wait(double timeoutMs, double lookMs);
 int32_t uvBackendFd();
 int32_t uvTimeoutMs();
 int32_t closeFd(int32_t fd);

@@ -13,6 +13,11 @@ struct Memory {
 };
 extern Memory memory;
 
+/* Slots of the clock. */
+inline constexpr int CLOCK_NOW = 0;
+inline constexpr int CLOCK_WAIT_BEGAN = 1;
+inline constexpr int CLOCK_SLOTS = 2;
+
 /* Maps the three regions. 0 or -errno. */
 int mapMemory();
 

@@ -73,7 +73,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   }
   exports.Set("arena", Napi::ArrayBuffer::New(env, memory.arena, ARENA_BYTES));
   exports.Set("columns", Napi::ArrayBuffer::New(env, memory.columns, COLUMN_INTS * sizeof(int32_t)));
-  exports.Set("clock", Napi::ArrayBuffer::New(env, memory.clock, sizeof(double)));
+  exports.Set("clock", Napi::ArrayBuffer::New(env, memory.clock, CLOCK_SLOTS * sizeof(double)));
   for (const Entry &entry : ENTRIES) {
     napi_value call = nullptr;
     napi_status status = napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.invoke, nullptr, &call);

@@ -33,11 +33,12 @@ static void hint(int32_t fd, bool in) {
   watched[n / 64] = in ? watched[n / 64] | bit : watched[n / 64] & ~bit;
 }
 
-static void readClock() {
+static double clockMs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  memory.clock[0] = static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
 }
+static void readClock() { memory.clock[CLOCK_NOW] = clockMs(); }
 
 /* Before sealing: the set is made once, and the kernel is asked whether it takes timeouts finer than milliseconds. */
 int openPoll(napi_env env) {
@@ -88,13 +89,29 @@ static int waitCoarse(epoll_event *events, double timeoutMs) {
   return epoll_pwait(epollFd, events, EVENTS_MAX, limit, nullptr);
 }
 
-int32_t wait(double timeoutMs) {
+static int waitOnce(epoll_event *events, double timeoutMs) {
+  return fractions ? waitFine(events, timeoutMs) : waitCoarse(events, timeoutMs);
+}
+
+/* Looks again and again, which keeps the processor, and finds what a sleeper would have to be woken for. */
+static int look(epoll_event *events, double untilMs) {
+  for (;;) {
+    int n = waitOnce(events, 0);
+    if (n != 0 || clockMs() >= untilMs) return n;
+  }
+}
+
+int32_t wait(double timeoutMs, double lookMs) {
   static epoll_event events[EVENTS_MAX];
   /* A day is for ever enough, and keeps the conversions to integers defined. */
   static constexpr double LIMIT_MS = 86'400'000.0;
-  if (std::isnan(timeoutMs)) return OUT_OF_RANGE;
+  /* Whoever asks for more does not mean this. */
+  static constexpr double LOOK_LIMIT_MS = 1.0;
+  if (std::isnan(timeoutMs) || std::isnan(lookMs)) return OUT_OF_RANGE;
   double bounded = timeoutMs < 0 ? -1 : std::fmin(timeoutMs, LIMIT_MS);
-  int n = fractions ? waitFine(events, bounded) : waitCoarse(events, bounded);
+  double began = memory.clock[CLOCK_WAIT_BEGAN] = clockMs();
+  int n = lookMs > 0 && bounded != 0 ? look(events, began + std::fmin(lookMs, LOOK_LIMIT_MS)) : 0;
+  if (n == 0) n = waitOnce(events, bounded);
   int error = errno;
   readClock();
   if (n < 0) return error == EINTR ? 0 : -error;

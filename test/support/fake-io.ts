@@ -9,12 +9,13 @@ import * as abi from '../../shared/abi.ts';
 
 const arena = new ArrayBuffer(abi.ARENA_BYTES);
 const columns = new ArrayBuffer(abi.COLUMN_INTS * 4);
-const clockBuffer = new ArrayBuffer(8);
+const clockBuffer = new ArrayBuffer(16);
 export const mem = new Uint8Array(arena);
 export const view = new DataView(arena);
 export const col = new Int32Array(columns);
 const clock = new Float64Array(clockBuffer);
 export const nowMs = (): number => clock[0] as number;
+export const waitBeganMs = (): number => clock[1] as number;
 export const setNow = (ms: number): void => {
   clock[0] = ms;
 };

@@ -57,7 +57,7 @@ const CALLS = {
   probeFilter: () => native.probeFilter(),
   watch: () => native.watch(tcp, 1, 1),
   'watch again': () => native.watch(tcp, 5, 1),
-  wait: () => native.wait(0.5),
+  wait: () => native.wait(0.5, 0),
   unwatch: () => native.unwatch(tcp),
   uvBackendFd: () => native.uvBackendFd() >= 0,
   uvTimeoutMs: () => native.uvTimeoutMs() >= -1,

@@ -75,7 +75,7 @@ const OUTSIDE: Record<string, () => unknown> = {
   random: () => n.random(past, 9),
   'an option outside SOCKOPT': () => n.setsockopt(0, 1, 2, 1),
   'an option of another level': () => n.setsockopt(0, 6, SOCKOPT.SO_SNDBUF.option, 1),
-  'a timeout that is no number': () => n.wait(Number.NaN),
+  'a timeout that is no number': () => n.wait(Number.NaN, 0),
 };
 for (const [what, call] of Object.entries(OUTSIDE))
   test(`RangeError: ${what}`, () => {

@@ -40,7 +40,7 @@ const arrived = (fd: number, bytes: number): void => {
     testkit.poll(fd, POLLIN, 1000);
     native.tcpInfo(fd);
     if (testkit.recv(fd, bytes, 2).length === bytes) return;
-    native.wait(1);
+    native.wait(1, 0);
   }
   throw new Error('it did not come');
 };

@@ -112,7 +112,7 @@ describe.each<Family>([4, 6])('IPv%i', (family) => {
     for (let tries = 0; tries < 100; tries++) {
       native.tcpInfo(a);
       if (col[COL.TCPI_OUTQ] === 0) break;
-      native.wait(2);
+      native.wait(2, 0);
     }
     expect((col[COL.TCPI_BYTES_ACKED_LO] as number) - before).toBe(5000);
     native.shutdownWrite(b);

@@ -24,7 +24,7 @@ let asked: { kind: 'conf' | 'control'; settle: Settle }[];
 let full = false;
 
 const turn = (timeoutMs = 0): number => {
-  const n = io.native.wait(timeoutMs);
+  const n = io.native.wait(timeoutMs, 0);
   const events = Array.from({ length: n }, (_, i) => [
     io.col[io.COL.EVENT_REF + i] as number,
     io.col[io.COL.EVENT_MASK + i] as number,

@@ -41,7 +41,7 @@ let descriptorsBefore = 0;
 
 beforeAll(() => {
   descriptorsBefore = openDescriptors();
-  io.native.wait(0);
+  io.native.wait(0, 0);
   station.configure(makeNetwork());
   const [tap, end] = keep(testkit.socketpair(SOCK_DGRAM));
   testkit.nonBlocking(end, true);
