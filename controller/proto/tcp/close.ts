@@ -2,8 +2,8 @@
 /** The ways a flow ends, and the lists of flows that want attention at the end of the batch or in the next turn. */
 import { debugFlow } from '../../flow/describe.ts';
 import { end } from '../../flow/end.ts';
-import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
+import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as log from '../../obs/log.ts';
 import * as tcp from '../../wire/tcp.ts';
@@ -39,28 +39,41 @@ export const finishTouched = (finish: (f: Flow) => void): void => {
   touchedCount = 0;
 };
 
-/** The flow has more to send than its burst allowed. */
-export const makeReady = (f: Flow): void => {
+/** Comes before the others in the next turn. */
+let first: Flow = NO_FLOW;
+
+/** The flow has more to send than this turn allows it; `goesOn`: it is the first of the next turn, else the last of all. */
+export const makeReady = (f: Flow, goesOn: boolean): void => {
   if (conn.has(f, conn.READY)) return;
   conn.add(f, conn.READY);
-  ready[readyCount++] = f;
+  if (goesOn && first === NO_FLOW) first = f;
+  else ready[readyCount++] = f;
 };
 /** Whether some flow has more to send, so that the loop must not sleep. */
-export const hasReady = (): boolean => readyCount > 0;
-/** Calls `finish` for each flow that was made ready before this call. */
-export const finishReady = (finish: (f: Flow) => void): void => {
+export const hasReady = (): boolean => readyCount > 0 || first !== NO_FLOW;
+const finishOne = (f: Flow, finish: (f: Flow) => void): void => {
+  if (!conn.has(f, conn.READY)) return;
+  conn.clear(f, conn.READY);
+  finish(f);
+};
+/** Calls `finish` for flows that were made ready before this call, until the turn is `full`; who is left comes first in the next one. */
+export const finishReady = (finish: (f: Flow) => void, full: () => boolean): void => {
   const n = readyCount;
-  if (n === 0) return;
+  const head = first;
+  if (n === 0 && head === NO_FLOW) return;
   const list = ready;
   ready = serving;
   serving = list;
   readyCount = 0;
-  for (let i = 0; i < n; i++) {
-    const f = list[i] as Flow;
-    if (!conn.has(f, conn.READY)) continue;
-    conn.clear(f, conn.READY);
-    finish(f);
-  }
+  first = NO_FLOW;
+  if (head !== NO_FLOW) finishOne(head, finish);
+  let next = 0;
+  while (next < n && !full()) finishOne(list[next++] as Flow, finish);
+  const left = n - next;
+  if (left === 0) return;
+  ready.copyWithin(left, 0, readyCount);
+  for (let i = 0; i < left; i++) ready[i] = list[next + i] as Flow;
+  readyCount += left;
 };
 
 /** Ends a flow at once, on both sides: RST to the guest (unless the guest itself reset), RST to the peer (SO_LINGER 0). */

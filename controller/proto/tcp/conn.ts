@@ -50,6 +50,8 @@ export const TAP_FIN_WAITS = 0x2_0000;
 export const URGENT = 0x4_0000;
 /** The guest is gone by a reset, which the peer gets behind what was sent before (part.ts). */
 export const PARTING = 0x8_0000;
+/** The last burst to the guest was a large one. */
+export const BULK = 0x10_0000;
 
 const EVENT_NAMES: readonly (readonly [number, string])[] = [
   [SOCK_CONNECTED, 'sock-connected'],

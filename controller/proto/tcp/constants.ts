@@ -39,6 +39,12 @@ export const STASH_CREDIT_BYTES = 256 * 1024;
 export const STASH_CREDIT_MAX_BYTES = 8 * 1024 * 1024;
 /** Most one flow sends to the guest in one go before others get their turn. */
 export const BURST_BYTES = 8 * 65_536;
+/**
+ * What is sent to the guest in one turn, so that nobody waits long for the next one: when so much went out, only flows that
+ * send little get their burst. And how much one flow sends in consecutive turns before others do: its receiver stays awake for that long.
+ */
+export const TURN_BYTES = 8 * 65_536;
+export const RUN_BYTES = 64 * 65_536;
 /** An IPv4 packet at most, also for IPv6 so that one limit serves both. */
 export const PACKET_BYTES_MAX = 65_535;
 /** No acceptance of guests' MSS below this (CVE-2019-11479: tiny segments as an attack on the sender). */

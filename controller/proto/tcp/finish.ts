@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is done once per flow at the end of a turn: send, acknowledge, close. */
 
-import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
+import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, finishReady, finishTouched, hasFailed, makeReady, touch } from './close.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
+import { PACKET_BYTES_MAX, RUN_BYTES, TURN_BYTES } from './constants.ts';
 import * as pace from './pace.ts';
 import * as recovery from './recovery.ts';
 import * as sockRoom from './sock-room.ts';
@@ -21,8 +22,24 @@ import * as toTap from './to-tap.ts';
 export const endBatch = (): void => {
   finishTouched(finish);
 };
-/** One more burst for each flow that used up its last one. */
-export const serveReady = (): void => finishReady(finish);
+/** What went to the guest in this turn, and what the flow whose turn it is has sent in its run of turns. */
+let sentInTurn = 0;
+let running: Flow = NO_FLOW;
+let run = 0;
+const turnIsFull = (): boolean => sentInTurn >= TURN_BYTES;
+
+/** Begins a turn: more bursts for flows that used up their last ones, or waited. */
+export const serveReady = (): void => {
+  sentInTurn = 0;
+  finishReady(finish, turnIsFull);
+};
+/** `bytes` went out; whether the flow, which has more, goes on in the next turn. */
+const goesOn = (f: Flow, bytes: number): boolean => {
+  sentInTurn += bytes;
+  run = running === f ? run + bytes : bytes;
+  running = f;
+  return run < RUN_BYTES;
+};
 
 /** The batch takes in the flows that waited for their time. */
 export const servePaced = (): void => pace.serve(touch);
@@ -52,12 +69,21 @@ const finish = (f: Flow): void => {
 /** Sends a burst; false when the flow ended over it. */
 const pump = (f: Flow): boolean => {
   const quiet = conn.inFlight(f) === 0;
+  if (conn.has(f, conn.BULK) && turnIsFull()) {
+    makeReady(f, false);
+    return true;
+  }
+  const from = conn.seqToTap(f);
   sockRoom.follow(f);
   const room = conn.wndFromTap(f) - conn.inFlight(f);
   const budget = recovery.waiting(f) > 0 ? 0 : Math.min(congestion.window(f) - recovery.pipe(f), room);
   if (room < conn.mss(f)) congestion.limited(f);
   const r = toTap.sendData(f, pace.allow(f, budget));
-  if (r === toTap.MORE) makeReady(f);
+  const bytes = (conn.seqToTap(f) - from) | 0;
+  if (bytes < PACKET_BYTES_MAX) conn.clear(f, conn.BULK);
+  else conn.add(f, conn.BULK);
+  const more = goesOn(f, bytes);
+  if (r === toTap.MORE) makeReady(f, more);
   else if (r < 0 || (hasFailed(f) && !(r === toTap.WINDOW_FULL && toTap.hasMore(f)))) {
     abort(f);
     return false;
