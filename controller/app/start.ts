@@ -146,33 +146,43 @@ const openControl = async (host: HelperClient, { conf, control, network, listen 
 /** What the host looks like. Files that a host need not have are looked for and done without. */
 const hostFacts = async (host: HelperClient): Promise<HostFacts> => {
   const { fd: netlink } = await host.call('netlink.open', { protocol: 'route' });
-  const resolvConf = await openIfThere(host, 'resolv.conf');
-  const ipv6 = await openIfThere(host, 'net/tcp6');
-  const ephemeral = await openIfThere(host, 'ip_local_port_range');
+  const [resolvConf, ipv6, ephemeral] = await openIfThere(host, ['resolv.conf', 'net/tcp6', 'ip_local_port_range']);
   const facts = discover({ netlink, resolvConf, ipv6: ipv6 !== null, ephemeral });
   for (const fd of [netlink, resolvConf, ipv6, ephemeral]) if (fd !== null) io.native.close(fd);
   return facts;
 };
 
-type FileName = Parameters<typeof openIfThere>[1];
-const openIfThere = async (host: HelperClient, name: (typeof READABLE_FILES)[number]): Promise<number | null> => {
-  try {
-    return (await host.call('file.open', { name })).fd;
-  } catch (error) {
-    if (error instanceof HelperError && error.errno === ENOENT) return null;
-    throw error;
-  }
+type FileName = (typeof READABLE_FILES)[number];
+/** Each file's descriptor, or null where the host has no such file. One message: a start waits for every one of them. */
+const openIfThere = async <const N extends readonly FileName[]>(
+  host: HelperClient,
+  names: N,
+): Promise<{ [I in keyof N]: number | null }> => {
+  const opened: (number | null)[] = [];
+  let failed: HelperError | null = null;
+  const params = names.map((name) => ({ name }));
+  await host.callEach('file.open', params, (_, outcome) => {
+    if (outcome instanceof HelperError && outcome.errno !== ENOENT) failed ??= outcome;
+    opened.push(outcome instanceof HelperError ? null : outcome.fd);
+  });
+  if (failed !== null) throw failed;
+  return opened as { [I in keyof N]: number | null };
 };
 
-/** A number from a file of /proc/sys, or null where the host has no such file. */
-const sysctl = async (host: HelperClient, name: FileName): Promise<number | null> => {
-  const fd = await openIfThere(host, name);
-  if (fd === null) return null;
-  const n = io.native.read(fd, io.SCRATCH_AT, 32);
-  io.native.close(fd);
-  const value =
-    n > 0 ? Number(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('ascii')) : Number.NaN;
-  return Number.isFinite(value) ? value : null;
+/** Numbers from files of /proc/sys; null where the host has no such file. */
+const sysctls = async <const N extends readonly FileName[]>(
+  host: HelperClient,
+  names: N,
+): Promise<{ [I in keyof N]: number | null }> => {
+  const fds: readonly (number | null)[] = await openIfThere(host, names);
+  return fds.map((fd) => {
+    if (fd === null) return null;
+    const n = io.native.read(fd, io.SCRATCH_AT, 32);
+    io.native.close(fd);
+    const value =
+      n > 0 ? Number(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('ascii')) : Number.NaN;
+    return Number.isFinite(value) ? value : null;
+  }) as { [I in keyof N]: number | null };
 };
 
 /** Log and capture files, and the system log where there is one. */
@@ -197,14 +207,14 @@ const openSinks = async (host: HelperClient, plan: Plan, program: string, hello:
     pcap.open(fd, io.native.arena, io.nowMs(), (reason) => log.warn(`Capturing has ended: ${reason}`));
   }
   // The clock and the timeouts that the host uses itself.
-  udpTimeouts = {
-    singleMs: ((await sysctl(host, 'nf_conntrack_udp_timeout')) ?? 30) * 1000,
-    streamMs: ((await sysctl(host, 'nf_conntrack_udp_timeout_stream')) ?? 120) * 1000,
-  };
-  tcpRetries = {
-    synRetries: (await sysctl(host, 'tcp_syn_retries')) ?? 6,
-    rtoMaxMs: (await sysctl(host, 'tcp_rto_max_ms')) ?? 120_000,
-  };
+  const [single, stream, synRetries, rtoMaxMs] = await sysctls(host, [
+    'nf_conntrack_udp_timeout',
+    'nf_conntrack_udp_timeout_stream',
+    'tcp_syn_retries',
+    'tcp_rto_max_ms',
+  ]);
+  udpTimeouts = { singleMs: (single ?? 30) * 1000, streamMs: (stream ?? 120) * 1000 };
+  tcpRetries = { synRetries: synRetries ?? 6, rtoMaxMs: rtoMaxMs ?? 120_000 };
 };
 let udpTimeouts = { singleMs: 30_000, streamMs: 120_000 };
 let tcpRetries = { synRetries: 6, rtoMaxMs: 120_000 };
