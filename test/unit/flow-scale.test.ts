@@ -21,7 +21,8 @@ const out = await import('../../controller/link/out.ts');
 const demux = await import('../../controller/app/demux.ts');
 const conn = await import('../../controller/proto/tcp/conn.ts');
 const { tick, heard, nextDelay, reset } = await import('../../controller/proto/tcp/keepalive.ts');
-const { KEEPALIVE_IDLE_MS } = await import('../../controller/proto/tcp/constants.ts');
+const caps = await import('../../controller/proto/tcp/caps.ts');
+const { EVICTABLE_IDLE_MS, KEEPALIVE_IDLE_MS } = await import('../../controller/proto/tcp/constants.ts');
 counter.unwatch();
 type Flow = import('../../controller/flow/table.ts').Flow;
 
@@ -33,6 +34,8 @@ const MANY = 100_000 - 20;
 const FLAT = 1.2;
 const SAMPLES = 1000;
 const LIFE_MS = 120_000;
+/** Descriptors that proto/tcp/caps.ts leaves to others. */
+const RESERVED = 64;
 
 /** A generator of its own, so that a failure comes again. */
 let seed = 1;
@@ -195,6 +198,13 @@ describe('packets beside other flows', () => {
     t.finish();
   });
 
+  /** The ports of the guest's that frames went to since the last call. */
+  const portsSentTo = (): number[] => {
+    out.flush();
+    fake.tapVnet.length = 0;
+    return fake.tapFrames.splice(0).map((frame) => frame.readUInt16BE(14 + 20 + 2));
+  };
+
   /** What `FEW` of each kind cost beside so many; the look-up is never that of the packet before. */
   const beside = (n: number): number[] => {
     begin();
@@ -243,12 +253,31 @@ describe('packets beside other flows', () => {
     });
   });
 
-  /** The ports of the guest's that frames went to since the last call. */
-  const askedPorts = (): number[] => {
-    out.flush();
-    fake.tapVnet.length = 0;
-    return fake.tapFrames.splice(0).map((frame) => frame.readUInt16BE(14 + 20 + 2));
+  /** Accesses for a place where there is none: the connection that was idle longest goes. */
+  const evicting = (n: number): number => {
+    begin();
+    grow(n);
+    caps.configure(flows.count(flows.FLOW_TCP) + RESERVED);
+    idle(EVICTABLE_IDLE_MS + 1000);
+    lru.touch(b.flow);
+    let accesses = 0;
+    for (let i = 0; i < FEW / 2; i++) {
+      const oldest = rows.shift() as Flow;
+      accesses += counter.count(() => expect(caps.admit()).toBe(true));
+      expect(flows.typeOf(oldest)).toBe(flows.FLOW_FREE);
+      add();
+    }
+    expect(portsSentTo().length).toBe(FEW / 2);
+    shrink(0);
+    t.finish();
+    return accesses;
   };
+  test('a connection that another one makes room for', () => {
+    const few = evicting(FEW);
+    expect(few).toBeGreaterThan(100);
+    expect(evicting(SOME * FEW)).toBeLessThanOrEqual(FLAT * few);
+  });
+
   /** Accesses a flow until every one was asked whether it is there, by the loop's turns; how many were. */
   const asked = (n: number): { perFlow: number; probes: number } => {
     begin();
@@ -258,7 +287,7 @@ describe('packets beside other flows', () => {
     const accesses = counter.count(() => {
       do {
         tick(fake.nowMs());
-        probes += askedPorts().length;
+        probes += portsSentTo().length;
       } while (nextDelay(fake.nowMs()) === 0);
     });
     shrink(0);
@@ -279,7 +308,7 @@ describe('packets beside other flows', () => {
     const gone = new Set<number>();
     for (let turn = 1; ; turn++) {
       tick(fake.nowMs());
-      ports.push(...askedPorts());
+      ports.push(...portsSentTo());
       if (nextDelay(fake.nowMs()) !== 0) break;
       // The one that the look has come to, and those beside it.
       const at = rows.findIndex((f) => !ports.includes(flows.guestPort(f)) && !gone.has(flows.guestPort(f)));
