@@ -5,6 +5,8 @@
  *   load serve ADDRESS PORT                          prints "listening"
  *   load bulk up|down ADDRESS PORT STREAMS MS        TCP; {"bps"}: after a fifth of MS, over the rest; {"bytes"}: of all
  *   load packets up|down ADDRESS PORT SIZE MS        UDP as fast as it goes; {"pps"} that arrived; {"packets"}
+ *   load packets-gso up|down ADDRESS PORT SIZE MS gro|plain
+ *                                                    the same, sent 44 at a time with UDP_SEGMENT; whether the receiver sets UDP_GRO
  *   load rr tcp|udp ADDRESS PORT MS                  1 octet there and back; {"p50_us", "p99_us", "count"}
  *   load crr ADDRESS PORT CLIENTS MS                 connect, request, response, close; {"per_second", "count"}
  *   load time COUNT COMMAND...                       {"ms"}: median duration of COMMAND from fork to exit
@@ -17,6 +19,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,13 +35,21 @@
 
 enum { SINK, BLAST, ECHO, ANSWER, QUERY };
 enum { COUNTERS = 65536, CHUNK = 256 * 1024, BATCH = 64, SAMPLES_MAX = 1 << 20 };
+/* Datagrams of one send with UDP_SEGMENT: of 1400 octets as many as QUIC programs give, and they fit one IP packet. */
+enum { SEGMENTS = 44 };
+/* Ports after the echo's: that count, that is a source, that counts with UDP_GRO. */
+enum { ECHO_PORT, COUNT_PORT, SOURCE_PORT, COUNT_GRO_PORT, DATAGRAM_PORTS };
 
 struct request {
 	uint32_t kind, counter, ms;
 };
 /* First octets of every datagram of "packets". */
 struct datagram {
-	uint32_t counter, size, ms;
+	uint32_t counter, size, ms, segments;
+};
+union control {
+	struct cmsghdr header;
+	char room[CMSG_SPACE(sizeof(int))];
 };
 
 static volatile uint64_t *counters;
@@ -137,37 +148,72 @@ static void serve_connection(int s)
 
 static void blast_to(int s, const struct datagram *d, const struct sockaddr *to, socklen_t to_length)
 {
-	struct iovec iov = { chunk, d->size };
+	uint32_t segments = d->segments > 1 && d->segments * d->size <= CHUNK ? d->segments : 1;
+	struct iovec iov = { chunk, (size_t)d->size * segments };
+	union control control = { .header = { .cmsg_len = CMSG_LEN(sizeof(uint16_t)), .cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT } };
 	struct mmsghdr batch[BATCH];
+	/* The clock is looked at after about as many datagrams, however they are sent. */
+	unsigned sends = segments > 1 ? 2 : BATCH;
+	uint16_t size = (uint16_t)d->size;
 	double end = now_ms() + d->ms;
 
-	for (int i = 0; i < BATCH; i++)
+	memcpy(CMSG_DATA(&control.header), &size, sizeof(size));
+	for (unsigned i = 0; i < sends; i++)
 		batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov,
 							  .msg_iovlen = 1,
 							  .msg_name = (void *)(uintptr_t)to,
-							  .msg_namelen = to_length } };
-	memcpy(chunk, d, sizeof(*d));
+							  .msg_namelen = to_length,
+							  .msg_control = segments > 1 ? &control : NULL,
+							  .msg_controllen = segments > 1 ? CMSG_SPACE(sizeof(size)) : 0 } };
+	for (uint32_t i = 0; i < segments; i++)
+		memcpy(chunk + (size_t)i * size, d, sizeof(*d));
 	while (now_ms() < end)
-		sendmmsg(s, batch, BATCH, 0);
+		sendmmsg(s, batch, sends, 0);
 }
 
-/* Echo on `port`; counting on port + 1; as a source on port + 2. */
+static void take_joined(int s)
+{
+	int one = 1;
+
+	if (setsockopt(s, SOL_UDP, UDP_GRO, &one, sizeof(one)))
+		fail("UDP_GRO");
+}
+
+/* Datagrams in a message that may be several of one size, joined. */
+static uint64_t datagrams_in(struct msghdr *m, size_t length)
+{
+	int size = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
+		if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
+			memcpy(&size, CMSG_DATA(c), sizeof(size));
+	return size > 0 && length > 0 ? (length + (size_t)size - 1) / (size_t)size : 1;
+}
+
 static void serve_datagrams(const char *address, int port, int which)
 {
-	static char room[BATCH][2048];
+	static char room[BATCH][65536];
+	static union control control[BATCH];
 	int s = endpoint(address, port + which, SOCK_DGRAM, 1);
+	size_t slot = which == COUNT_GRO_PORT ? sizeof(room[0]) : 2048;
 	struct sockaddr_storage from[BATCH];
 	struct iovec iov[BATCH];
 	struct mmsghdr batch[BATCH];
 
 	if (s < 0)
 		fail("bind");
+	if (which == COUNT_GRO_PORT)
+		take_joined(s);
 	for (;;) {
 		int n;
 
 		for (int i = 0; i < BATCH; i++) {
-			iov[i] = (struct iovec){ room[i], sizeof(room[i]) };
+			iov[i] = (struct iovec){ room[i], slot };
 			batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov[i], .msg_iovlen = 1, .msg_name = &from[i], .msg_namelen = sizeof(from[i]) } };
+			if (which == COUNT_GRO_PORT) {
+				batch[i].msg_hdr.msg_control = &control[i];
+				batch[i].msg_hdr.msg_controllen = sizeof(control[i]);
+			}
 		}
 		n = recvmmsg(s, batch, BATCH, MSG_WAITFORONE, NULL);
 		for (int i = 0; i < n; i++) {
@@ -175,12 +221,12 @@ static void serve_datagrams(const char *address, int port, int which)
 			struct msghdr *m = &batch[i].msg_hdr;
 
 			memcpy(&d, room[i], sizeof(d));
-			if (which == 0)
+			if (which == ECHO_PORT)
 				sendto(s, room[i], batch[i].msg_len, 0, m->msg_name, m->msg_namelen);
-			else if (which == 1 && d.counter < COUNTERS)
-				__atomic_fetch_add(&counters[d.counter], 1, __ATOMIC_RELAXED);
-			else if (which == 2)
+			else if (which == SOURCE_PORT)
 				blast_to(s, &d, m->msg_name, m->msg_namelen);
+			else if (d.counter < COUNTERS)
+				__atomic_fetch_add(&counters[d.counter], datagrams_in(m, batch[i].msg_len), __ATOMIC_RELAXED);
 		}
 	}
 }
@@ -191,7 +237,7 @@ static int serve(const char *address, int port)
 
 	if (l < 0)
 		fail("listen");
-	for (int which = 0; which < 3; which++)
+	for (int which = 0; which < DATAGRAM_PORTS; which++)
 		if (fork() == 0)
 			serve_datagrams(address, port, which);
 	signal(SIGCHLD, SIG_IGN);
@@ -266,10 +312,10 @@ static int bulk(int down, const char *address, int port, int streams, int ms)
 	return 0;
 }
 
-static int packets(int down, const char *address, int port, uint32_t size, uint32_t ms)
+static int packets(int down, const char *address, int port, uint32_t size, uint32_t ms, uint32_t segments, int joined)
 {
-	struct datagram d = { (uint32_t)getpid() % COUNTERS, size, ms };
-	int s = endpoint(address, port + (down ? 2 : 1), SOCK_DGRAM, 0), control;
+	struct datagram d = { (uint32_t)getpid() % COUNTERS, size, ms, segments };
+	int s = endpoint(address, port + (down ? SOURCE_PORT : joined ? COUNT_GRO_PORT : COUNT_PORT), SOCK_DGRAM, 0), control;
 	uint64_t count = 0, before = 0;
 
 	if (s < 0)
@@ -278,17 +324,26 @@ static int packets(int down, const char *address, int port, uint32_t size, uint3
 		double end;
 		struct timeval patience = { 1, 0 };
 		struct iovec iov = { chunk, CHUNK };
+		union control sizes[BATCH];
 		struct mmsghdr batch[BATCH];
 
-		for (int i = 0; i < BATCH; i++)
-			batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov, .msg_iovlen = 1 } };
+		if (joined)
+			take_joined(s);
 		setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 		send(s, &d, sizeof(d), 0);
 		end = now_ms() + ms;
 		while (now_ms() < end) {
-			int n = recvmmsg(s, batch, BATCH, MSG_WAITFORONE, NULL);
+			int n;
 
-			count += n > 0 ? (uint64_t)n : 0;
+			/* The kernel leaves there how much of it is used. */
+			for (int i = 0; i < BATCH; i++)
+				batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &iov,
+									  .msg_iovlen = 1,
+									  .msg_control = joined ? &sizes[i] : NULL,
+									  .msg_controllen = joined ? sizeof(sizes[i]) : 0 } };
+			n = recvmmsg(s, batch, BATCH, MSG_WAITFORONE, NULL);
+			for (int i = 0; i < n; i++)
+				count += datagrams_in(&batch[i].msg_hdr, batch[i].msg_len);
 		}
 	} else {
 		control = ask(address, port, QUERY, d.counter, 0);
@@ -418,7 +473,9 @@ int main(int argc, char **argv)
 		return bulk(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), atoi(argv[5]), atoi(argv[6]));
 	}
 	if (!strcmp(mode, "packets") && argc == 7)
-		return packets(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]));
+		return packets(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]), 1, 0);
+	if (!strcmp(mode, "packets-gso") && argc == 8)
+		return packets(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]), SEGMENTS, !strcmp(argv[7], "gro"));
 	if (!strcmp(mode, "rr") && argc == 6)
 		return round_trips(!strcmp(argv[2], "tcp"), argv[3], atoi(argv[4]), atoi(argv[5]));
 	if (!strcmp(mode, "crr") && argc == 6)

@@ -91,6 +91,20 @@ const packetRows = () =>
     }),
   );
 
+/** Senders that give their kernel 44 datagrams at a time (UDP_SEGMENT), receivers that take them joined (UDP_GRO) or one by one. @returns {Row[]} */
+const segmentRows = () =>
+  /** @type {const} */ (['gro', 'plain']).flatMap((receiver) =>
+    WAYS.map(([direction, mode]) => ({
+      name: `UDP ${direction}, 1400 octets, GSO${receiver === 'gro' ? '' : ', receiver without GRO'}`,
+      unit: 'packets/s',
+      digits: 0,
+      mtu: MTU,
+      target: { peer: 1.5, direct: 0.8 },
+      seconds: 0.8,
+      sample: loadClient(() => ['packets-gso', mode, NET.server4, PORT, 1400, SHORT_MS, receiver])(only('pps', 1)),
+    })),
+  );
+
 /** @returns {Row[]} */
 const latencyRows = () =>
   ['tcp', 'udp'].flatMap((protocol) => {
@@ -124,4 +138,4 @@ const connectRows = () =>
     sample: loadClient(() => ['crr', NET.server4, PORT, clients, SHORT_MS])(only('per_second', 1)),
   }));
 
-export const tapRows = () => [...bulkRows(), ...packetRows(), ...latencyRows(), ...connectRows()];
+export const tapRows = () => [...bulkRows(), ...packetRows(), ...segmentRows(), ...latencyRows(), ...connectRows()];
