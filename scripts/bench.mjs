@@ -8,6 +8,7 @@
  *     --rounds N           default 5; the table has medians
  *     --rows TEXT          only rows whose name contains TEXT (may be repeated)
  *     --peer NAME=PATH     another tool with pasta's command line (may be repeated)
+ *     --yardstick          beside them a relay that does nothing but copy (test/bench/relay.c), in the rows of bulk TCP
  *     --only NAME          only these peers (may be repeated)
  *     --congestion NAME    TCP congestion control of every namespace (may be repeated; default cubic and bbr, with --rows
  *                          cubic, with --impaired bbr)
@@ -26,8 +27,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { baselineOf, compare, failed, figureOf } from '../test/bench/baseline.mjs';
 import { CELLS, impairedTable, measureImpaired } from '../test/bench/impaired.mjs';
-import { direct, pastaLike, slirp4netns } from '../test/bench/peers.mjs';
+import { direct, pastaLike, relay, slirp4netns } from '../test/bench/peers.mjs';
 import { bestTable, score, settingTable } from '../test/bench/report.mjs';
+import { PORT } from '../test/bench/row.mjs';
 import { ROWS } from '../test/bench/rows.mjs';
 import { measure, secondsOf } from '../test/bench/run.mjs';
 import { OURS, Samples } from '../test/bench/samples.mjs';
@@ -50,6 +52,7 @@ const options = readOptions(import.meta.url, {
   rounds: { type: 'string' },
   rows: { type: 'string', multiple: true },
   peer: { type: 'string', multiple: true },
+  yardstick: { type: 'boolean' },
   only: { type: 'string', multiple: true },
   congestion: { type: 'string', multiple: true },
   wmem: { type: 'string', multiple: true },
@@ -76,6 +79,7 @@ const choosePeers = () => {
     peers.push(pastaLike(name, path));
   }
   if (existsSync('/usr/bin/slirp4netns')) peers.push(slirp4netns('/usr/bin/slirp4netns'));
+  if (options.yardstick) peers.push(relay(PORT));
   peers.push(direct);
   return options.only ? peers.filter(({ name }) => options.only?.includes(name)) : peers;
 };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // @ts-check
 /** What is compared: each peer gives a namespace its network and a way to run programs there. */
-import { descendants, NET } from '../support/lab.mjs';
+import { join } from 'node:path';
+import { compile, descendants, NET } from '../support/lab.mjs';
 import { finish, status, waitFor } from '../support/process.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
@@ -11,6 +12,7 @@ import { finish, status, waitFor } from '../support/process.mjs';
  * @property {import('../support/lab.mjs').Side} side where clients run
  * @property {() => number[]} processes its own, for memory and wake-ups
  * @property {number} [inboundPort] where the host finds the load server in the namespace, with `forwards` only
+ * @property {{ server4: string, server6: string, port: number }} [servers] where clients find the load server; default: at its own address
  * @property {() => Promise<unknown>} close
  */
 /**
@@ -23,6 +25,7 @@ import { finish, status, waitFor } from '../support/process.mjs';
  * @property {string | undefined} binary
  * @property {((lab: Lab) => string[]) | null} run command line that makes a namespace, runs `true` there, ends
  * @property {((lab: Lab, pid: string) => string[]) | null} join command line that serves the namespace of a process
+ * @property {boolean} [bulkOnly] it carries nothing but TCP streams
  * @property {boolean} tellsReady `join` stays and writes to descriptor 9 when ready; else it returns when ready
  */
 
@@ -138,3 +141,50 @@ export const direct = {
   join: null,
   tellsReady: false,
 };
+
+/** Between the relay's clients and the host. */
+const BEFORE_RELAY = {
+  host4: '192.0.2.130',
+  client4: '192.0.2.129',
+  host6: '2001:db8:3::2',
+  client6: '2001:db8:3::1',
+  port: 7599,
+};
+
+/** The yardstick (relay.c) in the host namespace, its clients in one of their own. @param {number} serverPort @returns {Peer} */
+export const relay = (serverPort) => ({
+  name: 'relay',
+  start: async (lab, mtu) => {
+    const program = await compile('test/bench/relay.c', join(lab.dir, 'relay'));
+    const { host4, client4, host6, client6, port } = BEFORE_RELAY;
+    const side = lab.host.within(['nsenter', '--net=/run/netns/before-relay', '--']);
+    const congestion = '/proc/sys/net/ipv4/tcp_congestion_control';
+    const script = `
+      set -e
+      ip netns add before-relay
+      ip link add relay0 mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns before-relay
+      ip addr add ${host4}/30 dev relay0 && ip addr add ${host6}/64 dev relay0 nodad && ip link set relay0 up
+      own=$(cat ${congestion})
+      nsenter --net=/run/netns/before-relay sh -ec "
+        ip link set lo up
+        ip addr add ${client4}/30 dev eth0 && ip addr add ${client6}/64 dev eth0 nodad && ip link set eth0 up
+        echo $own > ${congestion}"`;
+    await lab.host.run(['sh', '-c', script]);
+    const running = lab.host.spawn([program, String(port), NET.server4, NET.server6, String(serverPort)]);
+    await waitFor(() => running.out().includes('listening') || running.child.exitCode !== null, { what: 'the relay' });
+    if (running.child.exitCode !== null) throw new Error(`the relay: ${running.err()}`);
+    return {
+      side,
+      servers: { server4: host4, server6: host6, port },
+      processes: () => [running.pid()],
+      close: async () => running.kill('SIGKILL'),
+    };
+  },
+  startForwarding: null,
+  forwarding: null,
+  binary: undefined,
+  run: null,
+  join: null,
+  bulkOnly: true,
+  tellsReady: false,
+});

@@ -30,6 +30,7 @@ import { pssKib } from '../support/process.mjs';
  * @property {number} digits after the decimal point
  * @property {number} mtu of link and tap
  * @property {boolean} [less] is better
+ * @property {boolean} [bulk] a TCP stream from the guest's side: what the yardstick carries, too
  * @property {boolean} [forwards] with forwarded ports, and the servers behind them
  * @property {number} [rounds] at most
  * @property {boolean} [alone] starts what it needs itself, and before anything else of that tool runs

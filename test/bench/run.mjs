@@ -57,7 +57,7 @@ const inRounds = async (work, lab, load, rows, running) => {
       process.stdout.write(`round ${round + 1}/${work.rounds}  ${row.name} (${row.unit}):`);
       const one = (/** @type {[Peer, Running]} */ [peer, at]) =>
         sampleOne(work, lab, load, row, peer, at, memos.get(peer) ?? new Map());
-      const some = [...running].filter(([peer]) => work.takes?.(row, peer) ?? true);
+      const some = [...running].filter(([peer]) => (row.bulk || !peer.bulkOnly) && (work.takes?.(row, peer) ?? true));
       if (row.together) process.stdout.write(`  ${(await Promise.all(some.map(one))).join('  ')}`);
       else for (const each of some) process.stdout.write(`  ${await one(each)}`);
       process.stdout.write('\n');

@@ -9,8 +9,8 @@ import { BULK_MS, cpuPer, loadClient, many, only, PORT, SHORT_MS, WAYS } from '.
 
 const MTU = 1500;
 const FAMILIES = /** @type {const} */ ([
-  ['IPv4', NET.server4],
-  ['IPv6', NET.server6],
+  ['IPv4', 'server4'],
+  ['IPv6', 'server6'],
 ]);
 
 /** @param {'down' | 'up'} mode @param {number} mtu @returns {Target} */
@@ -25,10 +25,14 @@ const bulkRows = () =>
     FAMILIES.flatMap(([family, server]) =>
       [1, 8].flatMap((streams) =>
         WAYS.flatMap(([direction, mode]) => {
-          const run = loadClient(() => ['bulk', mode, server, PORT, streams, BULK_MS]);
+          const run = loadClient(({ running }) => {
+            const { port, ...servers } = running.servers ?? { server4: NET.server4, server6: NET.server6, port: PORT };
+            return ['bulk', mode, servers[server], port, streams, BULK_MS];
+          });
           const what = `${direction}, ${family}, MTU ${mtu}, ${many(streams, 'stream')}`;
           const common = {
             mtu,
+            bulk: true,
             seconds: 0.95,
             settings: family === 'IPv4' ? /** @type {const} */ ('all') : /** @type {const} */ ('main'),
           };
@@ -46,6 +50,7 @@ const bulkRows = () =>
           /** @type {Row} */
           const cost = {
             mtu,
+            bulk: true,
             name: `CPU time of 1 GiB TCP ${direction}, MTU ${mtu}`,
             unit: 's',
             digits: 3,
