@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -117,31 +118,26 @@ static int ask(const char *address, int port, uint32_t kind, uint32_t counter, u
 
 /* ---- server ---- */
 
-static void serve_connection(int s)
+static _Noreturn void serve_connection(int s, const struct request *r)
 {
-	struct request r;
 	ssize_t n;
 
-	if (recv(s, &r, sizeof(r), MSG_WAITALL) != sizeof(r) || r.counter >= COUNTERS)
-		_exit(1);
-	if (r.kind == BLAST) {
-		double end = now_ms() + r.ms;
+	if (r->kind == BLAST) {
+		double end = now_ms() + r->ms;
 
 		while (now_ms() < end && send(s, chunk, CHUNK, MSG_NOSIGNAL) > 0)
 			;
 		shutdown(s, SHUT_WR);
 	}
-	while ((n = recv(s, chunk, r.kind == SINK ? CHUNK : 1, 0)) > 0) {
-		uint64_t count = counters[r.counter];
+	while ((n = recv(s, chunk, r->kind == SINK ? CHUNK : 1, 0)) > 0) {
+		uint64_t count = counters[r->counter];
 
-		if (r.kind == SINK)
-			__atomic_fetch_add(&counters[r.counter], (uint64_t)n, __ATOMIC_RELAXED);
-		else if (r.kind == QUERY)
+		if (r->kind == SINK)
+			__atomic_fetch_add(&counters[r->counter], (uint64_t)n, __ATOMIC_RELAXED);
+		else if (r->kind == QUERY)
 			send(s, &count, sizeof(count), MSG_NOSIGNAL);
 		else
 			send(s, chunk, 1, MSG_NOSIGNAL);
-		if (r.kind == ANSWER)
-			break;
 	}
 	_exit(0);
 }
@@ -231,11 +227,40 @@ static void serve_datagrams(const char *address, int port, int which)
 	}
 }
 
+static void accept_connection(int set, int l)
+{
+	int s = accept4(l, NULL, NULL, SOCK_CLOEXEC), one = 1;
+	struct epoll_event e = { .events = EPOLLIN, .data.fd = s };
+
+	if (s < 0)
+		return;
+	setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (epoll_ctl(set, EPOLL_CTL_ADD, s, &e))
+		close(s);
+}
+
+/*
+ * Short answers come from here: a process for each would be most of what is measured. What lasts has one of its own.
+ * Who answers closes first and has the TIME-WAIT: the client would run out of ports.
+ */
+static void take_request(int set, int s)
+{
+	struct request r;
+	ssize_t n = recv(s, &r, sizeof(r), MSG_WAITALL);
+
+	if (n == sizeof(r) && r.kind == ANSWER)
+		send(s, chunk, 1, MSG_NOSIGNAL);
+	else if (n == sizeof(r) && r.counter < COUNTERS && fork() == 0)
+		serve_connection(s, &r);
+	close(s);
+}
+
 static int serve(const char *address, int port)
 {
-	int l = endpoint(address, port, SOCK_STREAM, 1);
+	int l = endpoint(address, port, SOCK_STREAM, 1), set = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event listener = { .events = EPOLLIN, .data.fd = l };
 
-	if (l < 0)
+	if (l < 0 || set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, l, &listener))
 		fail("listen");
 	for (int which = 0; which < DATAGRAM_PORTS; which++)
 		if (fork() == 0)
@@ -245,14 +270,14 @@ static int serve(const char *address, int port)
 	puts("listening");
 	fflush(stdout);
 	for (;;) {
-		int s = accept(l, NULL, NULL), one = 1;
+		struct epoll_event ready[BATCH];
+		int n = epoll_wait(set, ready, BATCH, -1);
 
-		if (s < 0)
-			continue;
-		setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		if (fork() == 0)
-			serve_connection(s);
-		close(s);
+		for (int i = 0; i < n; i++)
+			if (ready[i].data.fd == l)
+				accept_connection(set, l);
+			else
+				take_request(set, ready[i].data.fd);
 	}
 }
 
@@ -395,7 +420,7 @@ static int connects(const char *address, int port, int clients, int ms)
 
 			if (s < 0)
 				continue;
-			if (send(s, "?", 1, MSG_NOSIGNAL) == 1 && recv(s, chunk, 1, 0) == 1)
+			if (recv(s, chunk, 1, 0) == 1)
 				__atomic_fetch_add(&counters[0], 1, __ATOMIC_RELAXED);
 			close(s);
 		}
