@@ -241,7 +241,7 @@ static void accept_connection(int set, int l)
 
 /*
  * Short answers come from here: a process for each would be most of what is measured. What lasts has one of its own.
- * Who answers closes first and has the TIME-WAIT: the client would run out of ports.
+ * Who answers closes first and has the TIME-WAIT, and the client waits for that: it would run out of ports.
  */
 static void take_request(int set, int s)
 {
@@ -420,7 +420,7 @@ static int connects(const char *address, int port, int clients, int ms)
 
 			if (s < 0)
 				continue;
-			if (recv(s, chunk, 1, 0) == 1)
+			if (recv(s, chunk, 1, 0) == 1 && recv(s, chunk, 1, 0) == 0)
 				__atomic_fetch_add(&counters[0], 1, __ATOMIC_RELAXED);
 			close(s);
 		}
