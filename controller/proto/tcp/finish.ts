@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What is done once per flow at the end of a turn: send, acknowledge, close. */
 
+import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
-import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
@@ -22,10 +22,10 @@ import * as toTap from './to-tap.ts';
 export const endBatch = (): void => {
   finishTouched(finish);
 };
-/** What went to the guest in this turn, and what the flow whose turn it is has sent in its run of turns. */
+/** What went to the guest in this turn. */
 let sentInTurn = 0;
-let running: Flow = NO_FLOW;
-let run = 0;
+/** What each flow has sent in its run of turns. Each has its own count: whoever sends a little between does not lengthen it. */
+const run = new Uint32Array(flows.FLOW_MAX);
 const turnIsFull = (): boolean => sentInTurn >= TURN_BYTES;
 
 /** Begins a turn: more bursts for flows that used up their last ones, or waited. */
@@ -33,12 +33,12 @@ export const serveReady = (): void => {
   sentInTurn = 0;
   finishReady(finish, turnIsFull);
 };
-/** `bytes` went out; whether the flow, which has more, goes on in the next turn. */
+/** `bytes` went out, and the flow has more; whether it goes on in the next turn. */
 const goesOn = (f: Flow, bytes: number): boolean => {
-  sentInTurn += bytes;
-  run = running === f ? run + bytes : bytes;
-  running = f;
-  return run < RUN_BYTES;
+  const sum = (run[f] as number) + bytes;
+  const on = sum < RUN_BYTES;
+  run[f] = on ? sum : 0;
+  return on;
 };
 
 /** The batch takes in the flows that waited for their time. */
@@ -82,8 +82,9 @@ const pump = (f: Flow): boolean => {
   const bytes = (conn.seqToTap(f) - from) | 0;
   if (bytes < PACKET_BYTES_MAX) conn.clear(f, conn.BULK);
   else conn.add(f, conn.BULK);
-  const more = goesOn(f, bytes);
-  if (r === toTap.MORE) makeReady(f, more);
+  sentInTurn += bytes;
+  if (r !== toTap.MORE) run[f] = 0;
+  if (r === toTap.MORE) makeReady(f, goesOn(f, bytes));
   else if (r < 0 || (hasFailed(f) && !(r === toTap.WINDOW_FULL && toTap.hasMore(f)))) {
     abort(f);
     return false;
