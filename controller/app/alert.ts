@@ -9,6 +9,8 @@
  * at once, twice as many each time: other programs need the processor, or nothing is in a hurry. An idle instance never looks.
  */
 
+import * as io from '../io/io.ts';
+
 /** How long to look, ms: about what a wake-up costs. */
 export const LOOK_MS = 0.05;
 /** A wait that ended within that time, the wake-up included, could have been spent looking. */
@@ -41,8 +43,10 @@ export const configure = (processors: number): void => {
   nextPause = PAUSE_MIN;
 };
 
-/** A wait began and ended. */
-export const waited = (beganMs: number, endedMs: number): void => {
+/** A wait began and ended, as the clock of io.ts says. */
+export const waited = (): void => {
+  const beganMs = io.waitBeganMs();
+  const endedMs = io.nowMs();
   state[BUSY_MS] = beganMs - (state[ENDED_MS] as number);
   state[WAITED_MS] = endedMs - beganMs;
   state[ENDED_MS] = endedMs;

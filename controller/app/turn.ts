@@ -183,9 +183,12 @@ const dispatch = (ref: number, mask: number): void => {
 /** The shortest of the delays that are not −1. */
 const shortest = (a: number, b: number): number => (a < 0 ? b : b < 0 ? a : Math.min(a, b));
 
+/** A delay from here on may be longer by less than a millisecond: a number with a fraction is an object, and there is one a turn. */
+const EXACT_MS = 16;
 /** Milliseconds until somebody wants to be called; −1: nobody does. */
-const timers = (now: number): number =>
-  shortest(
+const timers = (): number => {
+  const now = io.nowMs();
+  const delay = shortest(
     shortest(
       shortest(wheel.nextDelay(now), ndp.nextDelay(now)),
       shortest(spliceTcp.nextDelay(now), controlSockets.nextDelay(now)),
@@ -195,24 +198,40 @@ const timers = (now: number): number =>
       shortest(tcpKeepalive.nextDelay(now), shortest(scan.nextDelay(now), inbound.nextDelay(now))),
     ),
   );
+  return delay < EXACT_MS ? delay : Math.ceil(delay);
+};
+
+/** The millisecond in which {@link tick} was called last. */
+let tickedMs = 0;
+/**
+ * Calls whoever may have something due: in the first turn of each millisecond, and when a wait ended without an event, as it does
+ * when a deadline came. Not in every turn: that would take longer than the turn has else to do, and the time, having a fraction, is
+ * an object for each that is told it.
+ */
+const tick = (): void => {
+  const now = io.nowMs();
+  wheel.expire(now);
+  ndp.tick(now);
+  fragmentSlots.tick(now);
+  tcpKeepalive.tick(now);
+  scan.tick(now);
+  inbound.tick(now);
+  spliceTcp.tick(now);
+  controlSockets.tick(now);
+};
 
 /** One turn of the loop. {@link run} makes them. */
 export const turn = (): void => {
-  const now = io.nowMs();
-  const delay = hasReady() || spliceTcp.hasReady() ? 0 : timers(now);
-  const n = io.native.wait(delay, alert.lookMs());
-  alert.waited(io.waitBeganMs(), io.nowMs());
+  const n = io.native.wait(hasReady() || spliceTcp.hasReady() ? 0 : timers(), alert.lookMs());
+  alert.waited();
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
   }
-  wheel.expire(io.nowMs());
-  ndp.tick(io.nowMs());
-  fragmentSlots.tick(io.nowMs());
-  tcpKeepalive.tick(io.nowMs());
-  scan.tick(io.nowMs());
-  inbound.tick(io.nowMs());
-  spliceTcp.tick(io.nowMs());
-  controlSockets.tick(io.nowMs());
+  const nowMs = io.nowMs() | 0;
+  if (n <= 0 || nowMs !== tickedMs) {
+    tickedMs = nowMs;
+    tick();
+  }
   tcpFinish.serveReady();
   spliceTcp.serveReady();
   tcpFinish.servePaced();
