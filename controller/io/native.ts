@@ -15,7 +15,7 @@ export interface Native {
   /** Adds `fd` to the epoll set, or changes its events (EPOLLET included). `ref` comes back with each event. 0 or -errno. */
   watch(fd: number, events: number, ref: number): number;
   unwatch(fd: number): number;
-  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured), before which it looks for events without sleeping for `lookMs` (1 at most, whatever the timeout unless that is 0). Fills COL.EVENT_REF/EVENT_MASK (EVENTS_MAX at most). Number of events, or -errno. EINTR is 0 events. */
+  /** Waits up to `timeoutMs` (-1: for ever; fractions are honoured), before which it looks for events without sleeping for `lookMs` of that (1 at most). Fills COL.EVENT_REF/EVENT_MASK (EVENTS_MAX at most). Number of events, or -errno. EINTR is 0 events. */
   wait(timeoutMs: number, lookMs: number): number;
   /** The libuv backend descriptor, to be watched like any other. */
   uvBackendFd(): number;

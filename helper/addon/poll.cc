@@ -110,7 +110,12 @@ int32_t wait(double timeoutMs, double lookMs) {
   if (std::isnan(timeoutMs) || std::isnan(lookMs)) return OUT_OF_RANGE;
   double bounded = timeoutMs < 0 ? -1 : std::fmin(timeoutMs, LIMIT_MS);
   double began = memory.clock[CLOCK_WAIT_BEGAN] = clockMs();
-  int n = lookMs > 0 && bounded != 0 ? look(events, began + std::fmin(lookMs, LOOK_LIMIT_MS)) : 0;
+  int n = 0;
+  if (lookMs > 0 && bounded != 0) {
+    double limit = std::fmin(lookMs, LOOK_LIMIT_MS);
+    n = look(events, began + (bounded > 0 ? std::fmin(limit, bounded) : limit));
+    if (bounded > 0) bounded = std::fmax(began + bounded - clockMs(), 0);
+  }
   if (n == 0) n = waitOnce(events, bounded);
   int error = errno;
   readClock();

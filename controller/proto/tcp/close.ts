@@ -15,11 +15,12 @@ import * as sockRoom from './sock-room.ts';
 import * as stash from './stash.ts';
 import * as toTap from './to-tap.ts';
 
-// A flow is in each list at most once (bits TOUCHED and READY), so that the lists cannot overflow.
+// A flow is in each list at most once (bits TOUCHED and READY). Who ended while waiting to be served leaves its entry behind until
+// it is come to, within a run of turns of one flow: the second half is far more than can end in that time.
 const touched = new Int32Array(flows.FLOW_MAX);
 let touchedCount = 0;
-let ready = new Int32Array(flows.FLOW_MAX);
-let serving = new Int32Array(flows.FLOW_MAX);
+let ready = new Int32Array(2 * flows.FLOW_MAX);
+let serving = new Int32Array(2 * flows.FLOW_MAX);
 let readyCount = 0;
 
 /** The flow is looked at again at the end of this batch. */
