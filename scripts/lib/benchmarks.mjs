@@ -25,9 +25,18 @@ const command = () => {
   return `\`\`\`sh\nnpm run bench -- ${quoted.join(' ')}\n\`\`\``;
 };
 
-/** Replaces one section of the document, or adds it. @param {string | null} heading null: what is before the first section @param {string} text */
-const writeSection = (heading, text) => {
-  const [beginning = '', ...sections] = readFileSync(DOCUMENT, 'utf8').split(/^(?=## )/m);
+/** What a run of some rows wrote to a section of its own. */
+const SOME_ROWS = /^npm run bench -- .*--rows/m;
+
+/**
+ * Replaces one section of the document, or adds it.
+ * @param {string | null} heading null: what is before the first section
+ * @param {string} text
+ * @param {boolean} [allRows] the text has every row: sections of some rows go
+ */
+const writeSection = (heading, text, allRows = false) => {
+  const [beginning = '', ...found] = readFileSync(DOCUMENT, 'utf8').split(/^(?=## )/m);
+  const sections = found.filter((each) => !(allRows && SOME_ROWS.test(each)));
   const own = `## ${heading}\n`;
   const others = sections.map((each) => (heading !== null && each.startsWith(own) ? `${own}\n${text}\n` : each));
   if (heading !== null && !sections.some((each) => each.startsWith(own))) others.push(`${own}\n${text}\n`);
@@ -45,16 +54,17 @@ const writeSection = (heading, text) => {
  * @param {number} what.met
  * @param {number} what.missed
  * @param {string | undefined} what.section
+ * @param {boolean} what.allRows
  */
-export const writeRows = ({ tables, rows, rounds, met, missed, section }) => {
+export const writeRows = ({ tables, rows, rounds, met, missed, section, allRows }) => {
   const mtu = [...new Set(rows.map((row) => row.mtu))].join(' or ');
   const facts = [
     machine(),
     `Host and remote are two network namespaces joined by veth; link and tap have the MTU ${mtu}. TCP congestion control and the limit of socket buffers are those of the table.`,
-    `${rounds} round${rounds === 1 ? '' : 's'} (rows that take long have three or one), the peers in turn within each round; medians. The receiver's count, not the sender's.`,
+    `${rounds} round${rounds === 1 ? '' : 's'} (rows that take long, of IPv6 and of forwarded ports, and all settings but the first have three or one), the peers in turn within each round; medians. The receiver's count, not the sender's.`,
     '`pasta` and `slirp4netns` are Debian\'s packages. "direct" has no tool between client and server. A dash: no such thing, or it failed.',
     'Ratios: our figure divided by the other\'s. Of times, memory, processor time and wake-ups less is better. "Better peer": of pasta and slirp4netns.',
-    "Processor time is that of all of a tool's processes; work of the kernel's in softirqs counts for whoever is running then. Memory is PSS: what processes share is divided among them, and the benchmark is a Node process, too.",
+    "Processor time is that of all of a tool's processes; work of the kernel's in softirqs counts for whoever is running then. Memory is PSS: what processes share is divided among them. Idle and after load it is of the only instance, and what it shares with the benchmark's own Node counts in full.",
     `A ✗ misses its target: ${missed} of ${met + missed}.`,
   ];
   const [first, ...others] = tables;
@@ -67,7 +77,7 @@ export const writeRows = ({ tables, rows, rounds, met, missed, section }) => {
   ];
   const head = '<!-- SPDX-License-Identifier: Apache-2.0 -->\n# Benchmarks\n\nOne run on one machine; yours differs. ';
   const body = parts.join('\n\n');
-  writeSection(section ?? null, section === undefined ? head + body : body);
+  writeSection(section ?? null, section === undefined ? head + body : body, allRows && section === undefined);
 };
 
 /** @param {Content} content @param {string} congestion */

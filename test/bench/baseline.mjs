@@ -15,7 +15,7 @@ import { median, OURS } from './samples.mjs';
 /** @typedef {{ name: string, verdict: 'worse' | 'better' | 'same' | 'not measured' | 'not in the baseline', text: string }} Verdict */
 
 /** No ratio is held to less than this, and none is let off more. */
-const [TOLERANCE_MIN, TOLERANCE_MAX] = [0.12, 0.6];
+const [TOLERANCE_MIN, TOLERANCE_MAX] = [0.12, 0.35];
 /**
  * A median of n rounds has about 1.25 / √n of the deviation of one (normal noise), the difference of two such medians √2 times that;
  * three deviations of it, so that of twenty rows hardly one fails by chance.

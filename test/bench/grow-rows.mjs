@@ -67,7 +67,7 @@ export const growRows = () => {
       return first === undefined || here === undefined ? null : here / first;
     });
   return LEVELS.slice(1).flatMap((level) => {
-    const common = { unit: '× of 1', digits: 2, mtu: MTU, alone: true, rounds: 3 };
+    const common = { unit: '× of 1', digits: 2, mtu: MTU, alone: true, rounds: 3, oursOnly: true };
     const beside = `beside ${level.toLocaleString('en')} flows`;
     return [
       ...WAYS.map(([direction, mode]) => ({

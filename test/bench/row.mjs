@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // @ts-check
 /** What a row of the benchmark is, and how rows that are about one run share it. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { pssKib } from '../support/process.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
@@ -34,6 +34,7 @@ import { pssKib } from '../support/process.mjs';
  * @property {boolean} [forwards] with forwarded ports, and the servers behind them
  * @property {number} [rounds] at most
  * @property {boolean} [alone] starts what it needs itself, and before anything else of that tool runs
+ * @property {boolean} [oursOnly] the figure is about ourselves: of no other tool it is worth the time
  * @property {boolean} [together] of all peers at once: nothing runs meanwhile
  * @property {'all' | 'main'} [settings] measured in every setting of congestion control and wmem_max; default: in the first alone
  * @property {Target} [target]
@@ -49,8 +50,25 @@ export const SHORT_MS = 600;
 /** The last line of what a load client, perhaps after a peer's own words, printed. @param {string} output @returns {Record<string, number>} */
 export const lastLine = (output) => JSON.parse(output.trim().split('\n').at(-1) ?? '');
 
+/**
+ * KiB by which PSS is too kind because this benchmark is a Node process, too: it halves the controller's pages of the program
+ * file, which a user with no other Node has to himself.
+ */
+const sharedWithUsKib = (/** @type {number} */ pid) => {
+  const { ino } = statSync(process.execPath);
+  let [kib, isNode] = [0, false];
+  for (const line of readFileSync(`/proc/${pid}/smaps`, 'utf8').split('\n')) {
+    const mapping = /^[\da-f]+-[\da-f]+ \S+ \S+ \S+ (\d+)/.exec(line);
+    if (mapping !== null) isNode = Number(mapping[1]) === ino;
+    const size = isNode && /^(Rss|Pss):\s+(\d+)/.exec(line);
+    if (size) kib += size[1] === 'Rss' ? Number(size[2]) : -Number(size[2]);
+  }
+  return kib;
+};
+
+/** Of an instance that is the only one, as if this benchmark were not there. */
 export const pssMib = (/** @type {Running} */ running) =>
-  running.processes().reduce((sum, pid) => sum + pssKib(pid), 0) / 1024;
+  running.processes().reduce((sum, pid) => sum + pssKib(pid) + sharedWithUsKib(pid), 0) / 1024;
 
 /** Seconds that all threads of a tool have had a processor so far; softirqs that came meanwhile are in it. @param {Running} running */
 export const cpuSeconds = (running) => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { compile, makeLab, NET, Side } from '../support/lab.mjs';
 import { INBOUND_PORT, OUTBOUND_PORT, serveLoad } from './peers.mjs';
 import { PORT } from './row.mjs';
+import { DIRECT, OURS } from './samples.mjs';
 import { apply, checkCongestion } from './settings.mjs';
 
 /** @typedef {import('../support/lab.mjs').Lab} Lab */
@@ -27,10 +28,22 @@ const MTUS = [1500, 65_520];
 /** Nothing runs of it: a row that is measured alone starts its peer itself. @type {Running} */
 const NOT_RUNNING = { side: new Side(['false'], 0), processes: () => [], close: async () => {} };
 
+/** The lab goes, and the process with it, as soon as it can: what still waits for the lab is to say nothing any more. */
+let interrupted = false;
+const unlessInterrupted = async () => {
+  if (interrupted) await new Promise(() => {});
+};
+
 /** How long it takes, about. @param {Omit<Work, 'samples' | 'setting'>} work */
 export const secondsOf = ({ rows, peers, rounds }) =>
   rows.reduce((sum, row) => {
-    const some = row.forwards ? peers.filter((peer) => peer.startForwarding !== null) : peers;
+    const some = peers.filter(
+      (peer) =>
+        (row.bulk || !peer.bulkOnly) &&
+        (!row.oursOnly || peer.name === OURS) &&
+        !(row.forwards && peer.startForwarding === null) &&
+        !(row.alone && peer.name === DIRECT), // which has nothing to start, and no memory
+    );
     return sum + row.seconds * some.length * Math.min(rounds, row.rounds ?? rounds);
   }, 0);
 
@@ -41,6 +54,7 @@ const sampleOne = async ({ samples, setting }, lab, load, row, peer, running, me
     if (value !== null) samples.record(setting, row, peer.name, value);
     return `${peer.name} ${value === null ? '–' : value.toFixed(row.digits)}`;
   } catch (error) {
+    await unlessInterrupted();
     const why = error instanceof Error ? error.message.split('\n', 2).join(': ') : error;
     console.error(`\nbench: ${row.name}, ${peer.name}: ${why}`);
     return `${peer.name} failed`;
@@ -54,10 +68,14 @@ const inRounds = async (work, lab, load, rows, running) => {
     const memos = new Map([...running.keys()].map((peer) => [peer, new Map()]));
     for (const row of rows) {
       if (round >= (row.rounds ?? work.rounds)) continue;
+      await unlessInterrupted();
       process.stdout.write(`round ${round + 1}/${work.rounds}  ${row.name} (${row.unit}):`);
       const one = (/** @type {[Peer, Running]} */ [peer, at]) =>
         sampleOne(work, lab, load, row, peer, at, memos.get(peer) ?? new Map());
-      const some = [...running].filter(([peer]) => (row.bulk || !peer.bulkOnly) && (work.takes?.(row, peer) ?? true));
+      const some = [...running].filter(
+        ([peer]) =>
+          (row.bulk || !peer.bulkOnly) && (!row.oursOnly || peer.name === OURS) && (work.takes?.(row, peer) ?? true),
+      );
       if (row.together) process.stdout.write(`  ${(await Promise.all(some.map(one))).join('  ')}`);
       else for (const each of some) process.stdout.write(`  ${await one(each)}`);
       process.stdout.write('\n');
@@ -103,10 +121,18 @@ export const measure = async (work) => {
       const rows = work.rows.filter((row) => row.mtu === mtu && (row.forwards ?? false) === forwards);
       if (rows.length === 0) continue;
       const lab = await makeLab({ mtu, congestion: work.setting.congestion });
-      const interrupt = () => lab.cleanup().then(() => process.exit(130));
-      process.once('SIGINT', interrupt).once('SIGTERM', interrupt).once('SIGHUP', interrupt);
+      const interrupt = () => {
+        if (interrupted) return;
+        interrupted = true;
+        console.error('\nbench: interrupted');
+        lab.cleanup().finally(() => process.exit(130));
+      };
+      process.on('SIGINT', interrupt).on('SIGTERM', interrupt).on('SIGHUP', interrupt);
       try {
         await inLab({ ...work, rows }, lab, mtu, forwards);
+      } catch (error) {
+        await unlessInterrupted();
+        throw error;
       } finally {
         process.off('SIGINT', interrupt).off('SIGTERM', interrupt).off('SIGHUP', interrupt);
         await lab.cleanup();

@@ -33,7 +33,9 @@ const restoreAtEnd = () => {
     process.on(signal, () => {
       restore();
       // Else somebody else ends the process when its lab is gone.
-      if (process.listenerCount(signal) === 1) process.exit(130);
+      if (process.listenerCount(signal) > 1) return;
+      console.error('\nbench: interrupted');
+      process.exit(130);
     });
 };
 

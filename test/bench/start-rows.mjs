@@ -111,6 +111,7 @@ export const startRows = () => {
       name: 'Memory (PSS), idle',
       ...memory,
       target: { max: 48 },
+      check: 'pasta',
       rounds: 3,
       seconds: SETTLE_MS / 1000 + 0.5,
       sample: memoryAfter(() => pause(SETTLE_MS)),

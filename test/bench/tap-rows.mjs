@@ -35,6 +35,7 @@ const bulkRows = () =>
             bulk: true,
             seconds: 0.95,
             settings: family === 'IPv4' ? /** @type {const} */ ('all') : /** @type {const} */ ('main'),
+            ...(family === 'IPv6' && { rounds: 3 }),
           };
           /** @type {Row} */
           const rate = {
@@ -43,7 +44,8 @@ const bulkRows = () =>
             unit: 'Gbit/s',
             digits: 2,
             target: bulkTarget(mode, mtu),
-            ...(family === 'IPv4' && streams === 1 && { check: mode === 'down' ? 'pasta' : 'direct' }),
+            ...(family === 'IPv4' &&
+              (streams === 1 || mtu === 1500) && { check: mode === 'down' ? 'pasta' : 'direct' }),
             sample: run(only('bps', 1e-9)),
           };
           if (family !== 'IPv4' || streams !== 1) return [rate];
@@ -56,6 +58,7 @@ const bulkRows = () =>
             digits: 3,
             less: true,
             target: { peer: 1 },
+            ...(mtu === 65_520 && { check: /** @type {const} */ ('pasta') }),
             seconds: 0,
             sample: run(cpuPer('bytes', 2 ** 30)),
           };
@@ -77,7 +80,7 @@ const packetRows = () =>
         digits: 0,
         mtu: MTU,
         target: { peer: 1.5 },
-        ...(size === 64 && { check: 'pasta' }),
+        check: 'pasta',
         seconds: 0.8,
         sample: run(only('pps', 1)),
       };
@@ -105,6 +108,7 @@ const segmentRows = () =>
       digits: 0,
       mtu: MTU,
       target: { peer: 1.5, direct: 0.8 },
+      rounds: 3,
       seconds: 0.8,
       sample: loadClient(() => ['packets-gso', mode, NET.server4, PORT, 1400, SHORT_MS, receiver])(only('pps', 1)),
     })),

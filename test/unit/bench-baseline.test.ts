@@ -49,7 +49,7 @@ describe('a tolerance', () => {
   });
   it('is neither so small that chance fails, nor so large that nothing does', () => {
     expect(tolerance(0, 5)).toBe(0.12);
-    expect(tolerance(2, 5)).toBe(0.6);
+    expect(tolerance(2, 5)).toBe(0.35);
   });
 });
 
