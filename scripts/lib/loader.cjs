@@ -27,7 +27,7 @@ const writing = process.argv[2] === '--write-code-cache';
 // Set back before the cache is written: V8 refuses one of other settings than its own.
 const lazily = (yes) => require('node:v8').setFlagsFromString(yes ? '--lazy' : '--no-lazy');
 if (writing) lazily(false);
-const script = new Script(wrap(readFileSync(filename, 'utf8')), { filename, cachedData: cached() });
+const script = new Script(wrap(readFileSync(filename, 'latin1')), { filename, cachedData: cached() });
 if (writing) {
   lazily(true);
   process.argv.splice(2, 1, 'pasta', '--config-net');
