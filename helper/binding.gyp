@@ -29,7 +29,7 @@
       'product_name': 'pastiche',
       'sources': [
         'addon/module.cc', 'addon/arena.cc', 'addon/poll.cc', 'addon/frames.cc', 'addon/stream.cc', 'addon/splice.cc', 'addon/dgram.cc',
-        'addon/sockopt.cc', 'addon/fdpass.cc', 'addon/checksum.cc', 'addon/seal.cc',
+        'addon/sockopt.cc', 'addon/fdpass.cc', 'addon/checksum.cc', 'addon/crc.cc', 'addon/seal.cc',
       ],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],
       'defines': ['NAPI_VERSION=8', 'NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],

@@ -116,6 +116,8 @@ export interface Native {
   random(at: number, len: number): number;
   /** NO_NEW_PRIVS, then the compiled filter (the bytes of a sock_filter array) for all threads (SECCOMP_FILTER_FLAG_TSYNC). 0 or -errno. */
   installFilter(filter: Uint8Array): number;
+  /** CRC-32 (ISO 3309) of `bytes`, going on from `before` (0: from the beginning), as an int32. For the loader, before there is a controller. */
+  crc32(bytes: Uint8Array, before: number): number;
   /** A system call that the controller's filter answers with ENOANO: proof that the filter is in force. Returns -errno. */
   probeFilter(): number;
 }

@@ -64,3 +64,4 @@ int32_t checksumRange(int32_t at, int32_t len, int32_t initial);
 int32_t randomBytes(int32_t at, int32_t len);
 int32_t probeFilter();
 napi_value installFilter(napi_env env, napi_callback_info info);
+napi_value crc32Of(napi_env env, napi_callback_info info);

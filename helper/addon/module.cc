@@ -50,6 +50,7 @@ static constexpr Entry ENTRIES[] = {
     {"channelRecv", Call<channelRecv>::invoke},
     {"checksum", Call<checksumRange>::invoke},
     {"random", Call<randomBytes>::invoke},
+    {"crc32", crc32Of},
     {"installFilter", installFilter},
     {"probeFilter", Call<probeFilter>::invoke},
 };

@@ -3,9 +3,13 @@
 #include "helper.h"
 
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
 #include <sched.h>
+#include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define NOBODY 65534
@@ -281,10 +285,28 @@ static char *const *controller_argv(const struct settings *s, const struct contr
     return (char *const *)argv;
 }
 
+/*
+ * libuv makes a ring for its epoll set whatever UV_USE_IO_URING says (1.45 and later, in Node 22), and the sealed controller would
+ * be killed when it uses it. So there is none to be had, as under the common container engines, and libuv does without.
+ */
+static void no_io_uring(void)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = ARRAY_SIZE(program), .filter = program};
+
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) != 0)
+        die_errno("Can't install a filter before Node.js starts");
+}
+
 static _Noreturn void controller_main(const struct settings *s, const struct controller_paths *paths, pid_t parent,
                                       int host_channel, int netns_channel)
 {
-    /* libuv would otherwise try io_uring, which no filter of ours allows. */
+    /* libuv would otherwise try io_uring for files, which no filter of ours allows. */
     char *const env[] = {(char *)(uintptr_t)"UV_USE_IO_URING=0", NULL};
     sigset_t none;
 
@@ -295,6 +317,7 @@ static _Noreturn void controller_main(const struct settings *s, const struct con
     place_channels(host_channel, netns_channel);
     drop_capabilities(false);
     no_new_privileges();
+    no_io_uring();
     die_with_parent(parent, SIGKILL); /* credentials have changed */
     if (chdir("/") != 0)
         die_errno("Can't change to /");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * What the helper starts: runs controller.bundle.cjs from V8's code cache beside it. A cache that does not fit (another Node)
- * is refused by V8 itself, and the script is compiled as ever.
+ * is refused by V8 itself, and the script is compiled as ever. But V8 looks neither at the cache's content nor at the script's,
+ * only at its length: so a CRC of both stands at the cache's end, and one that is damaged, or of another script, is not used.
  *
  * With --write-code-cache (the build) it makes the cache: of what has been compiled once the program has gone as far
  * as it can without a helper, all functions included: those that never ran would not be in the cache otherwise, and the
@@ -15,9 +16,20 @@ const { Script } = require('node:vm');
 const filename = `${__dirname}/controller.bundle.cjs`;
 const cacheName = `${__dirname}/controller.cache`;
 
+const CRC_BYTES = 4;
+
+const source = readFileSync(filename);
+/** @param {Buffer} cache without the CRC */
+const crcWith = (cache) => {
+  const { crc32 } = require(`${__dirname}/pastiche.node`);
+  return crc32(cache, crc32(source, 0));
+};
+
 const cached = () => {
   try {
-    return readFileSync(cacheName);
+    const file = readFileSync(cacheName);
+    const cache = file.subarray(0, -CRC_BYTES);
+    return file.readInt32LE(cache.length) === crcWith(cache) ? cache : undefined;
   } catch {
     return undefined;
   }
@@ -27,14 +39,17 @@ const writing = process.argv[2] === '--write-code-cache';
 // Set back before the cache is written: V8 refuses one of other settings than its own.
 const lazily = (yes) => require('node:v8').setFlagsFromString(yes ? '--lazy' : '--no-lazy');
 if (writing) lazily(false);
-const script = new Script(wrap(readFileSync(filename, 'latin1')), { filename, cachedData: cached() });
+const script = new Script(wrap(source.latin1Slice()), { filename, cachedData: cached() });
 if (writing) {
   lazily(true);
   process.argv.splice(2, 1, 'pasta', '--config-net');
   process.exitCode = 0;
   const { exit } = process;
   process.exit = () => {
-    writeFileSync(cacheName, script.createCachedData());
+    const cache = script.createCachedData();
+    const end = Buffer.alloc(CRC_BYTES);
+    end.writeInt32LE(crcWith(cache));
+    writeFileSync(cacheName, Buffer.concat([cache, end]));
     exit(0);
   };
   process.stderr.write = () => true;

@@ -111,6 +111,8 @@ test('TypeError: missing arguments and other types', () => {
   expect(() => loose['close']?.(null)).toThrow(TypeError);
   expect(() => loose['installFilter']?.(new Uint16Array(4))).toThrow(TypeError);
   expect(() => loose['installFilter']?.()).toThrow(TypeError);
+  expect(() => loose['crc32']?.(new Uint16Array(4), 0)).toThrow(TypeError);
+  expect(() => loose['crc32']?.(new Uint8Array(4))).toThrow(TypeError);
 });
 
 const CLOSED = 987_654;

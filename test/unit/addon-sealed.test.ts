@@ -9,8 +9,8 @@ import { COL, SOCKOPT } from '../../shared/abi.ts';
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
 const ENOANO = 55;
 const EAGAIN = 11;
-/** Not callable once sealed: placing descriptors and sealing are of the set-up. */
-const BEFORE_SEALING = ['dup2', 'installFilter'];
+/** Not callable once sealed: checking the code cache, placing descriptors and sealing are of the set-up. */
+const BEFORE_SEALING = ['crc32', 'dup2', 'installFilter'];
 
 const child = spawnSync(
   process.execPath,
