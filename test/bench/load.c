@@ -7,8 +7,9 @@
  *   load packets up|down ADDRESS PORT SIZE MS        UDP as fast as it goes; {"pps"} that arrived; {"packets"}
  *   load packets-gso up|down ADDRESS PORT SIZE MS gro|plain
  *                                                    the same, sent 44 at a time with UDP_SEGMENT; whether the receiver sets UDP_GRO
- *   load rr tcp|udp ADDRESS PORT MS                  1 octet there and back; {"p50_us", "p99_us", "count"}
- *   load crr ADDRESS PORT CLIENTS MS                 connect, request, response, close; {"per_second", "count"}
+ *   load rr tcp|udp ADDRESS PORT MS [REST]           1 octet there and back; {"p50_us", "p99_us", "count"}
+ *   load crr ADDRESS PORT CLIENTS MS [REST]          connect, request, response, close; {"per_second", "count"}
+ *                                                    REST ms after each step: nothing coincides, the server's close included
  *   load time COUNT COMMAND...                       {"ms"}: median duration of COMMAND from fork to exit
  *   load until-byte COUNT COMMAND...                 {"ms"}: median time until COMMAND writes to descriptor 9
  *
@@ -55,6 +56,7 @@ union control {
 
 static volatile uint64_t *counters;
 static char chunk[CHUNK];
+static int rest_ms;
 
 static double now_ms(void)
 {
@@ -62,6 +64,12 @@ static double now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void rest(void)
+{
+	if (rest_ms)
+		usleep((useconds_t)rest_ms * 1000);
 }
 
 static _Noreturn void fail(const char *what)
@@ -109,6 +117,7 @@ static int ask(const char *address, int port, uint32_t kind, uint32_t counter, u
 	struct request r = { kind, counter, ms };
 	int s = endpoint(address, port, SOCK_STREAM, 0);
 
+	rest();
 	if (s >= 0 && send(s, &r, sizeof(r), MSG_NOSIGNAL) != sizeof(r)) {
 		close(s);
 		return -1;
@@ -248,9 +257,11 @@ static void take_request(int set, int s)
 	struct request r;
 	ssize_t n = recv(s, &r, sizeof(r), MSG_WAITALL);
 
-	if (n == sizeof(r) && r.kind == ANSWER)
+	if (n == sizeof(r) && r.kind == ANSWER) {
 		send(s, chunk, 1, MSG_NOSIGNAL);
-	else if (n == sizeof(r) && r.counter < COUNTERS && fork() == 0)
+		if (r.ms)
+			usleep((useconds_t)r.ms * 1000);
+	} else if (n == sizeof(r) && r.counter < COUNTERS && fork() == 0)
 		serve_connection(s, &r);
 	close(s);
 }
@@ -395,8 +406,10 @@ static int round_trips(int tcp, const char *address, int port, int ms)
 		fail("connect");
 	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	while (now_ms() < end && n < SAMPLES_MAX) {
-		double start = now_ms();
+		double start;
 
+		rest();
+		start = now_ms();
 		if (send(s, "?", 1, MSG_NOSIGNAL) != 1 || recv(s, chunk, 1, 0) != 1)
 			continue;
 		samples[n++] = (now_ms() - start) * 1e3;
@@ -416,13 +429,15 @@ static int connects(const char *address, int port, int clients, int ms)
 		if (fork())
 			continue;
 		while (now_ms() < end) {
-			int s = ask(address, port, ANSWER, 0, 0);
+			int s = ask(address, port, ANSWER, 0, (uint32_t)rest_ms);
 
 			if (s < 0)
 				continue;
 			if (recv(s, chunk, 1, 0) == 1 && recv(s, chunk, 1, 0) == 0)
 				__atomic_fetch_add(&counters[0], 1, __ATOMIC_RELAXED);
+			rest();
 			close(s);
+			rest();
 		}
 		_exit(0);
 	}
@@ -501,9 +516,11 @@ int main(int argc, char **argv)
 		return packets(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]), 1, 0);
 	if (!strcmp(mode, "packets-gso") && argc == 8)
 		return packets(!strcmp(argv[2], "down"), argv[3], atoi(argv[4]), (uint32_t)atoi(argv[5]), (uint32_t)atoi(argv[6]), SEGMENTS, !strcmp(argv[7], "gro"));
-	if (!strcmp(mode, "rr") && argc == 6)
+	if ((!strcmp(mode, "rr") || !strcmp(mode, "crr")) && argc == 7)
+		rest_ms = atoi(argv[6]);
+	if (!strcmp(mode, "rr") && (argc == 6 || argc == 7))
 		return round_trips(!strcmp(argv[2], "tcp"), argv[3], atoi(argv[4]), atoi(argv[5]));
-	if (!strcmp(mode, "crr") && argc == 6)
+	if (!strcmp(mode, "crr") && (argc == 6 || argc == 7))
 		return connects(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
 	fprintf(stderr, "load: see the first lines of test/bench/load.c\n");
 	return 2;

@@ -22,7 +22,9 @@ export interface Counted<T> {
   readonly byName: string;
   readonly result: T;
 }
-/** System calls of all threads of these processes while `work` is done. */
+/** What V8 does by itself, for its threads and its memory: how often is a matter of time. */
+const RUNTIME = new Set(['futex', 'mprotect', 'madvise', 'mmap', 'munmap', 'brk']);
+/** System calls of all threads of these processes while `work` is done, but for V8's own. */
 export const countCalls = async <T>(lab: Lab, pids: readonly number[], work: () => Promise<T>): Promise<Counted<T>> => {
   const file = join(lab.dir, 'strace-counts');
   const strace = start(['strace', '-f', '-c', '-o', file, ...pids.flatMap((pid) => ['-p', String(pid)])], {});
@@ -36,9 +38,23 @@ export const countCalls = async <T>(lab: Lab, pids: readonly number[], work: () 
   const result = await work();
   strace.child.kill('SIGINT');
   await finish(strace, { timeoutMs: 10_000 });
-  const table = [...parseTable(readFileSync(file, 'utf8'))].sort(([, a], [, b]) => b - a);
+  const table = [...parseTable(readFileSync(file, 'utf8'))]
+    .filter(([name]) => !RUNTIME.has(name))
+    .sort(([, a], [, b]) => b - a);
   const byName = table.map(([name, count]) => `${name} ${count}`).join(', ');
   return { calls: table.reduce((sum, [, count]) => sum + count, 0), byName, result };
+};
+
+/**
+ * A command that is the tool, with one processor: it does not look for events before it sleeps (controller/app/alert.ts), and how often it
+ * would depends on the machine's speed.
+ */
+export const onOneProcessor = (lab: Lab): string => {
+  const first = /^Cpus_allowed_list:\s*(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  const tool = join(lab.dir, 'pasta-on-one-processor');
+  writeFileSync(tool, `#!/bin/sh\nexec taskset -c ${first} ${lab.binary} "$@"\n`);
+  chmodSync(tool, 0o755);
+  return tool;
 };
 
 /** Bytes of a young generation that fills so often: 1 MiB. */
