@@ -39,6 +39,7 @@ export const EPOLLHUP = fake.EPOLLHUP;
 export const EPOLLRDHUP = fake.EPOLLRDHUP;
 export const EPOLLET = fake.EPOLLET;
 export const nowMs = fake.nowMs;
+export const waitBeganMs = fake.waitBeganMs;
 export const col = fake.col;
 
 /** An access that the program must never make. */

@@ -43,10 +43,14 @@ test('CRC-32 of the standard check string', () => {
   expect(native.crc32(Buffer.from('123456789'), 0) >>> 0).toBe(0xcbf43926);
 });
 
+const damageAll = (bytes: Buffer): void => {
+  for (let at = 99; at < bytes.length; at += 100) bytes.writeUInt8(bytes.readUInt8(at) ^ 0x55, at);
+};
+
 test.each<[string, (bytes: Buffer) => void]>([
   ['a bit in the middle', (bytes) => bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1)],
   ['a page of zeros', (bytes) => bytes.fill(0, 500_000, 504_096)],
-  ['a byte in a hundred', (bytes) => bytes.forEach((byte, i) => i % 100 === 99 && bytes.writeUInt8(byte ^ 0x55, i))],
+  ['a byte in a hundred', damageAll],
 ])('a damaged cache is not used: %s', (_name, damage) => {
   const before = said();
   expect(before).toContain('nonsense');
