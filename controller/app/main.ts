@@ -21,8 +21,8 @@ const main = async (): Promise<void> => {
   log.debug(`${reason}: exiting`);
   // Orderly ends are the helper's business; it is gone, or tears everything down when we are.
   sockets.closeAll();
-  // Closed first, so that the helper need not wait for the kernel to dismantle Node.
-  io.native.close(HOST_CHANNEL_FD);
+  // First, so that the helper need not wait for the kernel to dismantle Node; and half of it, by which it knows an end in order.
+  io.native.shutdownWrite(HOST_CHANNEL_FD);
   process.exit(0);
 };
 

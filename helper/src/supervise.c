@@ -126,7 +126,7 @@ static bool serve(int channel)
 
 /* ---- the host side ---- */
 
-static struct { bool is_ready; int controller_status, broker_status; } seen;
+static struct { bool is_ready, controller_hung_up; int controller_status, broker_status; } seen;
 /* Said at the very end: a controller that is still alive could write over it in the log file. */
 static char last_words[256];
 
@@ -260,6 +260,34 @@ static void controller_ended(void)
     finish(status > 128 || status == 0 ? 1 : status);
 }
 
+/*
+ * The command has ended, and the broker with it. A controller that ends in order, because it has learned that, shuts down its half of the
+ * channel and no more (controller/app/main.ts); where both are closed it was killed, and the command's success is not the whole truth.
+ */
+static bool controller_has_died(void)
+{
+    struct pollfd set[] = {{.fd = host->channel, .events = POLLRDHUP}};
+
+    if (!seen.is_ready || !host->settings->spawn)
+        return false;
+    if (host->channel < 0)
+        return seen.controller_hung_up;
+    wait_for(set, ARRAY_SIZE(set), CONTROLLER_GRACE_MS);
+    return set[0].revents & POLLHUP;
+}
+
+static void await_controller(void)
+{
+    for (int64_t start = now_ms(); host->controller > 0 && now_ms() - start < CONTROLLER_GRACE_MS;) {
+        struct pollfd set[] = {{.fd = signal_fd, .events = POLLIN}};
+
+        wait_for(set, ARRAY_SIZE(set), 50);
+        while (next_signal() != 0) {
+        }
+        reap();
+    }
+}
+
 static void host_signals(void)
 {
     int stop = 0;
@@ -270,6 +298,10 @@ static void host_signals(void)
     reap();
     if (stop != 0)
         stopped_by(stop);
+    if (host->broker < 0 && host->controller > 0 && controller_has_died())
+        await_controller();
+    if (host->controller < 0 && (host->broker > 0 || seen.controller_status > 128))
+        controller_ended();
     if (host->broker < 0)
         finish(seen.broker_status);
     if (host->controller < 0)
@@ -291,8 +323,10 @@ void supervise_host(struct host *h)
             host_signals();
         else if (h->channel < 0)
             finish(1); /* a controller that has closed its channel and goes on living is not ours any more */
-        if ((set[1].revents || reply.waiting) && !serve(h->channel))
+        if ((set[1].revents || reply.waiting) && !serve(h->channel)) {
+            seen.controller_hung_up = set[1].revents & POLLHUP;
             h->channel = -1, reply.waiting = false; /* its end follows, and SIGCHLD with it */
+        }
         if (set[2].revents && h->launcher >= 0)
             finish(1); /* the launched process was killed while it waited for us */
     }

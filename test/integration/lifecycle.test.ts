@@ -157,6 +157,16 @@ describe('in the foreground', () => {
     }
   });
 
+  it("a controller that dies just before the command's end: the command's success is none", async () => {
+    for (let i = 0; i < 5; i++) {
+      const guest = await lab.guest(['--config-net']);
+      const controller = guest.toolProcesses().find((pid) => status(pid)['Name'] === 'node') as number;
+      process.kill(controller, 'SIGKILL');
+      // The kernel takes some 20 ms to dismantle Node: this is within them.
+      expect(await guest.close()).toMatchObject({ status: 1, timedOut: false });
+    }
+  });
+
   // SIGINT and SIGQUIT of a terminal belong to the command; `in the background` tries them.
   it.each(['SIGTERM', 'SIGHUP'] as const)('%s ends all of it', async (signal) => {
     const guest = await lab.guest(['--config-net']);

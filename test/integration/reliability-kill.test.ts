@@ -63,6 +63,7 @@ describe('killed while it starts', () => {
       const pid = await target();
       const argv = ['--config-net', '-P', '/run/scratch/pid', ...(isBackground ? [] : ['-f']), pid];
       const tool = lab.user.spawn(lab.argv(argv));
+      await waitFor(() => tool.pid() > 1, { what: 'a process that can be killed', everyMs: 1 });
       await new Promise((done) => setTimeout(done, ms));
       tool.kill('SIGKILL');
       await tool.closed;
