@@ -127,11 +127,12 @@ it('no object is made for each packet, either way, TCP or UDP', async () => {
   const packets = figures.reduce((sum, { packets = 0, bytes = 0 }) => sum + packets + bytes / 65_536, 0);
   const bytes = (told.length * YOUNG_BYTES) / packets;
   expect(packets).toBeGreaterThan(200_000);
-  // The smallest object has 16 bytes. What there is (3 measured) is a number with a fraction a turn, of which one serves many packets.
+  // The smallest object has 16 bytes: one for each packet is more than that. What there is (3 to 10) is numbers with a fraction, some a
+  // turn, and a turn serves the more packets the more of the processor we get.
   expect(
     bytes,
     `${bytes.toFixed(2)} bytes for each of ${packets.toFixed(0)} packets:\n${told.join('\n')}`,
-  ).toBeLessThan(8);
+  ).toBeLessThan(16);
 });
 
 it('an idle instance wakes up at most 20 times a minute', async () => {

@@ -50,6 +50,8 @@ export const parseStrace = (log: string): TracedCall[] => {
 };
 
 const INSTALLS = /^(?:seccomp\(SECCOMP_SET_MODE_FILTER\b|prctl\(PR_SET_SECCOMP, SECCOMP_MODE_FILTER\b)/;
+/** The four instructions under which Node is started (no_io_uring of helper/src/launch.c): no profile of ours. */
+const NO_PROFILE = /\{len=4,/;
 const SUCCEEDED = /= 0$/;
 const CHILD = /= (\d+)$/;
 const isClone = ({ name }: TracedCall): boolean => /^(?:clone3?|v?fork)$/.test(name);
@@ -73,7 +75,7 @@ const filterCounter = (calls: readonly TracedCall[], leaderOf: (pid: number) => 
   const births = new Map<number, { parent: number; line: number }>();
   for (const call of calls) {
     const leader = leaderOf(call.pid);
-    if (INSTALLS.test(call.text) && SUCCEEDED.test(call.text))
+    if (INSTALLS.test(call.text) && SUCCEEDED.test(call.text) && !NO_PROFILE.test(call.text))
       installs.set(leader, [...(installs.get(leader) ?? []), call.endLine]);
     const child = isClone(call) ? CHILD.exec(call.text)?.[1] : undefined;
     if (child !== undefined && leaderOf(Number(child)) !== leader)
