@@ -215,7 +215,7 @@ static _Noreturn void finish(int status)
         while (next_signal() != 0) {
         }
         reap();
-        /* Closing its channel is the controller's last act. The kernel takes some 20 ms to dismantle a Node process;
+        /* Shutting down its half of the channel, as we did ours, is the controller's last act. The kernel takes some 20 ms to dismantle a Node process;
          * the caller of a command need not wait for that, since the tap's namespace is gone anyway. */
         if ((set[1].revents & POLLHUP) && host->settings->spawn && host->broker < 0)
             break;
@@ -304,8 +304,6 @@ static void host_signals(void)
         controller_ended();
     if (host->broker < 0)
         finish(seen.broker_status);
-    if (host->controller < 0)
-        controller_ended();
 }
 
 void supervise_host(struct host *h)

@@ -35,6 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../support/tool.h"
+
 enum { SINK, BLAST, ECHO, ANSWER, QUERY };
 enum { COUNTERS = 65536, CHUNK = 256 * 1024, BATCH = 64, SAMPLES_MAX = 1 << 20 };
 /* Datagrams of one send with UDP_SEGMENT: of 1400 octets as many as QUIC programs give, and they fit one IP packet. */
@@ -58,24 +60,10 @@ static volatile uint64_t *counters;
 static char chunk[CHUNK];
 static int rest_ms;
 
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
 static void rest(void)
 {
 	if (rest_ms)
 		usleep((useconds_t)rest_ms * 1000);
-}
-
-static _Noreturn void fail(const char *what)
-{
-	perror(what);
-	exit(1);
 }
 
 static int compare(const void *a, const void *b)

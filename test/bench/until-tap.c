@@ -21,21 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../support/tool.h"
+
 enum { PATIENCE_S = 10 };
-
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-static _Noreturn void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static void enter(const char *pid, const char *which)
 {

@@ -31,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tool.h"
+
 enum {
 	PORTS = 8,
 	MESSAGE_MAX = 1200,
@@ -58,20 +60,6 @@ static struct flow *flows;
 static int count, epoll, udp;
 static uint32_t round_now;
 static unsigned errors[ERRNO_MAX], again, ok;
-
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-static _Noreturn void fail(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static struct addrinfo *resolve(const char *address, int port, int type)
 {

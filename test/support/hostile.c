@@ -29,6 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tool.h"
+
 /* The header of virtio 1.2 §5.1.6, which the kernel takes in front of a frame; older header files lack parts of it. */
 struct offload_header {
 	uint8_t flags, gso_type;
@@ -48,14 +50,6 @@ static struct ends ends;
 static uint64_t random_state;
 static uint8_t frame[GSO_ROOM];
 static size_t at; /* octets of the frame so far */
-
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 /* xorshift64* */
 static uint32_t any(void)

@@ -27,6 +27,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tool.h"
+
 enum { CHUNK = 256 * 1024, DOWN = 1, UP = 2, HALF = 3, KINDS = 3, MIX_BITS_MAX = 22, MIX_MAX = 100000 };
 
 struct header {
@@ -203,14 +205,6 @@ static int transfer(const struct header *h, const char *address, const char *por
 		printf("%llu of %llu octets right\n", (unsigned long long)right, (unsigned long long)h->length);
 	close(s);
 	return right != h->length;
-}
-
-static double now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
 struct result {
