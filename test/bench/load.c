@@ -249,8 +249,12 @@ static void take_request(int set, int s)
 		send(s, chunk, 1, MSG_NOSIGNAL);
 		if (r.ms)
 			usleep((useconds_t)r.ms * 1000);
-	} else if (n == sizeof(r) && r.counter < COUNTERS && fork() == 0)
-		serve_connection(s, &r);
+	} else if (n == sizeof(r) && r.counter < COUNTERS) {
+		/* The process would keep the socket in the set after we have closed it. */
+		epoll_ctl(set, EPOLL_CTL_DEL, s, NULL);
+		if (fork() == 0)
+			serve_connection(s, &r);
+	}
 	close(s);
 }
 
