@@ -28,8 +28,10 @@ import { DiscoverError, discover } from '../host/discover.ts';
 import type { HostFacts } from '../host/facts.ts';
 import * as io from '../io/io.ts';
 import * as icmpError from '../link/icmp-error.ts';
+import type { Link } from '../link/link.ts';
 import * as out from '../link/out.ts';
 import * as station from '../link/station.ts';
+import { tapLink } from '../link/tap-link.ts';
 import * as log from '../obs/log.ts';
 import * as pcap from '../obs/pcap.ts';
 import * as trace from '../obs/trace.ts';
@@ -50,15 +52,12 @@ import * as inboundUdp from './inbound-udp.ts';
 import * as turn from './turn.ts';
 
 type Hello = Result<'session.hello'>;
-type Tap = Result<'tap.open'>;
 
 /** The MTU of a link we say nothing about: what the namespace's interface may be set to at most. */
 const MTU_UNTOLD = 65_520;
 /** Where RLIMIT_NOFILE is "unlimited". */
 const DESCRIPTORS_UNLIMITED = 1 << 20;
 const LINK_LOCAL_PREFIX = 64;
-/** --splice-only. */
-const NO_TAP = -1;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
 const SPARE_FD = 60;
@@ -100,7 +99,7 @@ export const start = async (personality: string, args: readonly string[]): Promi
   await openSinks(host, plan, personality, hello);
   if (tap !== null) await configureNamespace(netns, plan);
   await listen({ host, netns }, plan);
-  configureProtocols(plan, tap);
+  configureProtocols(plan, tap === null ? null : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso));
   configureForwarding(plan);
   await openControl(host, plan);
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
@@ -270,13 +269,13 @@ const configureForwarding = ({ forward }: Plan): void => {
   spliceUdp.configure({ descriptors: descriptorLimit(), sameAddress: forward.loopbackToLoopback, ...udpTimeouts });
 };
 
-/** The protocols as the plan wants them, ready for the first frame; without a tap there is none. */
-export const configureProtocols = (plan: Plan, tap: Tap | null): void => {
+/** The protocols as the plan wants them, ready for the first frame; without a link there is none. */
+export const configureProtocols = (plan: Plan, link: Link | null): void => {
   const { network } = plan;
   const linkMtu = network.mtu === 0 ? MTU_UNTOLD : network.mtu;
   siphash.seed();
   station.configure(network);
-  if (tap !== null) out.attach(tap.fd, tap.vnetHeaderBytes);
+  if (link !== null) out.attach(link);
   ndp.configure(network);
   dhcpv4.configure(network);
   dhcpv6.configure(network);
@@ -284,7 +283,7 @@ export const configureProtocols = (plan: Plan, tap: Tap | null): void => {
   icmp.configure({ linkMtu, descriptors });
   udp.configure({
     linkMtu,
-    uso: tap?.uso ?? false,
+    uso: link?.uso ?? false,
     descriptors,
     network,
     multicast: plan.multicast,
@@ -292,15 +291,14 @@ export const configureProtocols = (plan: Plan, tap: Tap | null): void => {
   });
   flowDescriptors.configure(descriptorLimit());
   spliceCaps.configure(descriptors);
-  tcp.configure({ tso: tap?.tso ?? false, linkMtu, descriptors, ...tcpRetries });
+  tcp.configure({ tso: link?.tso ?? false, linkMtu, descriptors, ...tcpRetries });
   demux.configure(network);
   nat.configure(plan.nat);
   icmpError.setTranslator(nat.offender);
   const observe = observer(plan);
   out.setObserver(observe === null ? null : (at, len) => observe('to tap', at, len));
   turn.configure({
-    tapFd: tap?.fd ?? NO_TAP,
-    vnetBytes: tap?.vnetHeaderBytes ?? 0,
+    link,
     hostChannel: HOST_CHANNEL_FD,
     netnsChannel: NETNS_CHANNEL_FD,
     observe: observe === null ? null : (at, len) => observe('from tap', at, len),

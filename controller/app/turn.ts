@@ -16,6 +16,7 @@ import * as opening from '../fwd/opening.ts';
 import * as scan from '../fwd/scan.ts';
 import * as io from '../io/io.ts';
 import * as fragmentSlots from '../link/fragment-slots.ts';
+import { LINK_REF_BASE, LINK_REFS, type Link } from '../link/link.ts';
 import * as out from '../link/out.ts';
 import * as pressure from '../link/pressure.ts';
 import * as icmp from '../proto/icmp.ts';
@@ -40,15 +41,13 @@ import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
 
 /** References in the epoll set, see flow/table.ts. */
-const REF_TAP = flows.OTHER_REF_BASE;
 const REF_HOST = flows.OTHER_REF_BASE + 1;
 const REF_NETNS = flows.OTHER_REF_BASE + 2;
 const REF_UV = flows.OTHER_REF_BASE + 3;
 
 export interface Edges {
-  /** −1: no tap (--splice-only). */
-  readonly tapFd: number;
-  readonly vnetBytes: 0 | 12;
+  /** null: there are no frames (--splice-only). */
+  readonly link: Link | null;
   readonly hostChannel: number;
   readonly netnsChannel: number;
   /** Called for each received frame (Ethernet header first) when capturing or tracing. */
@@ -59,8 +58,6 @@ export interface Edges {
 
 /** Most frames of one batch: enough to amortise, small enough to stay in cache and to be fair to sockets. */
 const BATCH_FRAMES = 64;
-const EIO = 5;
-const EAGAIN = 11;
 
 let edges: Edges;
 let uvDue = false;
@@ -75,7 +72,7 @@ export const configure = (e: Edges): void => {
     const r = io.native.watch(fd, events, ref);
     if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
   };
-  if (e.tapFd >= 0) watch(e.tapFd, io.EPOLLIN, REF_TAP);
+  e.link?.open();
   connect.attach(e.hostChannel, REF_HOST);
   connect.attach(e.netnsChannel, REF_NETNS, 'netns');
   watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
@@ -138,22 +135,25 @@ const onListenerEvent = (ref: number): void => {
   else inbound.onReadable(listener);
 };
 
-const readTap = (): void => {
-  const n = io.native.readFrames(edges.tapFd, io.RX_AT, io.RX_END, BATCH_FRAMES);
-  if (n < 0) {
-    // EIO is a tap that is down: it may come up again. Anything else is its end.
-    if (n !== -EIO && n !== -EAGAIN) ended = `the tap is gone (errno ${-n})`;
-    return;
-  }
+const receiveFrom = (link: Link): void => {
+  const n = link.receive(BATCH_FRAMES);
   pressure.batch(n, n === BATCH_FRAMES);
   if (n > 0) tcpKeepalive.guestSeen(io.nowMs());
+  const header = link.receivedHeaderBytes;
   for (let i = 0; i < n; i++) {
     const at = io.col[io.COL.FRAME_AT + i] as number;
     const len = io.col[io.COL.FRAME_LEN + i] as number;
-    if (edges.observe !== null) edges.observe(at + edges.vnetBytes, len - edges.vnetBytes);
-    demux.frame(at, len, edges.vnetBytes);
+    if (edges.observe !== null) edges.observe(at + header, len - header);
+    demux.frame(at, len, header);
   }
   tcpFromTap.flushWrites();
+};
+
+const onLinkEvent = (ref: number, mask: number): void => {
+  const { link } = edges;
+  if (link === null) return;
+  if (link.onEvent(ref, mask)) receiveFrom(link);
+  ended ??= link.ended();
 };
 
 const dispatch = (ref: number, mask: number): void => {
@@ -162,10 +162,8 @@ const dispatch = (ref: number, mask: number): void => {
     return onSecondEvent((ref - flows.SECOND_REF_BASE) as Flow, mask);
   }
   if (ref >= flows.LISTENER_REF_BASE && ref < flows.OTHER_REF_BASE) return onListenerEvent(ref);
+  if (ref >= LINK_REF_BASE && ref < LINK_REF_BASE + LINK_REFS) return onLinkEvent(ref, mask);
   switch (ref) {
-    case REF_TAP:
-      if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && (mask & io.EPOLLIN) === 0) ended = 'the tap is gone';
-      return readTap();
     case REF_HOST:
       if (!connect.onChannelReadable()) ended = 'the helper is gone';
       return;

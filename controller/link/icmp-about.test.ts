@@ -7,6 +7,7 @@ vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
 const bench = await import('../../test/support/flow-bench.ts');
 const out = await import('./out.ts');
+const { tapLink } = await import('./tap-link.ts');
 const station = await import('./station.ts');
 const icmpSend = await import('./icmp-send.ts');
 const icmpAbout = await import('./icmp-about.ts');
@@ -49,7 +50,7 @@ const tell6 = (p: Packet = {}, evenToGroup = false): Buffer[] => {
 };
 
 beforeEach(() => {
-  out.attach(9, 12);
+  out.attach(tapLink(9, 12));
   out.flush();
   fake.reset();
   fake.setNow(1000);

@@ -1,31 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Frames on their way to the tap. A translator reserves room, writes an Ethernet frame there, and commits it;
- * `flush` writes all committed frames, once a turn (or when the region is full).
+ * Frames on their way to the link. A translator reserves room, writes an Ethernet frame there, and commits it;
+ * `flush` sends all committed frames, once a turn (or when the region is full).
  *
  * Before each Ethernet header lies room for the virtio-net header (12 bytes, zeroed by reserve: "no offload, complete
  * checksum"). A translator that wants offloads sets it through wire/vnet.
  */
 import * as io from '../io/io.ts';
-import { DROP, drop } from '../obs/drops.ts';
+import type { Link } from './link.ts';
 
 /** Room kept before each Ethernet header, used or not. */
 export const VNET_ROOM = 12;
 const ALIGN = 64;
 
-let fd = -1;
+let link: Link | null = null;
 let vnetBytes = 0;
 let cursor: number = io.OUT_AT;
 let pending = 0;
 let reserved = -1;
-/** Frames that the tap refused in the current flush; translators that must know compare before and after. */
-let refused = 0;
 /** Called for each frame as it is written (pcap, --trace). */
 let observer: ((at: number, len: number) => void) | null = null;
 
-export const attach = (tapFd: number, vnetHeaderBytes: 0 | 12): void => {
-  fd = tapFd;
-  vnetBytes = vnetHeaderBytes;
+export const attach = (to: Link): void => {
+  link = to;
+  vnetBytes = to.sentHeaderBytes;
 };
 export const hasVnet = (): boolean => vnetBytes !== 0;
 export const setObserver = (f: ((at: number, len: number) => void) | null): void => {
@@ -66,22 +64,9 @@ export const commitAt = (at: number, len: number): void => {
   commit(len);
 };
 
-/** Writes all queued frames. Returns how many the tap refused (they are lost, as on a wire). */
-export const flush = (): number => {
-  let from = 0;
-  let lost = 0;
-  while (from < pending) {
-    const n = io.native.writeFrames(fd, from, pending);
-    from += n;
-    if (from >= pending) break;
-    // The tap refused this frame (down, or out of memory): drop it and go on with the next.
-    drop(DROP['tap-full']);
-    lost++;
-    from++;
-  }
+/** Sends all queued frames. */
+export const flush = (): void => {
+  if (link !== null && pending > 0) link.send(0, pending);
   pending = 0;
   cursor = io.OUT_AT;
-  refused += lost;
-  return lost;
 };
-export const refusedFrames = (): number => refused;

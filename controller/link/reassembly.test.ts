@@ -7,6 +7,7 @@ import { makeNetwork } from '../../test/support/network.ts';
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
 const out = await import('./out.ts');
+const { tapLink } = await import('./tap-link.ts');
 const station = await import('./station.ts');
 const icmpSend = await import('./icmp-send.ts');
 const { dropCount, dropCounts } = await import('../obs/drops.ts');
@@ -94,7 +95,7 @@ const toldFrames = (): Buffer[] => {
 };
 
 beforeEach(() => {
-  out.attach(7, 12);
+  out.attach(tapLink(7, 12));
   out.flush();
   fake.reset();
   fake.setNow(1000);

@@ -7,6 +7,7 @@ import { GUEST_MAC, makeNetwork, OUR_MAC } from '../../test/support/network.ts';
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
 const out = await import('../link/out.ts');
+const { tapLink } = await import('../link/tap-link.ts');
 const station = await import('../link/station.ts');
 const { dropCount } = await import('../obs/drops.ts');
 const arp = await import('./arp.ts');
@@ -33,7 +34,7 @@ const ask = (sender: string, target: string): string[] =>
 
 beforeEach(() => {
   fake.reset();
-  out.attach(7, 12);
+  out.attach(tapLink(7, 12));
   station.configure(makeNetwork());
 });
 

@@ -9,6 +9,7 @@ import type { Network } from '../host/network.ts';
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
 const out = await import('../link/out.ts');
+const { tapLink } = await import('../link/tap-link.ts');
 const station = await import('../link/station.ts');
 const { dropCount } = await import('../obs/drops.ts');
 const dhcpv4 = await import('./dhcpv4.ts');
@@ -99,7 +100,7 @@ const v4 = (change: Partial<NonNullable<Network['v4']>>): Partial<Network> => ({
 
 beforeEach(() => {
   fake.reset();
-  out.attach(7, 12);
+  out.attach(tapLink(7, 12));
   configure();
 });
 

@@ -10,6 +10,7 @@ import { ipv6Text } from '../wire/addr.ts';
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
 const out = await import('../link/out.ts');
+const { tapLink } = await import('../link/tap-link.ts');
 const station = await import('../link/station.ts');
 const { dropCount } = await import('../obs/drops.ts');
 const dhcpv6 = await import('./dhcpv6.ts');
@@ -110,7 +111,7 @@ const configure = (change: Partial<Network> = {}): void => {
 
 beforeEach(() => {
   fake.reset();
-  out.attach(7, 12);
+  out.attach(tapLink(7, 12));
   configure();
 });
 

@@ -12,6 +12,7 @@ const groups = await import('../link/groups.ts');
 const igmp = await import('./igmp.ts');
 const mld = await import('./mld.ts');
 const out = await import('../link/out.ts');
+const { tapLink } = await import('../link/tap-link.ts');
 const station = await import('../link/station.ts');
 const { makeNetwork } = await import('../../test/support/network.ts');
 
@@ -23,7 +24,7 @@ const hex4 = (group: string): string => text([0, 0, 0xffff, Buffer.from(ip4(grou
 const hex6 = (group: string): string => Buffer.from(ip6(group)).toString('hex');
 beforeEach(() => {
   station.configure(makeNetwork());
-  out.attach(7, 12);
+  out.attach(tapLink(7, 12));
   out.flush();
   fake.reset();
   told.length = 0;

@@ -9,6 +9,7 @@ import { decodeList } from '../wire/dns-name.ts';
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
 const out = await import('../link/out.ts');
+const { tapLink } = await import('../link/tap-link.ts');
 const station = await import('../link/station.ts');
 const { dropCount } = await import('../obs/drops.ts');
 const ndp = await import('./ndp.ts');
@@ -61,7 +62,7 @@ const solicit = (): Buffer => {
 
 beforeEach(() => {
   fake.reset();
-  out.attach(7, 12);
+  out.attach(tapLink(7, 12));
   configure();
 });
 

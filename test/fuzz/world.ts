@@ -22,6 +22,7 @@ import * as fragmentSlots from '../../controller/link/fragment-slots.ts';
 import * as groups from '../../controller/link/groups.ts';
 import * as out from '../../controller/link/out.ts';
 import * as station from '../../controller/link/station.ts';
+import { tapLink } from '../../controller/link/tap-link.ts';
 import { DROPS, type DropReason, dropCount } from '../../controller/obs/drops.ts';
 import * as log from '../../controller/obs/log.ts';
 import { describeFrame } from '../../controller/obs/trace.ts';
@@ -31,7 +32,7 @@ import * as inbound from '../../controller/proto/tcp/inbound.ts';
 import * as outOfOrder from '../../controller/proto/tcp/out-of-order.ts';
 import * as stash from '../../controller/proto/tcp/stash.ts';
 import * as connect from '../../controller/rpc/connect.ts';
-import { HOST_CHANNEL_FD, METHODS, NETNS_CHANNEL_FD, type Result } from '../../shared/rpc/methods.ts';
+import { HOST_CHANNEL_FD, METHODS, NETNS_CHANNEL_FD } from '../../shared/rpc/methods.ts';
 import * as fake from '../support/fake-io.ts';
 import { Stream, streams } from '../support/fake-stream.ts';
 import { makeNetwork } from '../support/network.ts';
@@ -155,13 +156,12 @@ class World {
     Math.random = () => this.random.unit();
     const network = makeNetwork({ mtu: this.mtu });
     const tso = this.vnetBytes !== 0;
-    const tap = { fd: TAP_FD, vnetHeaderBytes: this.vnetBytes, tso, uso: tso && !(flags & WORLD.NO_USO) };
+    const link = tapLink(TAP_FD, this.vnetBytes, tso, tso && !(flags & WORLD.NO_USO));
     const multicast = (flags & WORLD.MULTICAST) !== 0;
     const plan = { network, nat: natOf(network), pcap: null, multicast };
-    configureProtocols(plan as unknown as Plan, tap as unknown as Result<'tap.open'>);
+    configureProtocols(plan as unknown as Plan, link);
     turns.configure({
-      tapFd: TAP_FD,
-      vnetBytes: this.vnetBytes,
+      link,
       hostChannel: HOST_CHANNEL_FD,
       netnsChannel: NETNS_CHANNEL_FD,
       observe: (at, len) => this.observe(at, len),

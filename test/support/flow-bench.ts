@@ -10,6 +10,7 @@ import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
 import * as out from '../../controller/link/out.ts';
 import * as station from '../../controller/link/station.ts';
+import { tapLink } from '../../controller/link/tap-link.ts';
 import * as connect from '../../controller/rpc/connect.ts';
 import * as fake from './fake-io.ts';
 import { FRAME_AT, ip4, ip6, u16 } from './guest-frames.ts';
@@ -37,7 +38,7 @@ export const begin = (nowMs: number, onExpire: (f: flows.Flow) => void): void =>
   fake.setNow(nowMs);
   fake.addSocket(CHANNEL);
   station.configure(makeNetwork());
-  out.attach(9, 12);
+  out.attach(tapLink(9, 12));
   connect.attach(CHANNEL, flows.FLOW_MAX);
   wheel.start(nowMs, onExpire);
   wheel.expire(nowMs);

@@ -14,6 +14,7 @@ import * as flows from '../../controller/flow/table.ts';
 import * as wheel from '../../controller/flow/wheel.ts';
 import { parseIpv4, parseIpv6 } from '../../controller/host/address-text.ts';
 import * as out from '../../controller/link/out.ts';
+import { tapLink } from '../../controller/link/tap-link.ts';
 import { hasReady } from '../../controller/proto/tcp/close.ts';
 import * as conn from '../../controller/proto/tcp/conn.ts';
 import { TIME_WAIT_MS } from '../../controller/proto/tcp/constants.ts';
@@ -174,7 +175,7 @@ export class Bench {
     bench.begin(startMs, onTimer);
     bench.resetAnswers();
     fake.setVnetBytes(o.vnet ? 12 : 0);
-    out.attach(9, o.vnet ? 12 : 0);
+    out.attach(tapLink(9, o.vnet ? 12 : 0));
     configure({
       tso: o.vnet,
       linkMtu: o.mtu ?? 65_520,

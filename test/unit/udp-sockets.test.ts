@@ -10,6 +10,7 @@ import * as wheel from '../../controller/flow/wheel.ts';
 import * as io from '../../controller/io/io.ts';
 import * as out from '../../controller/link/out.ts';
 import * as station from '../../controller/link/station.ts';
+import { tapLink } from '../../controller/link/tap-link.ts';
 import * as activity from '../../controller/proto/udp/activity.ts';
 import * as flow from '../../controller/proto/udp/flow.ts';
 import { endBatch, fromTap } from '../../controller/proto/udp/from-tap.ts';
@@ -46,7 +47,7 @@ beforeAll(() => {
   const [tap, end] = keep(testkit.socketpair(SOCK_DGRAM));
   testkit.nonBlocking(end, true);
   tapEnd = end;
-  out.attach(tap, 12);
+  out.attach(tapLink(tap, 12));
   const [channel] = keep(channelPair());
   connect.attach(channel, flows.FLOW_MAX);
   wheel.start(io.nowMs(), flow.onTimer);

@@ -6,6 +6,7 @@ const fake = await import('../../../test/support/fake-io.ts');
 const udp = await import('../../../test/support/udp-bench.ts');
 const bench = await import('../../../test/support/flow-bench.ts');
 const out = await import('../../link/out.ts');
+const { tapLink } = await import('../../link/tap-link.ts');
 const flow = await import('./flow.ts');
 
 beforeEach(udp.begin);
@@ -49,7 +50,7 @@ describe.each([
 
   test('without a virtio-net header the checksum is complete', () => {
     udp.configure({ uso: false });
-    out.attach(9, 0);
+    out.attach(tapLink(9, 0));
     fake.setVnetBytes(0);
     const socket = udp.opened({ v4 });
     socket.incoming.push({ bytes: udp.numbered(1001) }, { bytes: Buffer.alloc(0) });
