@@ -69,11 +69,17 @@ ${rows.join('\n')}
     {0},
 };
 
-static const char HELP_TEXT[] =
+static const char HELP_TEXT_PASTA[] =
 ${literal(helpText('pasta'))};
 
-static const char VERSION_TEXT[] =
+static const char HELP_TEXT_PASST[] =
+${literal(helpText('passt'))};
+
+static const char VERSION_TEXT_PASTA[] =
 ${literal(versionText('pasta', version))};
+
+static const char VERSION_TEXT_PASST[] =
+${literal(versionText('passt', version))};
 
 #endif
 `;

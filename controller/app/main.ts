@@ -12,7 +12,7 @@ import * as turn from './turn.ts';
 
 const main = async (): Promise<void> => {
   try {
-    await start(process.argv[2] ?? 'pasta', process.argv.slice(3));
+    await start(process.argv[2] === 'passt' ? 'passt' : 'pasta', process.argv.slice(3));
   } catch (error) {
     log.error(describeFailure(error));
     process.exit(1);

@@ -11,6 +11,7 @@ import {
   type Result,
 } from '../../shared/rpc/methods.ts';
 import { UsageError } from '../cli/errors.ts';
+import type { Personality } from '../cli/options/row.ts';
 import { parseCommandLine } from '../cli/parse.ts';
 import { makePlan } from '../cli/plan.ts';
 import { PlanError } from '../cli/plan-error.ts';
@@ -85,9 +86,9 @@ export const describeFailure = (error: unknown): string => {
 };
 
 /** Resolves when the guest's first frame may be read. */
-export const start = async (personality: string, args: readonly string[]): Promise<void> => {
+export const start = async (personality: Personality, args: readonly string[]): Promise<void> => {
   checkNode();
-  const settings = parseCommandLine(args);
+  const settings = parseCommandLine(personality, args);
   log.setLevel(settings.level ?? 'info');
   const host = new HelperClient(HOST_CHANNEL_FD);
   const netns = new HelperClient(NETNS_CHANNEL_FD);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The OPTIONS table of the `pasta` personality: the only list of options there is. The controller parses with it, the
+ * The OPTIONS table of both personalities: the only list of options there is. The controller parses with it, the
  * helper's table (helper/gen/options.h), --help and the manual page are generated from it. To add an option is to add a row.
  */
 import { FORWARDING } from './options/forwarding.ts';
@@ -8,7 +8,7 @@ import { GENERAL } from './options/general.ts';
 import { NAMESPACE } from './options/namespace.ts';
 import { NETWORK } from './options/network.ts';
 import { PROTOCOLS } from './options/protocols.ts';
-import { EARLY_IDS, GROUPS, type Group, type OptionRow } from './options/row.ts';
+import { EARLY_IDS, GROUPS, type Group, type OptionRow, type Personality } from './options/row.ts';
 
 export const OPTIONS = { ...GENERAL, ...NETWORK, ...PROTOCOLS, ...FORWARDING, ...NAMESPACE } as const satisfies Record<
   string,
@@ -41,18 +41,29 @@ const NOTES: Partial<Record<Group, readonly string[]>> = {
   ],
 };
 
-/** The text of --help. */
-export const helpText = (program: string): string => {
-  const usage = [
-    `Usage: ${program} [OPTION]... [COMMAND [ARG]...]`,
-    `       ${program} [OPTION]... PID`,
-    `       ${program} [OPTION]... --netns PATH|NAME`,
+const USAGE: Record<Personality, readonly string[]> = {
+  pasta: [
+    'Usage: pasta [OPTION]... [COMMAND [ARG]...]',
+    '       pasta [OPTION]... PID',
+    '       pasta [OPTION]... --netns PATH|NAME',
     '',
     'Give a network namespace user-mode networking. Without PID or --netns a new namespace is made and COMMAND,',
     'default $SHELL, runs in it.',
-  ];
+  ],
+  passt: [
+    'Usage: passt [OPTION]...',
+    '',
+    'Give a virtual machine user-mode networking, at a UNIX socket that its hypervisor connects to.',
+  ],
+};
+
+/** The text of --help. */
+export const helpText = (program: Personality): string => {
+  const usage = [...USAGE[program]];
+  const offered = OPTION_ROWS.filter(([, row]) => row.help !== null && (row.only ?? program) === program);
   for (const group of GROUPS) {
-    const lines = OPTION_ROWS.filter(([, row]) => row.group === group && row.help !== null);
+    const lines = offered.filter(([, row]) => row.group === group);
+    if (lines.length === 0) continue;
     usage.push('', `${group}:`, ...lines.map(([name, row]) => helpLine(name, row)), ...(NOTES[group] ?? []));
   }
   usage.push(
@@ -64,7 +75,7 @@ export const helpText = (program: string): string => {
 };
 
 /** The text of --version. Callers read the first line, "pasta VERSION". */
-export const versionText = (program: string, version: string): string =>
+export const versionText = (program: Personality, version: string): string =>
   [
     `${program} ${version} (pastiche)`,
     'Licensed under the Apache License, Version 2.0: <https://www.apache.org/licenses/LICENSE-2.0>',

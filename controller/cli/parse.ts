@@ -4,10 +4,17 @@ import { parsePortSpec } from '../fwd/port-spec.ts';
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { UsageError } from './errors.ts';
 import { getopt, type Parsed } from './getopt.ts';
+import type { Personality } from './options/row.ts';
 import { defaultSettings, type RawSettings, type Settings } from './settings.ts';
 
 /** The kernel's PID_MAX_LIMIT is far below; what must fit is a pid_t. */
 const PID_MAX = 0x7fff_ffff;
+
+/** Of --dhcp-dns and --no-dhcp-dns each has its personality: --help shows the ones that are there. */
+const checkPersonality = ({ options }: Parsed, personality: Personality): void => {
+  const other = options.find(({ row }) => row.only !== null && row.only !== personality);
+  if (other !== undefined) throw new UsageError('wrong-mode', `${other.spelling} is for ${other.row.only} mode only`);
+};
 
 const checkTogether = ({ options }: Parsed): void => {
   const given = new Set<string>(options.map(({ name }) => name));
@@ -86,8 +93,9 @@ const freeze = (raw: RawSettings, operands: readonly string[]): Settings => {
  * Reads the arguments, without the program's name. Later options override earlier ones; -a, -D and -S accumulate.
  * Throws {@link UsageError} for the first thing that is wrong; nothing has been touched by then.
  */
-export const parseCommandLine = (args: readonly string[]): Settings => {
+export const parseCommandLine = (personality: Personality, args: readonly string[]): Settings => {
   const parsed = getopt(args);
+  checkPersonality(parsed, personality);
   const raw = defaultSettings();
   for (const { row, value, spelling } of parsed.options) row.apply(raw, value, spelling);
   checkTogether(parsed);

@@ -28,6 +28,12 @@ export interface RawSettings {
   runas: string | null;
   pcap: string | null;
   pidFile: string | null;
+  /** Path of the hypervisor's socket; null: one of the default names, or `fd`. */
+  socket: string | null;
+  /** Connected already, under this number in the helper. */
+  fd: number | null;
+  oneOff: boolean;
+  vhostUser: boolean;
 
   /** 0: not told to the guest. */
   mtu: number;
@@ -114,6 +120,10 @@ export const defaultSettings = (): RawSettings => ({
   runas: null,
   pcap: null,
   pidFile: null,
+  socket: null,
+  fd: null,
+  oneOff: false,
+  vhostUser: false,
   mtu: MTU_DEFAULT,
   addresses: [],
   netmask: null,

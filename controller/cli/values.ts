@@ -185,6 +185,13 @@ export const readDnsHost = (value: string, option: string): ParsedAddress | null
   throw invalid('Invalid host nameserver address:', value, option, 'a unicast address or "none"');
 };
 
+/** 0 to 2 are stdin, stdout and stderr. */
+export const readFd = (value: string, option: string): number => {
+  const fd = decimal(value);
+  if (fd >= 3 && fd <= 0x7fff_ffff) return fd;
+  throw invalid('Invalid --fd:', value, option, 'the number of an open descriptor, 3 or more');
+};
+
 /** sun_path of unix(7), without its NUL. */
 const SOCKET_PATH_BYTES_MAX = 107;
 const socketPath =
@@ -194,4 +201,5 @@ const socketPath =
     throw invalid(what, value, option, `a path of 1 to ${SOCKET_PATH_BYTES_MAX} bytes`);
   };
 export const readConfPath = socketPath('Invalid configuration path');
+export const readSocketPath = socketPath('Invalid socket path:');
 export const readControlPath = socketPath('Invalid control socket path');

@@ -72,7 +72,7 @@ static _Noreturn void answer(const char *text)
 
 static _Noreturn void usage(void)
 {
-    write_all(STDERR_FILENO, HELP_TEXT);
+    write_all(STDERR_FILENO, HELP_TEXT_PASTA);
     _exit(1);
 }
 
@@ -90,9 +90,14 @@ static void apply(struct settings *s, enum early_id id, const char *argument)
 {
     switch (id) {
     case EARLY_OTHER:
+    case EARLY_SOCKET:
+    case EARLY_FD:
+    case EARLY_ONE_OFF:
+    case EARLY_VHOST_USER:
+    case EARLY_PRINT_CAPABILITIES:
     case EARLY_CONFIG_NET: break; /* the controller's business */
-    case EARLY_HELP: answer(HELP_TEXT);
-    case EARLY_VERSION: answer(VERSION_TEXT);
+    case EARLY_HELP: answer(HELP_TEXT_PASTA);
+    case EARLY_VERSION: answer(VERSION_TEXT_PASTA);
     case EARLY_FOREGROUND: s->foreground = true; break;
     case EARLY_PID_FILE: s->pid_file = argument; break;
     case EARLY_NETNS: s->netns = argument; break;
@@ -157,7 +162,7 @@ static void positional(struct settings *s, int count, char *const *args)
 static const char *version_word(void)
 {
     static char word[32];
-    const char *start = strchr(VERSION_TEXT, ' ');
+    const char *start = strchr(VERSION_TEXT_PASTA, ' ');
 
     if (start)
         snprintf(word, sizeof(word), "%.*s", (int)strcspn(start + 1, " \n"), start + 1);

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Process, logs and files. */
 import { UsageError } from '../errors.ts';
+import type { RawSettings } from '../settings.ts';
 import * as values from '../values.ts';
-import { notYet, type OptionRow, onlyFor, row } from './row.ts';
+import { notYet, type OptionRow, onlyForVhostUser, row } from './row.ts';
 
 const group = 'General';
 const answeredByHelper = (_raw: unknown, _value: string, option: string): void => {
   throw new UsageError('unexpected-argument', `${option} is answered by the native helper, not by the controller`);
+};
+
+const setSocket = (raw: RawSettings, value: string, option: string): void => {
+  raw.socket = values.readSocketPath(value, option);
 };
 
 export const GENERAL = {
@@ -103,13 +108,64 @@ export const GENERAL = {
     },
   }),
   stats: notYet(null, 'DELAY', group),
-  fd: notYet('F', 'FD', group),
   'chroot-fallback': notYet(null, null, group),
-  socket: onlyFor('passt', 'PATH', group),
-  'socket-path': onlyFor('passt', 'PATH', group),
-  'vhost-user': onlyFor('passt', null, group),
-  'print-capabilities': onlyFor('passt', null, group),
-  'one-off': onlyFor('passt', null, group),
+  socket: row({
+    short: 's',
+    argument: 'PATH',
+    group,
+    help: 'UNIX socket for the hypervisor, default the first free /tmp/passt_N.socket',
+    early: 'EARLY_SOCKET',
+    only: 'passt',
+    conflicts: ['fd'],
+    apply: setSocket,
+  }),
+  'socket-path': row({
+    argument: 'PATH',
+    group,
+    help: null,
+    early: 'EARLY_SOCKET',
+    only: 'passt',
+    conflicts: ['fd'],
+    apply: setSocket,
+  }),
+  fd: row({
+    short: 'F',
+    argument: 'FD',
+    group,
+    help: 'descriptor of a socket that is connected to the hypervisor already; implies --one-off',
+    early: 'EARLY_FD',
+    only: 'passt',
+    apply: (raw, value, option) => {
+      raw.fd = values.readFd(value, option);
+      raw.oneOff = true;
+    },
+  }),
+  'one-off': row({
+    short: '1',
+    group,
+    help: 'end when the guest has hung up, instead of waiting for the next one',
+    early: 'EARLY_ONE_OFF',
+    only: 'passt',
+    apply: (raw) => {
+      raw.oneOff = true;
+    },
+  }),
+  'vhost-user': row({
+    group,
+    help: "share the guest's memory, instead of sending it frames",
+    early: 'EARLY_VHOST_USER',
+    only: 'passt',
+    apply: (raw) => {
+      raw.vhostUser = true;
+    },
+  }),
+  'print-capabilities': row({
+    group,
+    help: 'print what a vhost-user front-end wants to know, and exit',
+    early: 'EARLY_PRINT_CAPABILITIES',
+    only: 'passt',
+    apply: answeredByHelper,
+  }),
   'repair-path': row({
     argument: 'PATH',
     group,
@@ -118,6 +174,6 @@ export const GENERAL = {
       if (value !== 'none') throw new UsageError('wrong-mode', `${option} is for vhost-user mode only`);
     },
   }),
-  'migrate-exit': onlyFor('vhost-user', null, group),
-  'migrate-no-linger': onlyFor('vhost-user', null, group),
+  'migrate-exit': onlyForVhostUser(null, group),
+  'migrate-no-linger': onlyForVhostUser(null, group),
 } as const satisfies Record<string, OptionRow>;

@@ -11,6 +11,7 @@ export const NAMESPACE = {
     argument: 'NAME',
     group,
     help: 'interface name in the namespace, default: that of the template, or tap0',
+    only: 'pasta',
     early: 'EARLY_NS_IFNAME',
     apply: (raw, value, option) => {
       raw.nsIfname = values.readIfname(value, option);
@@ -20,6 +21,7 @@ export const NAMESPACE = {
     argument: 'PATH',
     group,
     help: 'user namespace to join',
+    only: 'pasta',
     early: 'EARLY_USERNS',
     conflicts: ['netns-only'],
     apply: (raw, value, option) => {
@@ -30,6 +32,7 @@ export const NAMESPACE = {
     argument: 'PATH|NAME',
     group,
     help: 'network namespace to join',
+    only: 'pasta',
     early: 'EARLY_NETNS',
     apply: (raw, value, option) => {
       raw.netns = values.readNetns(value, option);
@@ -39,6 +42,7 @@ export const NAMESPACE = {
     argument: 'DIR',
     group,
     help: 'where namespace names are looked up, default /run/netns',
+    only: 'pasta',
     early: 'EARLY_NETNS_DIR',
     apply: (raw, value, option) => {
       raw.netnsDir = values.readNetnsDir(value, option);
@@ -47,6 +51,7 @@ export const NAMESPACE = {
   'netns-only': row({
     group,
     help: 'do not join or create a user namespace',
+    only: 'pasta',
     early: 'EARLY_NETNS_ONLY',
     apply: (raw) => {
       raw.netnsOnly = true;
@@ -55,6 +60,7 @@ export const NAMESPACE = {
   'no-netns-quit': row({
     group,
     help: 'stay when the network namespace is gone',
+    only: 'pasta',
     early: 'EARLY_NO_NETNS_QUIT',
     apply: (raw) => {
       raw.netnsQuit = false;
@@ -63,6 +69,7 @@ export const NAMESPACE = {
   'config-net': row({
     group,
     help: 'configure the interface in the namespace: address, routes, up',
+    only: 'pasta',
     early: 'EARLY_CONFIG_NET',
     apply: (raw) => {
       raw.configNet = true;
@@ -71,6 +78,7 @@ export const NAMESPACE = {
   'no-copy-routes': row({
     group,
     help: null,
+    only: 'pasta',
     needs: 'config-net',
     apply: (raw) => {
       raw.copyRoutes = false;
@@ -80,6 +88,7 @@ export const NAMESPACE = {
   'no-copy-addrs': row({
     group,
     help: null,
+    only: 'pasta',
     needs: 'config-net',
     apply: (raw) => {
       raw.copyAddresses = false;
@@ -90,6 +99,7 @@ export const NAMESPACE = {
     argument: 'MAC',
     group,
     help: 'address of the interface in the namespace, default random',
+    only: 'pasta',
     apply: (raw, value, option) => {
       raw.nsMac = values.readMac(value, option);
     },

@@ -3,7 +3,7 @@
 import { UsageError } from '../errors.ts';
 import type { RawSettings } from '../settings.ts';
 import * as values from '../values.ts';
-import { type OptionRow, onlyFor, row } from './row.ts';
+import { type OptionRow, row } from './row.ts';
 
 const group = 'Network';
 
@@ -144,6 +144,7 @@ export const NETWORK = {
   'dhcp-dns': row({
     group,
     help: 'tell resolvers by DHCP, DHCPv6 and NDP',
+    only: 'pasta',
     apply: (raw) => {
       raw.tellDns = true;
     },
@@ -151,12 +152,27 @@ export const NETWORK = {
   'dhcp-search': row({
     group,
     help: 'tell search domains by DHCP, DHCPv6 and NDP',
+    only: 'pasta',
     apply: (raw) => {
       raw.tellSearch = true;
     },
   }),
-  'no-dhcp-dns': onlyFor('passt', null, group),
-  'no-dhcp-search': onlyFor('passt', null, group),
+  'no-dhcp-dns': row({
+    group,
+    help: 'do not tell resolvers by DHCP, DHCPv6 and NDP',
+    only: 'passt',
+    apply: (raw) => {
+      raw.tellDns = false;
+    },
+  }),
+  'no-dhcp-search': row({
+    group,
+    help: 'do not tell search domains by DHCP, DHCPv6 and NDP',
+    only: 'passt',
+    apply: (raw) => {
+      raw.tellSearch = false;
+    },
+  }),
   hostname: row({
     short: 'H',
     argument: 'NAME',

@@ -26,8 +26,17 @@ export const EARLY_IDS = [
   'EARLY_SPLICE_ONLY',
   'EARLY_IPV4_ONLY',
   'EARLY_IPV6_ONLY',
+  'EARLY_SOCKET',
+  'EARLY_FD',
+  'EARLY_ONE_OFF',
+  'EARLY_VHOST_USER',
+  'EARLY_PRINT_CAPABILITIES',
 ] as const;
 export type EarlyId = (typeof EARLY_IDS)[number];
+
+/** What the program was called as: it decides the defaults, and which options there are. */
+export const PERSONALITIES = ['pasta', 'passt'] as const;
+export type Personality = (typeof PERSONALITIES)[number];
 
 export const GROUPS = ['General', 'Network', 'Protocols', 'Forwarding', 'Namespace'] as const;
 export type Group = (typeof GROUPS)[number];
@@ -38,9 +47,11 @@ export interface OptionRow {
   /** Name of the argument in --help, or null when the option takes none. */
   readonly argument: string | null;
   readonly group: Group;
-  /** Line of --help; null for options that are parsed but not offered: deprecated, or of another personality. */
+  /** Line of --help; null for options that are parsed but not offered: deprecated, or not supported yet. */
   readonly help: string | null;
   readonly early: EarlyId;
+  /** The personality that has it, or null: both. */
+  readonly only: Personality | null;
   /** Long names of options that cannot be given together with this one. */
   readonly conflicts: readonly string[];
   /** Long name of the option without which this one makes no sense, or null. */
@@ -55,6 +66,7 @@ export const row = (given: Given): OptionRow => ({
   short: null,
   argument: null,
   early: 'EARLY_OTHER',
+  only: null,
   conflicts: [],
   needs: null,
   ...given,
@@ -72,13 +84,13 @@ export const notYet = (short: string | null, argument: string | null, group: Gro
     },
   });
 
-/** An option that only another personality has. */
-export const onlyFor = (mode: 'passt' | 'vhost-user', argument: string | null, group: Group): OptionRow =>
+/** An option of vhost-user mode. */
+export const onlyForVhostUser = (argument: string | null, group: Group): OptionRow =>
   row({
     argument,
     group,
     help: null,
     apply: (_raw, _value, option) => {
-      throw new UsageError('wrong-mode', `${option} is for ${mode} mode only`);
+      throw new UsageError('wrong-mode', `${option} is for vhost-user mode only`);
     },
   });

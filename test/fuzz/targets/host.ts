@@ -96,7 +96,7 @@ const HOST: HostFacts = {
 /** The plan of a command line; refusals are sentences. The summary of what is accepted can be written. */
 const plan = (args: readonly string[], host: HostFacts): void => {
   try {
-    planSummary(makePlan(parseCommandLine(args), HELLO, host, '02:11:22:33:44:55'));
+    planSummary(makePlan(parseCommandLine('pasta', args), HELLO, host, '02:11:22:33:44:55'));
   } catch (error) {
     if (!(error instanceof UsageError || error instanceof PlanError)) throw error;
     insist(error.message.length > 0, 'refused without a word');

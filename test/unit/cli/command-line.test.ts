@@ -3,12 +3,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../../controller/cli/errors.ts';
 import { getopt } from '../../../controller/cli/getopt.ts';
+import { PERSONALITIES } from '../../../controller/cli/options/row.ts';
 import { EARLY_ENUM, helpText, OPTION_ROWS, versionText } from '../../../controller/cli/options.ts';
 import { parseCommandLine } from '../../../controller/cli/parse.ts';
 import type { Settings } from '../../../controller/cli/settings.ts';
 
 const words = (line: string): string[] => line.split(' ').filter((word) => word !== '');
-const parse = (line: string): Settings => parseCommandLine(words(line));
+const parse = (line: string): Settings => parseCommandLine('pasta', words(line));
 
 describe('accepted', () => {
   it.each<[string, Partial<Settings>]>([
@@ -139,8 +140,8 @@ describe('accepted', () => {
   });
 
   it('empty words and spaces within one', () => {
-    expect(parseCommandLine(['-S', ' a.example  b.example ']).search).toEqual(['a.example', 'b.example']);
-    expect(parseCommandLine(['']).operands).toEqual(['']);
+    expect(parseCommandLine('pasta', ['-S', ' a.example  b.example ']).search).toEqual(['a.example', 'b.example']);
+    expect(parseCommandLine('pasta', ['']).operands).toEqual(['']);
   });
 
   it('is frozen', () => {
@@ -156,7 +157,8 @@ describe('refused, with one clear sentence', () => {
     ['--bogus=3', "unrecognized option '--bogus'"],
     ['-z', "invalid option -- 'z'"],
     ['-fz', "invalid option -- 'z'"],
-    ['-s /x', "invalid option -- 's'"],
+    ['-Z', "invalid option -- 'Z'"],
+    ['-s /x', '-s is for passt mode only'],
     [
       '--ma',
       "option '--ma' is ambiguous; possibilities: '--mac-addr' '--map-host-loopback' '--map-guest-addr' '--map-gw'",
@@ -245,7 +247,7 @@ describe('refused, with one clear sentence', () => {
     const freeText = new Set(['runas']);
     for (const [name, row] of OPTION_ROWS) {
       if (row.argument === null || freeText.has(name)) continue;
-      expect(() => parseCommandLine([`--${name}=${bad}`]), name).toThrow(new RegExp(`--${name}`));
+      expect(() => parseCommandLine('pasta', [`--${name}=${bad}`]), name).toThrow(new RegExp(`--${name}`));
     }
   });
 });
@@ -263,7 +265,7 @@ describe('whatever the arguments', () => {
     fc.assert(
       fc.property(fc.array(word, { maxLength: 8 }), (args) => {
         try {
-          parseCommandLine(args);
+          parseCommandLine('pasta', args);
         } catch (error) {
           expect(error).toBeInstanceOf(UsageError);
           expect((error as Error).message.length).toBeGreaterThan(0);
@@ -308,16 +310,22 @@ describe('the table', () => {
       expect(EARLY_ENUM).toContain(early);
     }
     const used = OPTION_ROWS.map(([, { early }]) => early).filter((id) => id !== 'EARLY_OTHER');
-    expect(new Set(used).size).toBe(used.length);
-    expect(used.length).toBe(EARLY_ENUM.length - 1);
+    // --socket-path is another name of --socket.
+    expect(used.length).toBe(EARLY_ENUM.length);
+    expect(new Set(used).size).toBe(EARLY_ENUM.length - 1);
   });
 
-  it('--help shows every offered option on lines of at most 120 characters, in ASCII', () => {
-    const text = helpText('pasta');
-    for (const [name, { help }] of OPTION_ROWS)
-      expect(new RegExp(` --${name}[ \\n]`).test(text), name).toBe(help !== null);
-    for (const line of text.split('\n')) expect(line).toMatch(/^[ -~]{0,120}$/);
-  });
+  it.each(PERSONALITIES)(
+    '--help of %s shows every option it offers, on lines of at most 120 characters, in ASCII',
+    (mode) => {
+      const text = helpText(mode);
+      for (const [name, { help, only }] of OPTION_ROWS)
+        expect(new RegExp(`^  (?:-.,|   ) --${name}[ \\n]`, 'm').test(text), name).toBe(
+          help !== null && (only ?? mode) === mode,
+        );
+      for (const line of text.split('\n')) expect(line).toMatch(/^[ -~]{0,120}$/);
+    },
+  );
 
   it('--version begins with program and version', () => {
     expect(versionText('pasta', '1.2.3').split('\n')[0]).toMatch(/^pasta 1\.2\.3/);

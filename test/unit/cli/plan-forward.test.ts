@@ -43,7 +43,15 @@ const HOST: HostFacts = {
 };
 const hello = { spawn: false, foreground: false, tap: 'eth0' };
 const plan = (line: string, facts = HOST): Plan =>
-  makePlan(parseCommandLine(line.split(' ').filter((word) => word !== '')), hello, facts, '02:11:22:33:44:55');
+  makePlan(
+    parseCommandLine(
+      'pasta',
+      line.split(' ').filter((word) => word !== ''),
+    ),
+    hello,
+    facts,
+    '02:11:22:33:44:55',
+  );
 const NONE = '-t none -u none -T none -U none';
 const rules = ({ forward }: Plan): string[] => [...forward.tables.host, ...forward.tables.splice].map(printRule);
 const grants = (made: Plan): string[] =>
@@ -280,7 +288,7 @@ describe('--splice-only', () => {
   });
 
   it('needs no tap and configures none', () => {
-    const settings = parseCommandLine(['--splice-only', '--config-net']);
+    const settings = parseCommandLine('pasta', ['--splice-only', '--config-net']);
     const made = makePlan(settings, { ...hello, tap: '' }, HOST, null);
     expect(made).toMatchObject({ ifname: '', configNet: null });
   });

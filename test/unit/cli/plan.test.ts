@@ -75,7 +75,15 @@ const NOWHERE: HostFacts = {
 };
 
 const plan = (line: string, facts: HostFacts = HOST, with_: Partial<typeof hello> = {}): Plan =>
-  makePlan(parseCommandLine(line.split(' ').filter((w) => w !== '')), { ...hello, ...with_ }, facts, TAP_MAC);
+  makePlan(
+    parseCommandLine(
+      'pasta',
+      line.split(' ').filter((w) => w !== ''),
+    ),
+    { ...hello, ...with_ },
+    facts,
+    TAP_MAC,
+  );
 /** Nothing of the host's loopback is to be reached. */
 const SHUT = '--no-map-gw -T none -U none';
 const routesOf = ({ configNet }: Plan): string[] =>
