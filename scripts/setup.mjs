@@ -3,7 +3,8 @@
 /**
  * Makes this checkout ready: installs missing Debian packages (when we may) and npm packages, builds.
  *
- *   node scripts/setup.mjs [--bench]    --bench: also the tools that the benchmark compares with
+ *   node scripts/setup.mjs [--bench] [--vm]    --bench: also the tools that the benchmark compares with
+ *                                              --vm: also the image of the virtual machines (a kernel is downloaded)
  *
  * Exit status 1 and the one line to run when packages are missing and we are not allowed to install them.
  */
@@ -36,7 +37,9 @@ const PACKAGES = {
   'ngtcp2-server': ['gtlsserver'],
   'util-linux': ['setpriv', 'unshare', 'nsenter'],
   procps: ['ps'],
+  // Virtual machines and what is in them.
   'busybox-static': ['busybox'],
+  ...(process.arch === 'x64' ? { 'qemu-system-x86': ['qemu-system-x86_64'] } : {}),
   // libFuzzer and its runtime, for `npm run fuzz`.
   clang: ['clang'],
   'libclang-rt-dev': ['/usr/share/doc/libclang-rt-dev'],
@@ -123,17 +126,34 @@ const modulesCurrent = () => {
   });
 };
 
-/** Everything that demo, tests and benchmark need. Throws an Error whose message is for the user. @param {{ bench?: boolean }} [options] */
-export const setup = ({ bench = false } = {}) => {
+/** Makes the image of the virtual machines; with fresh package lists when the machine's do not do. */
+const makeGuestImage = () => {
+  const make = () => run(process.execPath, [join(root, 'scripts/lib/guest-image.mjs')]);
+  try {
+    make();
+  } catch (error) {
+    const prefix = isThere('apt-get') ? privilege() : null;
+    if (prefix === null) throw error;
+    const [file = '', ...rest] = [...prefix, 'apt-get', 'update', '-q'];
+    run(file, rest);
+    make();
+  }
+};
+
+/** @typedef {{ bench?: boolean, vm?: boolean }} SetupOptions */
+
+/** Everything that demo, tests and benchmark need. Throws an Error whose message is for the user. @param {SetupOptions} [options] */
+export const setup = ({ bench = false, vm = false } = {}) => {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   if (major < 20 || (major === 20 && minor < 19))
     throw new Error(`Node ${process.versions.node} is too old: 20.19 or newer is needed`);
   installPackages(bench);
   if (!modulesCurrent()) step('npm ci', () => run('npm', ['ci', '--no-audit', '--no-fund']));
   step('npm run build', () => run('npm', ['run', '--silent', 'build']));
+  if (vm) step('image of the virtual machines', makeGuestImage);
 };
 
-/** For scripts: sets up or ends with status 1. @param {{ bench?: boolean }} [options] */
+/** For scripts: sets up or ends with status 1. @param {SetupOptions} [options] */
 export const setupOrExit = (options) => {
   try {
     setup(options);
@@ -143,4 +163,5 @@ export const setupOrExit = (options) => {
   }
 };
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) setupOrExit({ bench: process.argv.includes('--bench') });
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  setupOrExit({ bench: process.argv.includes('--bench'), vm: process.argv.includes('--vm') });
