@@ -23,25 +23,39 @@ export const EARLY_ENUM: readonly string[] = EARLY_IDS;
 /** Widest option text that still has its help on the same line. */
 const HELP_COLUMN = 32;
 
-const helpLine = (name: string, row: OptionRow): string => {
+const helpOf = ({ help, only }: OptionRow, personality: Personality): string | null => {
+  if (only !== null && only !== personality) return null;
+  return typeof help === 'string' ? help : (help?.[personality] ?? null);
+};
+
+const helpLine = (name: string, row: OptionRow, help: string): string => {
   const short = row.short === null ? '    ' : `-${row.short}, `;
   const argument = row.argument === null ? '' : ` ${row.argument}`;
   const option = `  ${short}--${name}${argument}`;
   const separator =
     option.length < HELP_COLUMN - 1 ? ' '.repeat(HELP_COLUMN - option.length) : `\n${' '.repeat(HELP_COLUMN)}`;
-  return `${option}${separator}${row.help}`;
+  return `${option}${separator}${help}`;
 };
 
 /** What the arguments of a group look like, where a word does not say it. */
-const NOTES: Partial<Record<Group, readonly string[]>> = {
-  Forwarding: [
-    '  SPEC is "none", or a list as in 22,8000-8010:80-90,~8005 of: PORTS, PORTS:PORTS (mapped), PORTS:ADDR/PORTS',
-    '  (at another address in the namespace), ~PORTS (not these), "auto" (only where somebody listens, looked at every',
-    '  second), "all" (every port but ephemeral ones). -t and -u take ADDR/, %INTERFACE/ or ADDR%INTERFACE/ before it.',
-  ],
+const NOTES: Readonly<Record<Personality, Partial<Record<Group, readonly string[]>>>> = {
+  pasta: {
+    Forwarding: [
+      '  SPEC is "none", or a list as in 22,8000-8010:80-90,~8005 of: PORTS, PORTS:PORTS (mapped), PORTS:ADDR/PORTS',
+      '  (at another address in the namespace), ~PORTS (not these), "auto" (only where somebody listens, looked at every',
+      '  second), "all" (every port but ephemeral ones). -t and -u take ADDR/, %INTERFACE/ or ADDR%INTERFACE/ before it.',
+    ],
+  },
+  passt: {
+    Forwarding: [
+      '  SPEC is "none", or a list as in 22,8000-8010:80-90,~8005 of: PORTS, PORTS:PORTS (mapped), PORTS:ADDR/PORTS',
+      '  (at another address behind the guest), ~PORTS (not these), "all" (every port but ephemeral ones); with ADDR/,',
+      '  %INTERFACE/ or ADDR%INTERFACE/ before it.',
+    ],
+  },
 };
 
-const USAGE: Record<Personality, readonly string[]> = {
+const USAGE: Readonly<Record<Personality, readonly string[]>> = {
   pasta: [
     'Usage: pasta [OPTION]... [COMMAND [ARG]...]',
     '       pasta [OPTION]... PID',
@@ -53,18 +67,23 @@ const USAGE: Record<Personality, readonly string[]> = {
   passt: [
     'Usage: passt [OPTION]...',
     '',
-    'Give a virtual machine user-mode networking, at a UNIX socket that its hypervisor connects to.',
+    'Give a virtual machine user-mode networking. QEMU connects to the socket that is told at start, by',
+    '  -device virtio-net-pci,netdev=s -netdev stream,id=s,server=off,addr.type=unix,addr.path=PATH',
+    'or, with --vhost-user and shared memory, by',
+    '  -chardev socket,id=c,path=PATH -netdev vhost-user,id=s,chardev=c -device virtio-net-pci,netdev=s',
+    '  -m SIZE -object memory-backend-memfd,id=m,size=SIZE,share=on -numa node,memdev=m',
   ],
 };
 
 /** The text of --help. */
-export const helpText = (program: Personality): string => {
-  const usage = [...USAGE[program]];
-  const offered = OPTION_ROWS.filter(([, row]) => row.help !== null && (row.only ?? program) === program);
+export const helpText = (personality: Personality): string => {
+  const usage = [...USAGE[personality]];
   for (const group of GROUPS) {
-    const lines = offered.filter(([, row]) => row.group === group);
-    if (lines.length === 0) continue;
-    usage.push('', `${group}:`, ...lines.map(([name, row]) => helpLine(name, row)), ...(NOTES[group] ?? []));
+    const lines = OPTION_ROWS.flatMap(([name, row]) => {
+      const help = row.group === group ? helpOf(row, personality) : null;
+      return help === null ? [] : [helpLine(name, row, help)];
+    });
+    if (lines.length > 0) usage.push('', `${group}:`, ...lines, ...(NOTES[personality][group] ?? []));
   }
   usage.push(
     '',
@@ -74,10 +93,10 @@ export const helpText = (program: Personality): string => {
   return `${usage.join('\n')}\n`;
 };
 
-/** The text of --version. Callers read the first line, "pasta VERSION". */
-export const versionText = (program: Personality, version: string): string =>
+/** The text of --version. Callers read the first line, "pasta VERSION" or "passt VERSION". */
+export const versionText = (personality: Personality, version: string): string =>
   [
-    `${program} ${version} (pastiche)`,
+    `${personality} ${version} (pastiche)`,
     'Licensed under the Apache License, Version 2.0: <https://www.apache.org/licenses/LICENSE-2.0>',
     'There is NO WARRANTY, to the extent permitted by law.',
     '',

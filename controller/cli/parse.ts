@@ -10,10 +10,17 @@ import { defaultSettings, type RawSettings, type Settings } from './settings.ts'
 /** The kernel's PID_MAX_LIMIT is far below; what must fit is a pid_t. */
 const PID_MAX = 0x7fff_ffff;
 
-/** Of --dhcp-dns and --no-dhcp-dns each has its personality: --help shows the ones that are there. */
 const checkPersonality = ({ options }: Parsed, personality: Personality): void => {
   const other = options.find(({ row }) => row.only !== null && row.only !== personality);
   if (other !== undefined) throw new UsageError('wrong-mode', `${other.spelling} is for ${other.row.only} mode only`);
+};
+
+/** Connections cannot move with a guest to another host: who asks for that must not believe that they do. */
+const checkMigration = ({ migration, vhostUser }: RawSettings): void => {
+  const [first] = migration;
+  if (first === undefined) return;
+  if (vhostUser) throw new UsageError('not-supported', `${first} is not supported: connections cannot be migrated`);
+  throw new UsageError('wrong-mode', `${first} is for vhost-user mode only`);
 };
 
 const checkTogether = ({ options }: Parsed): void => {
@@ -28,6 +35,7 @@ const checkTogether = ({ options }: Parsed): void => {
 const checkOperands = (raw: RawSettings, operands: readonly string[]): void => {
   const [first] = operands;
   if (first === undefined) return;
+  if (raw.personality === 'passt') throw new UsageError('unexpected-argument', `Extra non-option argument: ${first}`);
   if (raw.netns !== null) throw new UsageError('conflict', 'Both --netns and PID or command given');
   if (operands.length === 1 && /^[0-9]+$/.test(first) && Number(first) > PID_MAX) {
     throw new UsageError('invalid-value', `Invalid PID ${first}`);
@@ -75,7 +83,10 @@ const checkForwards = (raw: RawSettings): void => {
       );
     }
     try {
-      parsePortSpec(spec, { protocol, direction, families, ephemeral: null });
+      const rules = parsePortSpec(spec, { protocol, direction, families, ephemeral: null });
+      // There is no looking into a virtual machine for who listens there.
+      if (raw.personality === 'passt' && rules.some(({ scan }) => scan))
+        throw new UsageError('wrong-mode', `'auto' port forwarding is only allowed for pasta: ${spelling} ${spec}`);
     } catch (error) {
       if (error instanceof PortSpecError) throw new UsageError('invalid-value', `${error.message} in ${spelling}`);
       throw error;
@@ -96,9 +107,10 @@ const freeze = (raw: RawSettings, operands: readonly string[]): Settings => {
 export const parseCommandLine = (personality: Personality, args: readonly string[]): Settings => {
   const parsed = getopt(args);
   checkPersonality(parsed, personality);
-  const raw = defaultSettings();
+  const raw = defaultSettings(personality);
   for (const { row, value, spelling } of parsed.options) row.apply(raw, value, spelling);
   checkTogether(parsed);
+  checkMigration(raw);
   checkOperands(raw, parsed.operands);
   checkMask(raw);
   checkFamily(raw);

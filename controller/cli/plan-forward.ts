@@ -28,11 +28,11 @@ const LOOPBACK_6 = { address: '::1', prefix: 128 };
 const given = (settings: Settings, protocol: Protocol, direction: Direction): readonly GivenForward[] =>
   settings.forwards.filter((one) => one.protocol === protocol && one.direction === direction);
 
-/** "auto" where nothing was said. */
+/** Where nothing was said: "auto", or nothing for a guest whose ports nobody can look at. */
 const specs = (settings: Settings, protocol: Protocol, direction: Direction): readonly string[] => {
   const said = given(settings, protocol, direction);
   if (said.length > 0) return said.map(({ spec }) => spec);
-  return settings[protocol] ? ['auto'] : [];
+  return settings.personality === 'pasta' && settings[protocol] ? ['auto'] : [];
 };
 
 const table = (settings: Settings, facts: HostFacts, versions: Versions, direction: Direction): readonly Rule[] => {
@@ -65,9 +65,11 @@ const merged = (ranges: readonly PortRange[]): readonly PortRange[] => {
 
 /** Rules may still come over a socket. */
 const changes = (settings: Settings): boolean => settings.conf !== null || settings.control !== null;
-/** What was switched off at start stays so: nobody can ask for the host's loopback later. */
+/** What was switched off at start stays so: nobody can ask for the host's loopback later. A virtual machine has no loopback of ours. */
 const frozenShut = (settings: Settings, protocol: Protocol): boolean =>
-  !settings[protocol] || given(settings, protocol, 'splice').some(({ spec }) => spec === 'none');
+  settings.personality === 'passt' ||
+  !settings[protocol] ||
+  given(settings, protocol, 'splice').some(({ spec }) => spec === 'none');
 
 type Windows = Plan['listen']['host'];
 /** No more of them than rules, which `seal` takes. */
@@ -109,7 +111,7 @@ export const planForward = (settings: Settings, facts: HostFacts, versions: Vers
   return {
     forward: {
       tables,
-      splice: settings.splice,
+      splice: settings.splice && settings.personality === 'pasta',
       spliceOnly: settings.spliceOnly,
       loopbackToLoopback: settings.loopbackToLoopback,
       freebind: settings.freebind,

@@ -120,9 +120,9 @@ export const planNames = (settings: Settings, facts: HostFacts, nat: Plan['nat']
       );
   }
   if (tell && servers.length === 0) warnings.push("Couldn't get any nameserver address: give one with --dns");
-  if (!settings.tellDns && Array.isArray(settings.dns)) warnings.push('--dns has no effect without --dhcp-dns');
-  if (!settings.tellSearch && Array.isArray(settings.search))
-    warnings.push('--search has no effect without --dhcp-search');
+  const without = settings.personality === 'pasta' ? 'without --dhcp' : 'with --no-dhcp';
+  if (!settings.tellDns && Array.isArray(settings.dns)) warnings.push(`--dns has no effect ${without}-dns`);
+  if (!settings.tellSearch && Array.isArray(settings.search)) warnings.push(`--search has no effect ${without}-search`);
   const search =
     settings.search === 'none' ? [] : settings.search === 'host' ? facts.resolvers.search : settings.search;
   return { servers, search, warnings };

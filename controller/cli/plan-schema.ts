@@ -16,12 +16,14 @@ const network4 = frozen({
   addresses: z.readonly(z.tuple([interface4], interface4)),
   gateway: address4,
   dns: z.readonly(z.array(address4).check(z.maxLength(3))),
+  pinned: flag,
 });
 const network6 = frozen({
   addresses: z.readonly(z.array(interface6)),
   gateway: address6,
   ourLinkLocal: address6.check(z.regex(/^fe[89ab]/)),
   dns: z.readonly(z.array(address6).check(z.maxLength(3))),
+  pinned: flag,
 });
 const network = frozen({
   v4: z.nullable(network4),
@@ -48,7 +50,10 @@ const outboundInterface = z.union([z.literal(''), ifname]);
 
 export const planSchema = frozen({
   network,
-  /** The tap's name in the namespace; '': there is none (--splice-only). */
+  personality: z.enum(['pasta', 'passt']),
+  /** A virtual machine behind a socket; null: a namespace, with or without a tap. */
+  guest: z.nullable(frozen({ vhostUser: flag, oneOff: flag })),
+  /** The tap's name in the namespace; '': there is none (--splice-only, passt). */
   ifname: z.union([z.literal(''), ifname]),
   /** What to configure inside the namespace, in this order; null: the guest does it itself. */
   configNet: z.nullable(

@@ -17,6 +17,8 @@ import type { Settings } from './settings.ts';
 const OUR_MAC = '9a:55:9a:55:9a:55';
 /** Of the guest where there is no link that it could be seen on. */
 const NOBODY = '02:00:00:00:00:00';
+/** Of a virtual machine before its first frame: whoever it is, it hears us. */
+const EVERYBODY = 'ff:ff:ff:ff:ff:ff';
 const OUR_LINK_LOCAL = 'fe80::1';
 /** RFC 8200 §5 */
 const IPV6_MTU_MIN = 1280;
@@ -36,6 +38,10 @@ const ourLinkLocal = (v6: FamilyPlan, guestMac: string): string => {
   const candidates = addressKind(v6.gateway) === 'link-local' ? [v6.gateway] : [theirs, OUR_LINK_LOCAL];
   return candidates.find((address) => address !== eui64LinkLocal(guestMac)) ?? OUR_LINK_LOCAL;
 };
+
+/** Whoever names the guest's address wants that one reached, whatever else is heard from behind the guest. */
+const isPinned = (settings: Settings, family: Family): boolean =>
+  settings.addresses.some((given) => given.family === family);
 
 /** The first three of a family, which is what resolvers read. */
 const serversOf = (names: Names, family: Family): readonly string[] =>
@@ -118,19 +124,29 @@ export const makePlan = (
   const nat = planNat(settings, facts, versions);
   const names = planNames(settings, facts, nat);
   const told = [...serversOf(names, 4), ...serversOf(names, 6)];
-  const guestMac = settings.nsMac ?? tapMac ?? NOBODY;
+  const passt = settings.personality === 'passt';
+  const guestMac = passt ? EVERYBODY : (settings.nsMac ?? tapMac ?? NOBODY);
   const ourMac = settings.mac ?? OUR_MAC;
   if (guestMac === ourMac)
     throw new PlanError('address-clash', `${ourMac} cannot be both our MAC address and the guest's`);
   const [first4, ...others4] = v4?.addresses ?? [];
   const draft: Plan = {
     network: {
-      v4: v4 && first4 ? { addresses: [first4, ...others4], gateway: v4.gateway, dns: serversOf(names, 4) } : null,
+      v4:
+        v4 && first4
+          ? {
+              addresses: [first4, ...others4],
+              gateway: v4.gateway,
+              dns: serversOf(names, 4),
+              pinned: isPinned(settings, 4),
+            }
+          : null,
       v6: v6 && {
         addresses: v6.addresses,
         gateway: v6.gateway,
         ourLinkLocal: ourLinkLocal(v6, guestMac),
         dns: serversOf(names, 6),
+        pinned: isPinned(settings, 6),
       },
       ourMac,
       guestMac,
@@ -151,6 +167,8 @@ export const makePlan = (
         ra: settings.ra && settings.ndp && !settings.configNet && v6 !== null,
       },
     },
+    personality: settings.personality,
+    guest: passt ? { vhostUser: settings.vhostUser, oneOff: settings.oneOff } : null,
     ifname: hello.tap,
     configNet: planConfigNet(settings, [v4, v6]),
     nsMac: settings.nsMac,

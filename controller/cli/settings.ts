@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the command line said, nothing more: option handlers fill a {@link RawSettings}, parse.ts freezes it as {@link Settings}. */
 import type { Direction, Protocol } from '../fwd/rule.ts';
+import type { Personality } from './options/row.ts';
 
 export interface GivenAddress {
   readonly family: 4 | 6;
@@ -20,6 +21,7 @@ export interface GivenForward {
 }
 
 export interface RawSettings {
+  readonly personality: Personality;
   level: 'quiet' | 'info' | 'debug' | 'trace' | null;
   foreground: boolean;
   logFile: string | null;
@@ -28,12 +30,14 @@ export interface RawSettings {
   runas: string | null;
   pcap: string | null;
   pidFile: string | null;
-  /** Path of the hypervisor's socket; null: one of the default names, or `fd`. */
+
+  /** Of the guest's hypervisor: the socket to listen at, null: the helper finds a name; or a connected one. */
   socket: string | null;
-  /** Connected already, under this number in the helper. */
   fd: number | null;
   oneOff: boolean;
   vhostUser: boolean;
+  /** Options of live migration that ask for something, as written. */
+  migration: string[];
 
   /** 0: not told to the guest. */
   mtu: number;
@@ -112,7 +116,9 @@ export const LOG_SIZE_DEFAULT = 1024 * 1024;
 /** The largest multiple of 16 below the 65521 a tap can have; what callers of the original see. */
 export const MTU_DEFAULT = 65_520;
 
-export const defaultSettings = (): RawSettings => ({
+/** A virtual machine is told everything, because nobody can configure it from outside. */
+export const defaultSettings = (personality: Personality): RawSettings => ({
+  personality,
   level: null,
   foreground: false,
   logFile: null,
@@ -124,6 +130,7 @@ export const defaultSettings = (): RawSettings => ({
   fd: null,
   oneOff: false,
   vhostUser: false,
+  migration: [],
   mtu: MTU_DEFAULT,
   addresses: [],
   netmask: null,
@@ -140,8 +147,8 @@ export const defaultSettings = (): RawSettings => ({
   search: 'host',
   hostname: null,
   fqdn: null,
-  tellDns: false,
-  tellSearch: false,
+  tellDns: personality === 'passt',
+  tellSearch: personality === 'passt',
   tcp: true,
   udp: true,
   icmp: true,

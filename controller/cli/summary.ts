@@ -36,6 +36,27 @@ const natLines = ({ nat }: Plan): string[] => {
 const ruleLines = (title: string, rules: readonly Rule[]): string[] =>
   rules.length === 0 ? [] : [title, ...rules.map((rule) => `    ${printRule(rule)}`)];
 
+const interfaceLine = ({ personality, ifname, network }: Plan): string => {
+  const mtu = `MTU ${network.mtu === 0 ? 'not told' : network.mtu}`;
+  return personality === 'passt' ? `Guest: ${mtu}` : `Namespace interface: ${ifname}, MAC ${network.guestMac}, ${mtu}`;
+};
+
+/** Where the hypervisor of the guest comes in, and how; `path`: as the helper chose it, '' where it was connected from the start. */
+export const guestSummary = ({ guest }: Plan, path: string): readonly string[] => {
+  if (guest === null || path === '') return [];
+  const device = '-device virtio-net-pci,netdev=s';
+  const qemu = guest.vhostUser
+    ? `-chardev socket,id=c,path=${path} -netdev vhost-user,id=s,chardev=c ${device}`
+    : `${device} -netdev stream,id=s,server=off,addr.type=unix,addr.path=${path}`;
+  const memory = '-m SIZE -object memory-backend-memfd,id=m,size=SIZE,share=on -numa node,memdev=m';
+  return [
+    `UNIX domain socket bound at ${path}`,
+    'Start QEMU with:',
+    `    ${qemu}`,
+    ...(guest.vhostUser ? [`    ${memory}`] : []),
+  ];
+};
+
 /** One line each, without level or time. */
 export const planSummary = (plan: Plan): readonly string[] => {
   const rules = [
@@ -48,7 +69,7 @@ export const planSummary = (plan: Plan): readonly string[] => {
   const lines: (string | null)[] = [
     templateLine(plan),
     outboundLine(plan),
-    `Namespace interface: ${plan.ifname}, MAC ${network.guestMac}, MTU ${network.mtu === 0 ? 'not told' : network.mtu}`,
+    interfaceLine(plan),
     `Our MAC: ${network.ourMac}`,
     v4 && `IPv4: ${listed(v4.addresses.map(cidr))}, router ${v4.gateway}${network.enable.dhcp ? ', DHCP' : ''}`,
     v6 &&

@@ -15,6 +15,8 @@ export interface Network4 {
   /** Default router told to the guest, and our own address on the tap. */
   readonly gateway: string;
   readonly dns: readonly string[];
+  /** Inbound flows go to the first address, whatever addresses the guest is heard to use. */
+  readonly pinned: boolean;
 }
 
 export interface Network6 {
@@ -24,6 +26,7 @@ export interface Network6 {
   /** Our link-local address on the tap: source of RA, NA and DHCPv6. */
   readonly ourLinkLocal: string;
   readonly dns: readonly string[];
+  readonly pinned: boolean;
 }
 
 export interface Network {
@@ -31,7 +34,7 @@ export interface Network {
   readonly v6: Network6 | null;
   /** Our MAC on the tap, xx:xx:xx:xx:xx:xx. */
   readonly ourMac: string;
-  /** The namespace interface's MAC; known before the first frame. */
+  /** The namespace interface's MAC; known before the first frame. Of a virtual machine's nothing is known: broadcast. */
   readonly guestMac: string;
   /** 0: not told to the guest. */
   readonly mtu: number;

@@ -9,12 +9,13 @@ import { type OptionRow, row } from './row.ts';
 
 const group = 'Forwarding';
 
-const ports = (short: string, protocol: Protocol, direction: Direction, help: string): OptionRow =>
+const ports = (short: string, protocol: Protocol, direction: Direction, help: OptionRow['help']): OptionRow =>
   row({
     short,
     argument: 'SPEC',
     group,
     help,
+    only: direction === 'splice' ? 'pasta' : null,
     apply: (raw, spec, spelling) => {
       raw.forwards.push({ protocol, direction, spec, spelling });
     },
@@ -42,8 +43,14 @@ const setAddressOnce = (raw: RawSettings, which: Mapped, option: string, given: 
 };
 
 export const FORWARDING = {
-  'tcp-ports': ports('t', 'tcp', 'host', 'TCP ports of the host that lead to the namespace, default auto; repeatable'),
-  'udp-ports': ports('u', 'udp', 'host', 'UDP ports of the host that lead to the namespace, default auto; repeatable'),
+  'tcp-ports': ports('t', 'tcp', 'host', {
+    pasta: 'TCP ports of the host that lead to the namespace, default auto; repeatable',
+    passt: 'TCP ports of the host that lead to the guest, default none; repeatable',
+  }),
+  'udp-ports': ports('u', 'udp', 'host', {
+    pasta: 'UDP ports of the host that lead to the namespace, default auto; repeatable',
+    passt: 'UDP ports of the host that lead to the guest, default none; repeatable',
+  }),
   'tcp-ns': ports(
     'T',
     'tcp',
@@ -65,6 +72,7 @@ export const FORWARDING = {
   }),
   'host-lo-to-ns-lo': row({
     group,
+    only: 'pasta',
     help: 'the loopback of the host leads to that of the namespace, not to its own address',
     conflicts: ['no-splice'],
     apply: (raw) => {
@@ -73,6 +81,7 @@ export const FORWARDING = {
   }),
   'no-splice': row({
     group,
+    only: 'pasta',
     help: 'connections from the loopback of the host become packets like all others',
     apply: (raw) => {
       raw.splice = false;
@@ -80,6 +89,7 @@ export const FORWARDING = {
   }),
   'splice-only': row({
     group,
+    only: 'pasta',
     help: 'nothing but forwarding from loopback to loopback: no interface, no packets',
     conflicts: ['no-splice'],
     early: 'EARLY_SPLICE_ONLY',

@@ -1,18 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Process, logs and files. */
 import { UsageError } from '../errors.ts';
-import type { RawSettings } from '../settings.ts';
 import * as values from '../values.ts';
-import { notYet, type OptionRow, onlyForVhostUser, row } from './row.ts';
+import { notYet, type OptionRow, row } from './row.ts';
 
 const group = 'General';
 const answeredByHelper = (_raw: unknown, _value: string, option: string): void => {
   throw new UsageError('unexpected-argument', `${option} is answered by the native helper, not by the controller`);
 };
 
-const setSocket = (raw: RawSettings, value: string, option: string): void => {
-  raw.socket = values.readSocketPath(value, option);
-};
+const socketRow = (short: string | null): OptionRow =>
+  row({
+    short,
+    argument: 'PATH',
+    group,
+    only: 'passt',
+    help: short === null ? null : 'UNIX socket for QEMU, default: the first free /tmp/passt_N.socket',
+    early: 'EARLY_SOCKET',
+    apply: (raw, value, option) => {
+      raw.socket = values.readSocketPath(value, option);
+    },
+  });
+/** Options of live migration, which there is none of: judged when the mode is known. */
+const migration = (argument: string | null): OptionRow =>
+  row({
+    argument,
+    group,
+    help: null,
+    apply: (raw, value, option) => {
+      if (argument === null || value !== 'none') raw.migration.push(option);
+    },
+  });
 
 export const GENERAL = {
   help: row({ short: 'h', group, help: 'show this text and exit', early: 'EARLY_HELP', apply: answeredByHelper }),
@@ -46,7 +64,7 @@ export const GENERAL = {
   foreground: row({
     short: 'f',
     group,
-    help: 'stay in the foreground; implied when running COMMAND',
+    help: { pasta: 'stay in the foreground; implied when running COMMAND', passt: 'stay in the foreground' },
     early: 'EARLY_FOREGROUND',
     apply: (raw) => {
       raw.foreground = true;
@@ -107,34 +125,16 @@ export const GENERAL = {
       raw.pidFile = values.readPidPath(value, option);
     },
   }),
-  stats: notYet(null, 'DELAY', group),
-  'chroot-fallback': notYet(null, null, group),
-  socket: row({
-    short: 's',
-    argument: 'PATH',
-    group,
-    help: 'UNIX socket for the hypervisor, default the first free /tmp/passt_N.socket',
-    early: 'EARLY_SOCKET',
-    only: 'passt',
-    conflicts: ['fd'],
-    apply: setSocket,
-  }),
-  'socket-path': row({
-    argument: 'PATH',
-    group,
-    help: null,
-    early: 'EARLY_SOCKET',
-    only: 'passt',
-    conflicts: ['fd'],
-    apply: setSocket,
-  }),
+  socket: socketRow('s'),
+  'socket-path': socketRow(null),
   fd: row({
     short: 'F',
     argument: 'FD',
     group,
-    help: 'descriptor of a socket that is connected to the hypervisor already; implies --one-off',
-    early: 'EARLY_FD',
     only: 'passt',
+    help: 'the connected socket of the guest, instead of --socket; implies --one-off',
+    early: 'EARLY_FD',
+    conflicts: ['socket', 'socket-path'],
     apply: (raw, value, option) => {
       raw.fd = values.readFd(value, option);
       raw.oneOff = true;
@@ -143,37 +143,32 @@ export const GENERAL = {
   'one-off': row({
     short: '1',
     group,
-    help: 'end when the guest has hung up, instead of waiting for the next one',
-    early: 'EARLY_ONE_OFF',
     only: 'passt',
+    help: 'end when the guest has gone, instead of waiting for the next one',
+    early: 'EARLY_ONE_OFF',
     apply: (raw) => {
       raw.oneOff = true;
     },
   }),
   'vhost-user': row({
     group,
-    help: "share the guest's memory, instead of sending it frames",
-    early: 'EARLY_VHOST_USER',
     only: 'passt',
+    help: 'the socket speaks vhost-user: the rings of the guest are in shared memory',
+    early: 'EARLY_VHOST_USER',
     apply: (raw) => {
       raw.vhostUser = true;
     },
   }),
   'print-capabilities': row({
     group,
-    help: 'print what a vhost-user front-end wants to know, and exit',
-    early: 'EARLY_PRINT_CAPABILITIES',
     only: 'passt',
+    help: 'show what vhost-user management tools ask for, as JSON, and exit',
+    early: 'EARLY_PRINT_CAPABILITIES',
     apply: answeredByHelper,
   }),
-  'repair-path': row({
-    argument: 'PATH',
-    group,
-    help: null,
-    apply: (_raw, value, option) => {
-      if (value !== 'none') throw new UsageError('wrong-mode', `${option} is for vhost-user mode only`);
-    },
-  }),
-  'migrate-exit': onlyForVhostUser(null, group),
-  'migrate-no-linger': onlyForVhostUser(null, group),
+  stats: notYet(null, 'DELAY', group),
+  'chroot-fallback': notYet(null, null, group),
+  'repair-path': migration('PATH'),
+  'migrate-exit': migration(null),
+  'migrate-no-linger': migration(null),
 } as const satisfies Record<string, OptionRow>;

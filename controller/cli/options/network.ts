@@ -68,7 +68,7 @@ export const NETWORK = {
     short: 'M',
     argument: 'MAC',
     group,
-    help: 'our own address on the tap, default 9a:55:9a:55:9a:55',
+    help: "our own address on the guest's link, default 9a:55:9a:55:9a:55",
     apply: (raw, value, option) => {
       raw.mac = values.readMac(value, option);
     },
@@ -177,7 +177,7 @@ export const NETWORK = {
     short: 'H',
     argument: 'NAME',
     group,
-    help: 'host name told by DHCP, and that of COMMAND',
+    help: { pasta: 'host name told by DHCP, and that of COMMAND', passt: 'host name told by DHCP' },
     early: 'EARLY_HOSTNAME',
     apply: (raw, value, option) => {
       raw.hostname = values.readHostname(value, option);

@@ -4,7 +4,7 @@ import type { RawSettings } from '../settings.ts';
 import { type EarlyId, type OptionRow, row } from './row.ts';
 
 type Switch = 'tcp' | 'udp' | 'icmp' | 'dhcp' | 'dhcpv6' | 'ndp' | 'ra';
-const off = (what: Switch, help: string): OptionRow =>
+const off = (what: Switch, help: OptionRow['help']): OptionRow =>
   row({
     group: 'Protocols',
     help,
@@ -32,7 +32,7 @@ export const PROTOCOLS = {
   'no-dhcp': off('dhcp', 'no DHCP server'),
   'no-dhcpv6': off('dhcpv6', 'no DHCPv6 server'),
   'no-ndp': off('ndp', 'no neighbour discovery, which includes router advertisements'),
-  'no-ra': off('ra', 'no router advertisements; implied by --config-net'),
+  'no-ra': off('ra', { pasta: 'no router advertisements; implied by --config-net', passt: 'no router advertisements' }),
   multicast: row({
     group: 'Protocols',
     help: 'multicast and broadcast to and from the local network (mDNS, SSDP, ...)',

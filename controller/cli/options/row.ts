@@ -47,10 +47,10 @@ export interface OptionRow {
   /** Name of the argument in --help, or null when the option takes none. */
   readonly argument: string | null;
   readonly group: Group;
-  /** Line of --help; null for options that are parsed but not offered: deprecated, or not supported yet. */
-  readonly help: string | null;
+  /** Line of --help, or one for each personality; null for options that are parsed but not offered: deprecated, or not supported yet. */
+  readonly help: string | Readonly<Record<Personality, string>> | null;
   readonly early: EarlyId;
-  /** The personality that has it, or null: both. */
+  /** The personality that has it, or null: both. The other refuses it by name. */
   readonly only: Personality | null;
   /** Long names of options that cannot be given together with this one. */
   readonly conflicts: readonly string[];
@@ -81,16 +81,5 @@ export const notYet = (short: string | null, argument: string | null, group: Gro
     help: null,
     apply: (_raw, _value, option) => {
       throw new UsageError('not-supported', `${option} is not supported yet`);
-    },
-  });
-
-/** An option of vhost-user mode. */
-export const onlyForVhostUser = (argument: string | null, group: Group): OptionRow =>
-  row({
-    argument,
-    group,
-    help: null,
-    apply: (_raw, _value, option) => {
-      throw new UsageError('wrong-mode', `${option} is for vhost-user mode only`);
     },
   });

@@ -99,6 +99,7 @@ describe('template', () => {
       addresses: [{ address: '192.0.2.5', prefix: 24 }],
       gateway: '192.0.2.1',
       dns: ['192.0.2.53'],
+      pinned: false,
     });
     expect(network.v6).toMatchObject({ addresses: [{ address: '2001:db8::5', prefix: 64 }], gateway: 'fe80::1' });
     expect(network.v6?.ourLinkLocal).toBe('fe80::1');
@@ -160,8 +161,9 @@ describe('local mode', () => {
       addresses: [{ address: '169.254.2.1', prefix: 16 }],
       gateway: '169.254.2.2',
       dns: [],
+      pinned: false,
     });
-    expect(made.network.v6).toEqual({ addresses: [], gateway: 'fe80::1', ourLinkLocal: 'fe80::1', dns: [] });
+    expect(made.network.v6).toMatchObject({ addresses: [], gateway: 'fe80::1', ourLinkLocal: 'fe80::1', dns: [] });
     expect(made.network.enable).toMatchObject({ dhcp: true, dhcpv6: false, ndp: true, ra: false });
     expect(routesOf(made)).toEqual(['0.0.0.0/0 169.254.2.2']);
   });
