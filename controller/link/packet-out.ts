@@ -125,6 +125,7 @@ const begin = (headerAt: number, ipBytes: number, extraBytes: number, bytes: num
   ip = frame + eth.HEADER_BYTES;
   station.ethernet(io.view, frame, v4 ? eth.IPV4 : eth.IPV6);
   io.mem.copyWithin(ip, headerAt, headerAt + ipBytes);
+  if (station.several) station.direct(io.view, frame);
   addressGroup(frame, v4);
 };
 const finish = (headersBytes: number, from: number, bytes: number): void => {

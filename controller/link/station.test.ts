@@ -123,3 +123,97 @@ describe('headers', () => {
     expect(toHex(bytesOf(v))).toBe('612abcde0063063f20010db8000000000000000000000001fe800000000000000000000000000002');
   });
 });
+
+describe('a virtual machine', () => {
+  const broadcast = { guestMac: 'ff:ff:ff:ff:ff:ff' };
+  test('is everybody, without a link-local address, until its first frame', () => {
+    station.configure(makeNetwork(broadcast));
+    expect(guestMac()).toBe('ff:ff:ff:ff:ff:ff');
+    expect(words(station.likelyLinkLocal6Word)).toBe('::');
+    station.learn(frameFrom(0x0200, 0x5e005302), 0);
+    expect([guestMac(), station.several]).toEqual([GUEST_MAC, false]);
+    expect(words(station.likelyLinkLocal6Word)).toBe('fe80::5eff:fe00:5302');
+  });
+  test.each([
+    ['a group address', 0x0300, 1],
+    ['zero', 0, 0],
+    ['ours', 0x0200, 0x5e005301],
+  ])('stays unknown after a frame from %s', (_what, high, low) => {
+    station.configure(makeNetwork(broadcast));
+    station.learn(frameFrom(high, low), 0);
+    expect(guestMac()).toBe('ff:ff:ff:ff:ff:ff');
+  });
+});
+
+describe('an address that the command line names', () => {
+  const { v4, v6 } = makeNetwork();
+  beforeEach(() =>
+    station.configure(makeNetwork({ v4: v4 && { ...v4, pinned: true }, v6: v6 && { ...v6, pinned: true } })),
+  );
+  test('is where inbound flows go, whatever else is heard', () => {
+    station.see4(parseIpv4('192.0.2.99'));
+    see6('2001:db8:1:2::99');
+    see6('fe80::99');
+    expect(ipv4Text(station.guest4Word())).toBe('192.0.2.10');
+    expect(words(station.guest6Word)).toBe('2001:db8:1:2:a::10');
+    expect(words(station.guestLinkLocal6Word)).toBe('fe80::99');
+  });
+  test('does not make the others ours', () => {
+    station.see4(parseIpv4('192.0.2.99'));
+    see6('2001:db8:1:2::99');
+    expect([station.isGuest4(parseIpv4('192.0.2.99')), station.isGuest6(...parseIpv6('2001:db8:1:2::99'))]).toEqual([
+      true,
+      true,
+    ]);
+  });
+});
+
+describe('several stations on the link', () => {
+  const A = [0x0200, 0xa] as const;
+  const B = [0x0200, 0xb] as const;
+  const heard = (mac: readonly [number, number], ...addresses: string[]): void => {
+    station.learn(frameFrom(...mac), 0);
+    for (const a of addresses)
+      if (a.includes(':')) see6(a);
+      else station.see4(parseIpv4(a));
+  };
+  /** Where a packet to `text` goes. */
+  const goesTo = (text: string): string => {
+    const v = new DataView(new ArrayBuffer(60));
+    const [d0, d1, d2, d3] = text.includes(':') ? parseIpv6(text) : [0, 0, 0, parseIpv4(text)];
+    station.ethernet(v, 0, text.includes(':') ? eth.IPV6 : eth.IPV4);
+    if (text.includes(':')) station.ipv6Header(v, 14, 0, 17, 0, 0, 0, 1, d0, d1, d2, d3, 64, 0, 0);
+    else station.ipv4Header(v, 14, 20, 17, 1, d3, 64, 0);
+    if (station.several) station.direct(v, 0);
+    return macText(v.getUint16(0), v.getInt32(2));
+  };
+  const [a, b] = [macText(...A), macText(...B)];
+  beforeEach(() => {
+    station.configure(makeNetwork({ guestMac: 'ff:ff:ff:ff:ff:ff' }));
+    heard(A, '192.0.2.10', '2001:db8:1:2:a::10', 'fe80::a');
+  });
+
+  test('one alone needs no looking up', () => expect([station.several, goesTo('192.0.2.77')]).toEqual([false, a]));
+  test('each address is at the MAC it was last heard from', () => {
+    heard(B, '192.0.2.20', '2001:db8::20');
+    const all = ['192.0.2.10', '192.0.2.20', '2001:db8:1:2:a::10', '2001:db8::20', 'fe80::a'];
+    expect(all.map(goesTo)).toEqual([a, b, a, b, a]);
+    heard(A, '192.0.2.20');
+    expect(goesTo('192.0.2.20')).toBe(a);
+  });
+  test('what nobody was heard to have goes where the last frame came from', () => {
+    heard(B);
+    expect(['192.0.2.77', '2001:db8::77', 'ff02::1'].map(goesTo)).toEqual([b, b, b]);
+  });
+  test('a guest that comes back with another MAC has its address there', () => {
+    heard(B, '192.0.2.10');
+    expect(goesTo('192.0.2.10')).toBe(b);
+  });
+  test('a new connection forgets who had what, not the MAC', () => {
+    heard(B, '192.0.2.20');
+    station.reconnected();
+    expect([station.several, goesTo('192.0.2.10')]).toEqual([false, b]);
+    heard(A, '192.0.2.20');
+    expect(['192.0.2.10', '192.0.2.20'].map(goesTo)).toEqual([a, a]);
+  });
+});

@@ -267,3 +267,7 @@ export const tick = (nowMs: number): void => {
 };
 /** Milliseconds until tick() has something to do; -1: never. */
 export const nextDelay = (nowMs: number): number => (advertisement.length === 0 ? -1 : Math.max(0, nextMs - nowMs));
+/** Lets the next tick() send one: a guest that came while we had nobody to tell should not wait for its turn. */
+export const announce = (): void => {
+  nextMs = 0;
+};

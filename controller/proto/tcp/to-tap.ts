@@ -111,6 +111,7 @@ const finish = (
       0,
     );
   }
+  if (station.several) station.direct(io.view, at);
   const ack = (flags & tcp.ACK) !== 0 ? conn.seqFromTap(f) : 0;
   writeHeader(l4, flows.remotePort(f), flows.guestPort(f), seq, ack, tcp.HEADER_BYTES + optionBytes, flags, window);
   // Ones' complement addition of the length to the constant part of the pseudo-header.

@@ -150,6 +150,7 @@ const emitInPlace = (f: Flow, i: number, frame: number, len: number, gso: number
   const bytes = udp.HEADER_BYTES + len;
   station.ethernet(v, frame, v4 ? eth.IPV4 : eth.IPV6);
   packetOut.ipHeader(f, ip, bytes, UDP, hopLimitOf(i), trafficClassOf(i));
+  if (station.several) station.direct(v, frame);
   writePorts(f, at, bytes);
   const vnetAt = frame - vnet.HEADER_BYTES;
   vnet.clear(v, vnetAt);
