@@ -19,13 +19,19 @@
  *     --write-baseline     measures those rows, and writes the file
  *     --impaired           the matrix of bad links instead of the rows, against the direct path: --link host|guest,
  *                          --cell RTT,LOSS,REORDER (may be repeated; default all, over an hour), --direction up|down
+ *     --vm                 guests of passt instead, beside Debian's passt, about eight minutes: a namespace behind a stream
+ *                          socket (test/bench/stream-tap.c), and virtual machines of QEMU. With --rounds (default 3),
+ *                          --rows, --only, --peer, --congestion (default cubic), --wmem (default: default) and
+ *                          --yardstick, which is here that namespace with no tool between it and the server
+ *     --checksum           how fast the Internet checksum is made, by length; a few seconds
  *     --write              the table goes to docs/BENCHMARKS.md: that of the rows to its beginning, or to the section
- *                          --section NAME; that of bad links to a section of its own
+ *                          --section NAME; those of bad links, of --vm and of --checksum to sections of their own
  *     --skip-setup         neither install nor build
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { baselineOf, compare, failed, figureOf } from '../test/bench/baseline.mjs';
+import { checksumTable } from '../test/bench/checksum.mjs';
 import { CELLS, impairedTable, measureImpaired } from '../test/bench/impaired.mjs';
 import { direct, pastaLike, relay, slirp4netns } from '../test/bench/peers.mjs';
 import { bestTable, score, settingTable } from '../test/bench/report.mjs';
@@ -34,9 +40,10 @@ import { ROWS } from '../test/bench/rows.mjs';
 import { measure, secondsOf } from '../test/bench/run.mjs';
 import { DIRECT, OURS, PEERS, Samples } from '../test/bench/samples.mjs';
 import { applyCongestion, settingsOf } from '../test/bench/settings.mjs';
+import { measureVm, REFERENCE, VM_ROWS, vmGroups, vmSeconds, WIRE } from '../test/bench/vm.mjs';
 import { isRoot, REPOSITORY } from '../test/support/lab.mjs';
 import { wrongOption } from './lib/bench-options.mjs';
-import { machine, writeImpaired, writeRows } from './lib/benchmarks.mjs';
+import { machine, writeChecksum, writeImpaired, writeRows, writeVm } from './lib/benchmarks.mjs';
 import { readOptions } from './lib/options.mjs';
 import { textTable } from './lib/table.mjs';
 import { setupOrExit } from './setup.mjs';
@@ -46,6 +53,7 @@ import { setupOrExit } from './setup.mjs';
 /** @typedef {import('../test/bench/settings.mjs').Setting} Setting */
 
 const ROUNDS = 5;
+const VM_ROUNDS = 3;
 /** Of every setting but the first, which has most of what is asked. */
 const OTHER_ROUNDS = 3;
 const BASELINE = join(REPOSITORY, 'bench/baseline.json');
@@ -61,6 +69,8 @@ const options = readOptions(import.meta.url, {
   wmem: { type: 'string', multiple: true },
   check: { type: 'boolean' },
   'write-baseline': { type: 'boolean' },
+  vm: { type: 'boolean' },
+  checksum: { type: 'boolean' },
   impaired: { type: 'boolean' },
   link: { type: 'string', multiple: true },
   cell: { type: 'string', multiple: true },
@@ -69,17 +79,21 @@ const options = readOptions(import.meta.url, {
   section: { type: 'string' },
   'skip-setup': { type: 'boolean' },
 });
-const rounds = options.quick ? 1 : Number(options.rounds ?? ROUNDS);
+const rounds = options.quick ? 1 : Number(options.rounds ?? (options.vm ? VM_ROUNDS : ROUNDS));
 const guard = options.check || options['write-baseline'];
+
+/** Names and paths of --peer. */
+const others = () =>
+  (options.peer ?? []).map((each) => {
+    const [name = '', path = ''] = each.split('=');
+    return /** @type {const} */ ([name, path]);
+  });
 
 /** @returns {Peer[]} */
 const choosePeers = () => {
   const peers = [pastaLike(OURS)];
   if (existsSync('/usr/bin/pasta')) peers.push(pastaLike('pasta', '/usr/bin/pasta'));
-  for (const each of options.peer ?? []) {
-    const [name = '', path = ''] = each.split('=');
-    peers.push(pastaLike(name, path));
-  }
+  for (const [name, path] of others()) peers.push(pastaLike(name, path));
   if (existsSync('/usr/bin/slirp4netns')) peers.push(slirp4netns('/usr/bin/slirp4netns'));
   if (options.yardstick) peers.push(relay(PORT));
   peers.push(direct);
@@ -201,15 +215,48 @@ const impaired = async () => {
   if (options.write) writeImpaired(impairedTable(results), congestion);
 };
 
+/** Guests of passt. */
+const compareVm = async () => {
+  const settings = settingsOf(options.congestion ?? ['cubic'], options.wmem ?? ['default']);
+  const { only, rows, yardstick = false } = options;
+  const groups = vmGroups({ ...(only && { only }), ...(rows && { rows }), others: others(), yardstick });
+  const seconds = vmSeconds(groups, rounds) * settings.length;
+  console.log(
+    `bench: ${groups.reduce((n, group) => n + group.rows.length, 0)} rows, about ${Math.ceil(seconds / 60)} min`,
+  );
+  const samples = new Samples();
+  const { tables, failures } = await measureVm(groups, settings, rounds, samples);
+  for (const { title, content } of tables) console.log(`\n${title}\n${textTable(content)}`);
+  const { met, missed } = score({ samples, rows: VM_ROWS, peers: [OURS, REFERENCE], settings });
+  console.log(`\nbench: ${met} targets met, ${missed} missed (✗)`);
+  if (failures > 0) throw new Error(`${failures} of the tables could not be made`);
+  if (options.write) writeVm({ tables, rounds, met, missed });
+};
+
+const checksum = async () => {
+  const table = await checksumTable();
+  console.log(textTable(table));
+  if (options.write) writeChecksum(table);
+};
+
 const main = async () => {
-  const wrong = wrongOption(options, ROWS, [OURS, ...PEERS, DIRECT, ...(options.yardstick ? ['relay'] : [])]);
+  const wrong = options.vm
+    ? wrongOption(options, VM_ROWS, [OURS, REFERENCE, ...(options.yardstick ? [WIRE] : [])])
+    : wrongOption(options, ROWS, [
+        OURS,
+        ...PEERS.filter((name) => name !== REFERENCE),
+        DIRECT,
+        ...(options.yardstick ? ['relay'] : []),
+      ]);
   if (wrong !== null) {
     console.error(`bench: ${wrong}`);
     process.exit(2);
   }
+  if (options.checksum) return checksum();
   if (!isRoot) throw new Error('needs root, so that every peer runs as an ordinary user in the same lab');
   if (!options['skip-setup']) setupOrExit({ bench: true });
   if (options.impaired) return impaired();
+  if (options.vm) return compareVm();
   return guard ? checkAll() : compareAll();
 };
 

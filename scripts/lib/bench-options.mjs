@@ -16,6 +16,11 @@ const EXCLUDES = [
   ['check', ['write-baseline', 'impaired', 'write', 'section', 'only', 'yardstick']],
   ['write-baseline', ['impaired', 'write', 'section', 'only', 'yardstick', 'rows']],
   ['impaired', ['rows', 'only', 'peer', 'yardstick', 'wmem', 'rounds', 'quick', 'section']],
+  ['vm', ['check', 'write-baseline', 'impaired', 'section']],
+  [
+    'checksum',
+    ['vm', 'check', 'write-baseline', 'impaired', 'rows', 'only', 'peer', 'yardstick', 'congestion', 'wmem', 'section'],
+  ],
 ];
 /** What the first means nothing without. */
 const NEEDS = /** @type {const} */ ([

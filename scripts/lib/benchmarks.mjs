@@ -10,6 +10,8 @@ import { markdownTable } from './table.mjs';
 
 const DOCUMENT = at('docs', 'BENCHMARKS.md');
 const BAD_LINKS = 'Bad links';
+const CHECKSUM = 'The Internet checksum';
+const VIRTUAL_MACHINES = 'Virtual machines';
 
 /** Date, versions and hardware. */
 export const machine = () => {
@@ -83,3 +85,40 @@ export const writeRows = ({ tables, rows, rounds, met, missed, section, allRows 
 /** @param {Content} content @param {string} congestion */
 export const writeImpaired = (content, congestion) =>
   writeSection(BAD_LINKS, `Both ends use ${congestion}. ${machine()}.\n\n${command()}\n\n${markdownTable(content)}`);
+
+/**
+ * @param {object} what
+ * @param {readonly { title: string, content: Content }[]} what.tables
+ * @param {number} what.rounds
+ * @param {number} what.met
+ * @param {number} what.missed
+ */
+export const writeVm = ({ tables, rounds, met, missed }) => {
+  const facts = [
+    machine(),
+    `Host and remote are two network namespaces joined by veth of the guest's MTU, as above; the servers are in the remote one. ${rounds} round${rounds === 1 ? '' : 's'}, the tools in turn within each; medians. The receiver's count.`,
+    "`passt` is Debian's package (2023-03, which knows the stream socket only). There is no direct path from a virtual machine: nothing else carries its frames without privileges.",
+    '"stream": the guest is a namespace, whose tap test/bench/stream-tap.c joins to the socket that QEMU would connect to: two threads that cut and join segments and make and verify checksums as a guest without offloads does. The guest then has the speed of this kernel; all of tool, guest, server and that program share the processors. With `--yardstick` there is a column without a tool: two of these programs back to back.',
+    '"QEMU": QEMU emulates the processor (TCG, no KVM), which bounds most of these rows: they show whether it works as well as theirs, not how fast it can be.',
+    '"QEMU, vhost-user": ours by vhost-user, divided by what theirs does by its stream socket.',
+    `Ratios: our figure divided by theirs; of times and of processor time less is better. A ✗ misses its target: ${missed} of ${met + missed}.`,
+  ];
+  const parts = [
+    `The command that made these tables, as root:\n\n${command()}`,
+    facts.map((fact) => `- ${fact}`).join('\n'),
+    ...tables.flatMap(({ title, content }) => [`### ${title}`, markdownTable(content)]),
+  ];
+  writeSection(VIRTUAL_MACHINES, parts.join('\n\n'));
+};
+
+/** @param {Content} content */
+export const writeChecksum = (content) =>
+  writeSection(
+    CHECKSUM,
+    [
+      'What frames without offloads need (virtual machines behind a stream socket). The best of many short runs, nothing else in the caches; the C is called from C.',
+      `${machine()}.`,
+      command(),
+      markdownTable(content),
+    ].join('\n\n'),
+  );

@@ -41,13 +41,13 @@ const ARCHITECTURES = {
 };
 
 /** Kernel modules that a guest needs; what they depend on is found in them. */
-const MODULES = ['virtio_pci', 'virtio_net', 'virtio_console'];
+const MODULES = ['virtio_pci', 'virtio_net', 'virtio_console', 'tcp_bbr'];
 
 /** Programs of this machine, copied with their libraries. A shell, too: busybox's own prefers its own applets to them. */
 const PROGRAMS = ['dash', 'dhclient', 'ip', 'iperf3', 'ping', 'ss'];
 
 /** Programs of the repository, linked statically: name in the guest's /bin → source. */
-const TOOLS = { stream: 'test/support/stream.c', crowd: 'test/support/crowd.c' };
+const TOOLS = { stream: 'test/support/stream.c', crowd: 'test/support/crowd.c', load: 'test/bench/load.c' };
 const AGENT = 'test/support/guest-agent.c';
 
 const DIRECTORIES = [
@@ -165,7 +165,9 @@ const inOrder = (all) => {
  */
 const kernelOf = (meta) => {
   const found = candidate(meta);
-  const prefix = `${meta}_`;
+  // Other modules want another directory.
+  const modules = createHash('sha256').update(MODULES.join()).digest('hex').slice(0, 8);
+  const prefix = `${meta}_${modules}_`;
   const kept = () =>
     (existsSync(cacheRoot()) ? readdirSync(cacheRoot()) : []).filter((name) => name.startsWith(prefix)).sort();
   const path = (/** @type {string} */ version) => join(cacheRoot(), `${prefix}${version}`);

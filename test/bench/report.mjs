@@ -44,7 +44,7 @@ export const settingTable = ({ samples, rows, peers }, setting, asShipped) => {
     '',
     'unit',
     ...peers,
-    ...(compared.length > 0 ? ['÷ better peer'] : []),
+    ...(compared.length > 0 ? [compared.length > 1 ? '÷ better peer' : `÷ ${compared[0]}`] : []),
     ...others.map((name) => `÷ ${name}`),
     ...(direct ? ['÷ direct', 'target'] : ['target']),
   ];

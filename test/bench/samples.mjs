@@ -8,7 +8,7 @@
 export const OURS = 'pastiche';
 export const DIRECT = 'direct';
 /** What is to be compared with, of all tools that can be: not our own other builds, and not a yardstick. */
-export const PEERS = ['pasta', 'slirp4netns'];
+export const PEERS = ['pasta', 'slirp4netns', 'passt'];
 
 /** @param {readonly number[]} values */
 export const median = (values) => {

@@ -25,6 +25,12 @@ describe('the options of the benchmark', () => {
     { wmem: ['tiny'] },
     { peer: ['old'] },
     { peer: ['old=/nonexistent'] },
+    { vm: true, check: true },
+    { vm: true, impaired: true },
+    { vm: true, write: true, section: 'A' },
+    { vm: true, rows: ['nosuch'] },
+    { checksum: true, vm: true },
+    { checksum: true, rows: ['TCP'] },
   ])('%j are refused in one sentence', (options) => {
     expect(wrongOption(options, ROWS, PEERS)).toMatch(/^--[^\n]+$/);
   });
@@ -34,6 +40,16 @@ describe('the options of the benchmark', () => {
     { check: true, rows: ['TCP'] },
     { impaired: true, link: ['host'], cell: ['50,0.1,5'], direction: ['up'], congestion: ['cubic'] },
     { write: true, section: 'A' },
+    {
+      vm: true,
+      rows: ['TCP'],
+      rounds: '1',
+      only: ['pasta'],
+      congestion: ['cubic', 'bbr'],
+      wmem: ['raised'],
+      write: true,
+    },
+    { checksum: true, write: true },
   ])('%j pass', (options) => {
     expect(wrongOption(options, ROWS, PEERS)).toBeNull();
   });

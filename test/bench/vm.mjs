@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// @ts-check
+/** The comparison with passt: three kinds of guests, each with its rows and with what is compared there. */
+import { existsSync } from 'node:fs';
+import { settingTable } from './report.mjs';
+import { measure, secondsOf } from './run.mjs';
+import { OURS } from './samples.mjs';
+import { vmPeer } from './vm-guests.mjs';
+import { streamPeer, wire } from './vm-peers.mjs';
+import { QEMU_STREAM_ROWS, QEMU_VHOST_ROWS, STREAM_ROWS } from './vm-rows.mjs';
+
+/** @typedef {import('./peers.mjs').Peer} Peer */
+/** @typedef {import('./row.mjs').Row} Row */
+/** @typedef {import('./samples.mjs').Samples} Samples */
+/** @typedef {import('./settings.mjs').Setting} Setting */
+/** @typedef {{ title: string, rows: readonly Row[], peers: readonly Peer[] }} Group */
+
+export const VM_ROWS = [...STREAM_ROWS, ...QEMU_STREAM_ROWS, ...QEMU_VHOST_ROWS];
+export const REFERENCE = 'passt';
+export const WIRE = wire.name;
+const REFERENCE_BINARY = '/usr/bin/passt';
+
+/**
+ * What is to be measured.
+ * @param {object} what
+ * @param {readonly string[]} [what.only] names of peers
+ * @param {readonly string[]} [what.rows] texts in names of rows
+ * @param {readonly (readonly [string, string])[]} what.others name and path of more tools with passt's command line
+ * @param {boolean} what.yardstick
+ * @returns {Group[]}
+ */
+export const vmGroups = ({ only, rows, others, yardstick }) => {
+  const named = existsSync(REFERENCE_BINARY)
+    ? [.../** @type {const} */ ([[REFERENCE, REFERENCE_BINARY]]), ...others]
+    : others;
+  /** Debian's has no vhost-user: what its stream does is what that of ours is compared with. @type {Group[]} */
+  const groups = [
+    {
+      title: 'A namespace behind the stream socket',
+      rows: STREAM_ROWS,
+      peers: [streamPeer(OURS), ...named.map(([name, path]) => streamPeer(name, path)), ...(yardstick ? [wire] : [])],
+    },
+    {
+      title: 'QEMU, stream socket',
+      rows: QEMU_STREAM_ROWS,
+      peers: [vmPeer(OURS, 'stream'), ...named.map(([name, path]) => vmPeer(name, 'stream', path))],
+    },
+    {
+      title: 'QEMU, our vhost-user beside the stream socket of the others',
+      rows: QEMU_VHOST_ROWS,
+      peers: [vmPeer(OURS, 'vhost-user'), ...named.map(([name, path]) => vmPeer(name, 'stream', path))],
+    },
+  ];
+  return groups
+    .map(({ title, ...group }) => ({
+      title,
+      rows: group.rows.filter(({ name }) => rows === undefined || rows.some((text) => name.includes(text))),
+      peers: group.peers.filter(({ name }) => only === undefined || only.includes(name)),
+    }))
+    .filter((group) => group.rows.length > 0 && group.peers.length > 0);
+};
+
+/** Seconds for each virtual machine to boot, and for whatever else a lab needs. */
+const START_SECONDS = 5;
+/** @param {readonly Group[]} groups @param {number} rounds */
+export const vmSeconds = (groups, rounds) =>
+  groups.reduce(
+    (sum, { rows, peers }) =>
+      sum +
+      secondsOf({ rows, peers, rounds }) +
+      new Set(rows.map(({ mtu }) => mtu)).size * peers.length * (rows === STREAM_ROWS ? 1 : START_SECONDS),
+    0,
+  );
+
+/**
+ * Measures all groups in all settings. A group that can not be measured is told of, and the others go on.
+ * @param {readonly Group[]} groups @param {readonly Setting[]} settings @param {number} rounds @param {Samples} samples
+ */
+export const measureVm = async (groups, settings, rounds, samples) => {
+  /** @type {{ title: string, content: string[][] }[]} */
+  const tables = [];
+  let failures = 0;
+  for (const setting of settings)
+    for (const { title, rows, peers } of groups) {
+      console.log(`\n${title}; ${setting.label}`);
+      try {
+        await measure({ setting, rows, peers, rounds, samples });
+      } catch (error) {
+        failures++;
+        console.error(`bench: ${title}: ${error instanceof Error ? error.message : error}`);
+        continue;
+      }
+      const names = peers.map(({ name }) => name);
+      const content = settingTable({ samples, rows, peers: names, settings }, setting, true);
+      tables.push({ title: `${title}; ${setting.label}`, content });
+    }
+  return { tables, failures };
+};
