@@ -2,7 +2,8 @@
 /*
  * The command line, as far as it decides what happens before the controller is up: which namespaces, what the tap is
  * called, foreground or background, --help and --version. The table is generated from the controller's, which parses
- * the same arguments again, in full; an option that is unknown there is unknown here.
+ * the same arguments again, in full; an option that is unknown there is unknown here. It has the options of both
+ * personalities: the controller refuses those of the other one, here they have no effect.
  */
 #include "helper.h"
 
@@ -70,9 +71,9 @@ static _Noreturn void answer(const char *text)
     _exit(0);
 }
 
-static _Noreturn void usage(void)
+static _Noreturn void usage(const struct settings *s)
 {
-    write_all(STDERR_FILENO, HELP_TEXT_PASTA);
+    write_all(STDERR_FILENO, s->is_passt ? HELP_TEXT_PASST : HELP_TEXT_PASTA);
     _exit(1);
 }
 
@@ -86,18 +87,46 @@ static const char *checked_ifname(const char *name)
     return name;
 }
 
+static int parse_fd(const char *text)
+{
+    char *end;
+
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || *end || errno != 0 || value <= STDERR_FILENO || value > INT_MAX)
+        die("Invalid --fd: %s (it takes the number of an open descriptor, 3 or more)", text);
+    return (int)value;
+}
+
+/* What only passt has. */
+static void apply_passt(struct settings *s, enum early_id id, const char *argument)
+{
+    switch (id) {
+    case EARLY_SOCKET: s->socket = argument; break;
+    case EARLY_FD: s->guest_fd = parse_fd(argument), s->one_off = true; break;
+    case EARLY_ONE_OFF: s->one_off = true; break;
+    case EARLY_VHOST_USER: s->vhost_user = true; break;
+    /* QEMU's docs/interop/vhost-user.rst, "Backend program conventions": devices of type "net" have no features to name. */
+    case EARLY_PRINT_CAPABILITIES: answer("{\n  \"type\": \"net\"\n}\n");
+    default: break;
+    }
+}
+
 static void apply(struct settings *s, enum early_id id, const char *argument)
 {
     switch (id) {
     case EARLY_OTHER:
+    case EARLY_CONFIG_NET: break; /* the controller's business */
     case EARLY_SOCKET:
     case EARLY_FD:
     case EARLY_ONE_OFF:
     case EARLY_VHOST_USER:
     case EARLY_PRINT_CAPABILITIES:
-    case EARLY_CONFIG_NET: break; /* the controller's business */
-    case EARLY_HELP: answer(HELP_TEXT_PASTA);
-    case EARLY_VERSION: answer(VERSION_TEXT_PASTA);
+        if (s->is_passt)
+            apply_passt(s, id, argument);
+        break;
+    case EARLY_HELP: answer(s->is_passt ? HELP_TEXT_PASST : HELP_TEXT_PASTA);
+    case EARLY_VERSION: answer(s->is_passt ? VERSION_TEXT_PASST : VERSION_TEXT_PASTA);
     case EARLY_FOREGROUND: s->foreground = true; break;
     case EARLY_PID_FILE: s->pid_file = argument; break;
     case EARLY_NETNS: s->netns = argument; break;
@@ -183,15 +212,17 @@ void early_parse(int argc, char **argv, struct settings *s)
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *program = argc > 0 ? (slash ? slash + 1 : argv[0]) : "";
     bool pastiche = strstr(program, "pastiche") != NULL;
+    bool pasta = strstr(program, "pasta") != NULL;
+    bool passt = !pasta && !pastiche && strstr(program, "passt");
 
     if (strstr(program, "pesto"))
         exec_client("pesto", argv + 1);
-    if (!pastiche && !strstr(program, "pasta"))
-        die("Called as \"%s\": the names of this program are pasta, pastiche and pesto", program);
+    if (!pastiche && !pasta && !passt)
+        die("Called as \"%s\": the names of this program are pasta, passt, pastiche and pesto", program);
     if (pastiche && argc > 1 && strcmp(argv[1], "ports") == 0)
         exec_client("ports", argv + 2);
     *s = (struct settings){
-        .name = "pasta", .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
+        .name = passt ? "passt" : "pasta", .is_passt = passt, .guest_fd = -1, .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
         .netns_dir = "/run/netns", .argv = argv + 1,
     };
     if (pastiche && argc > 1 && strcmp(argv[1], "audit") == 0)
@@ -205,8 +236,15 @@ void early_parse(int argc, char **argv, struct settings *s)
         if (value == -1)
             break;
         if (value == '?')
-            usage();
+            usage(s);
         apply(s, id_of(value), optarg);
     }
-    positional(s, argc - optind, argv + optind);
+    if (!s->is_passt) {
+        positional(s, argc - optind, argv + optind);
+        return;
+    }
+    if (optind < argc)
+        die("Extra non-option argument: %s", argv[optind]);
+    if (s->socket && s->guest_fd >= 0)
+        die("Both --socket and --fd given");
 }

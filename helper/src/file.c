@@ -171,7 +171,7 @@ int open_parent(const char *path, int flags, char *name, size_t name_bytes)
 
 /* ---- what is removed at the end ---- */
 
-static struct { int directory; char name[256]; dev_t device; ino_t inode; } left[3]; /* PID file, two sockets */
+static struct { int directory; char name[256]; dev_t device; ino_t inode; } left[4]; /* PID file, guest's socket, two control sockets */
 static size_t left_count;
 
 void leave_behind(const char *path)

@@ -13,6 +13,9 @@
  *   broker    ── SOCK_SEQPACKET ── controller        the same, for what lies in the target namespace
  *   host side ── SOCK_SEQPACKET ── broker            "link": one byte a message, see supervise.c
  *
+ * passt has no namespace of a guest's, so no broker and no link: the host side opens the socket that the guest's
+ * hypervisor connects to (guest.c) and hands its connections to the controller.
+ *
  * No process outlives another: PR_SET_PDEATHSIG downwards, end of file on the sockets, SIGCHLD upwards.
  */
 #ifndef PASTICHE_HELPER_H
@@ -45,8 +48,13 @@ enum stage { STAGE_SETUP = 1, STAGE_SEALED = 2 };
 
 /* The command line as far as the helper needs it before the controller is up; written once, by early.c. */
 struct settings {
-    const char *name; /* of the personality: "pasta" */
+    const char *name; /* of the personality: "pasta", "passt" */
     const char *version;
+    bool is_passt; /* a virtual machine at a UNIX socket: no broker, no namespace, no tap */
+    bool one_off;  /* passt: the end of the guest's connection is ours */
+    bool vhost_user;
+    int guest_fd;  /* passt: the guest's connection, inherited; -1: none */
+    const char *socket; /* passt: where the guest connects to; NULL: a default name */
     bool foreground;
     bool spawn; /* run a command in new namespaces, rather than join given ones */
     bool quiet;
@@ -100,6 +108,10 @@ bool is_ifname_text(const char *text); /* json.c */
 void early_parse(int argc, char **argv, struct settings *s);
 
 /* launch.c */
+/* Descriptors 0 to 2 exist, so that no other file takes their place. */
+void fill_stdio(void);
+/* Of the others none but `keep` (-1: none at all) goes on. */
+void close_inherited(int keep);
 bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
@@ -249,10 +261,26 @@ void remove_left_behind(void);
 void pid_file_open(const char *path);
 void pid_file_leave(void); /* not ours to write: we only remove it, should its owner be killed */
 bool pid_file_write(void);
-/* unix.c: the sockets of -c and --control; errno set. */
+/* unix.c: sockets that listen at a path, for one of three uses; errno set: EADDRINUSE live, ENOTSOCK something else. */
+#define UNIX_PATH_BYTES 107 /* unix(7): sun_path without its NUL */
+enum unix_use {
+    UNIX_PRIVATE,       /* for our own user alone */
+    UNIX_GUEST,         /* passt: for whom the umask lets in */
+    UNIX_GUEST_DEFAULT, /* the same at a name that is nobody's in particular */
+};
+/* Removed at the end, if it is still what is there. */
+int unix_open_listener(const char *path, enum unix_use use);
+/* The sockets of -c and --control. */
 int unix_listen(int kind, const char *path);
 int unix_accept(int kind, pid_t *pid);
 bool unix_is_open(void);
+
+/* guest.c: passt's socket. Before the first filter; dies of what is wrong. */
+void guest_prepare(const struct settings *s);
+/* For the controller: the listening socket, or the connected one. Once; -1 and errno: EALREADY, or there is none. */
+int guest_open(bool *listens, char path[UNIX_PATH_BYTES + 1]);
+/* The next connection. -1 and errno: EAGAIN nobody waits, EBADF nothing listens. */
+int guest_accept(pid_t *pid);
 
 /* seal.c */
 enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS };
@@ -282,6 +310,7 @@ enum channel_result channel_receive(int fd, char *buffer, size_t *length);
 bool channel_send(int fd, const char *buffer, size_t length, int *fds, int fd_count);
 
 /* supervise.c */
+/* passt has no broker and no link to one: both are -1. */
 struct host { const struct settings *settings; pid_t controller, broker; int channel, link, launcher, syslog; };
 struct broker {
     const struct settings *settings;

@@ -9,10 +9,26 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define NOBODY 65534
+
+void fill_stdio(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            die_errno("Can't open /dev/null");
+}
+
+void close_inherited(int keep)
+{
+    const unsigned first = STDERR_FILENO + 1, kept = keep < 0 ? first : (unsigned)keep;
+
+    if ((kept > first && close_range(first, kept - 1, 0) != 0) || close_range(keep < 0 ? first : kept + 1, ~0U, 0) != 0)
+        die_errno("Can't close inherited descriptors");
+}
 
 /* The initial user namespace maps every ID to itself: user_namespaces(7). */
 static bool in_initial_user_namespace(void)
@@ -180,9 +196,15 @@ void die_with_parent(pid_t parent, int signum)
         _exit(1);
 }
 
+/* A directory can be "executable", too. */
 static bool resolve_program(const char *path, char *found)
 {
-    return realpath(path, found) && access(found, X_OK) == 0;
+    struct stat status;
+
+    if (!realpath(path, found) || access(found, X_OK) != 0 || stat(found, &status) != 0)
+        return false;
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EACCES;
+    return S_ISREG(status.st_mode);
 }
 
 /* `node` on PATH, as execvp() would find it; the path must be absolute, since the controller's directory is "/". */
@@ -239,6 +261,7 @@ _Noreturn void exec_client(const char *which, char *const *args)
     struct controller_paths paths;
     size_t count = 0;
 
+    close_inherited(-1);
     find_node(paths.node);
     find_bundle("client", paths.bundle, sizeof(paths.bundle));
     while (args[count])
@@ -252,11 +275,14 @@ _Noreturn void exec_client(const char *which, char *const *args)
     die_errno("Can't start Node.js (%s)", paths.node);
 }
 
-/* Puts the two channels on their agreed numbers and closes everything else. */
+/*
+ * Puts the two channels on their agreed numbers and closes everything else. Without a broker there is /dev/null in the place
+ * of the second: the number stays taken, and whoever would use it as a channel is told that it is no socket.
+ */
 static void place_channels(int host_channel, int netns_channel)
 {
     int host_copy = fcntl(host_channel, F_DUPFD, 10);
-    int netns_copy = fcntl(netns_channel, F_DUPFD, 10);
+    int netns_copy = netns_channel < 0 ? open("/dev/null", O_RDWR) : fcntl(netns_channel, F_DUPFD, 10);
 
     if (host_copy < 0 || netns_copy < 0 || dup2(host_copy, 3) < 0 || dup2(netns_copy, 4) < 0 ||
         close_range(5, ~0U, 0) != 0)

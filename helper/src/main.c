@@ -2,22 +2,18 @@
 /* The stages, in order. See helper.h for the whole picture. */
 #include "helper.h"
 
-struct channels { int host[2], netns[2], link[2]; };
+#define NOFILE_MIN 64
 
-/* Nothing of the caller's but stdin, stdout and stderr; these three always exist, so that no other file takes their place. */
-static void only_stdio(void)
-{
-    if (close_range(3, ~0U, 0) != 0)
-        die_errno("Can't close inherited descriptors");
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-            die_errno("Can't open /dev/null");
-}
+struct channels { int host[2], netns[2], link[2]; };
 
 /* Each flow is a descriptor in the controller, which inherits this; the command gets the caller's limit back. */
 static void raise_limits(struct start *start)
 {
     getrlimit(RLIMIT_NOFILE, &start->caller_nofile);
+    /* Node ends with a signal, and no word, where it finds too few. */
+    if (start->caller_nofile.rlim_max < NOFILE_MIN)
+        die("The hard limit of open files is %llu: at least %d are needed (ulimit -Hn)",
+            (unsigned long long)start->caller_nofile.rlim_max, NOFILE_MIN);
     struct rlimit all = {.rlim_cur = start->caller_nofile.rlim_max, .rlim_max = start->caller_nofile.rlim_max};
     setrlimit(RLIMIT_NOFILE, &all);
 }
@@ -38,16 +34,26 @@ static void choose_names(const struct settings *s, struct start *start)
     }
     if (index != 0)
         interface_name(index, start->template_name);
-    const char *tap = s->splice_only ? "" : s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
+    const char *tap = s->splice_only || s->is_passt ? "" : s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
     snprintf(start->tap_name, sizeof(start->tap_name), "%s", tap);
 }
 
-static void open_channels(struct channels *c)
+static void open_channel(int ends[2])
 {
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, c->host) != 0 ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, c->netns) != 0 ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, c->link) != 0)
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         die_errno("Can't make a socket pair");
+}
+
+static struct channels open_channels(bool with_broker)
+{
+    struct channels c = {.netns = {-1, -1}, .link = {-1, -1}};
+
+    open_channel(c.host);
+    if (with_broker) {
+        open_channel(c.netns);
+        open_channel(c.link);
+    }
+    return c;
 }
 
 static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, pid_t parent)
@@ -104,13 +110,15 @@ int main(int argc, char **argv)
     struct settings settings;
     struct start start = {0};
     struct controller_paths paths;
-    struct channels c;
 
-    only_stdio();
+    fill_stdio();
     early_parse(argc, argv, &settings);
+    close_inherited(settings.guest_fd);
+    die_hook(remove_left_behind);
     if (settings.pid_file)
         pid_file_open(settings.pid_file);
-    die_hook(remove_left_behind);
+    if (settings.is_passt)
+        guest_prepare(&settings);
     kernel_log_open(); /* while we may: root is given up next */
     start.started_as_root = take_identity(&settings);
     find_controller(&paths);
@@ -118,15 +126,18 @@ int main(int argc, char **argv)
     struct host host = {.settings = &settings, .launcher = settings.foreground ? -1 : background()};
     block_signals(&start.caller_mask);
 
-    open_channels(&c);
+    struct channels c = open_channels(!settings.is_passt);
     /* First, because it takes longest: the rest is done while Node boots. */
     host.controller = start_controller(&settings, &paths, c.host[1], c.netns[1]);
     close(c.host[1]);
-    close(c.netns[1]);
     choose_names(&settings, &start);
-    host.broker = start_broker(&settings, &start, &c);
-    close(c.netns[0]);
-    close(c.link[1]);
+    host.broker = -1;
+    if (!settings.is_passt) {
+        close(c.netns[1]);
+        host.broker = start_broker(&settings, &start, &c);
+        close(c.netns[0]);
+        close(c.link[1]);
+    }
     host.channel = c.host[0];
     host.link = c.link[0];
     host.syslog = syslog_open();

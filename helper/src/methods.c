@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the controller may ask for: one table of methods, each with its sides, stages, parameters and a function of a
- * few lines. A system call that failed is an ordinary error reply. Why each method is safe to offer to a controller
- * that was taken over: docs/SECURITY.md.
+ * What the controller may ask for: a function of a few lines for each method of method-table.c. A system call that failed is
+ * an ordinary error reply. Why each method is safe to offer to a controller that was taken over: docs/SECURITY.md.
  */
-#include "rpc.h"
+#include "methods.h"
 
 #include <arpa/inet.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
-
-#define PROTOCOL_VERSION 1
 
 static struct session session;
 
@@ -42,14 +39,7 @@ static void give(struct outcome *o, int fd, const char *what)
 
 /* ---- the methods ---- */
 
-static const char *const NETLINK_PROTOCOLS[] = {"route", "sock_diag", NULL};
-enum file_kind { FILE_LOG, FILE_PCAP };
-static const char *const FILE_KINDS[] = {[FILE_LOG] = "log", [FILE_PCAP] = "pcap", NULL};
-static const char *const FLOW_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", [FLOW_ICMP] = "icmp", NULL};
-static const char *const PORT_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", NULL};
-static const char *const GROUP_ROLES[] = {
-    [GROUP_SEND] = "send", [GROUP_ANSWERS] = "answers", [GROUP_JOIN] = "group", NULL};
-static void run_hello(const union params *p, struct outcome *o)
+void run_hello(const union params *p, struct outcome *o)
 {
     const struct settings *s = session.settings;
 
@@ -62,17 +52,17 @@ static void run_hello(const union params *p, struct outcome *o)
              session.start->started_as_root ? "true" : "false");
 }
 
-static void run_netlink_open(const union params *p, struct outcome *o)
+void run_netlink_open(const union params *p, struct outcome *o)
 {
     give(o, netlink_open(p->choice == 1), NETLINK_PROTOCOLS[p->choice]);
 }
 
-static void run_file_open(const union params *p, struct outcome *o)
+void run_file_open(const union params *p, struct outcome *o)
 {
     give(o, file_open_readable(p->choice), READABLE_NAMES[p->choice]);
 }
 
-static void run_file_create(const union params *p, struct outcome *o)
+void run_file_create(const union params *p, struct outcome *o)
 {
     if (!is_on_command_line(session.settings, p->file.path)) {
         fail(o, EPERM, "create %s, which is not on the command line", p->file.path);
@@ -87,13 +77,13 @@ static void run_file_create(const union params *p, struct outcome *o)
         give(o, fd, p->file.path);
 }
 
-static void run_syslog_open(const union params *p, struct outcome *o)
+void run_syslog_open(const union params *p, struct outcome *o)
 {
     (void)p;
     give(o, syslog_open(), "/dev/log");
 }
 
-static void run_tap_open(const union params *p, struct outcome *o)
+void run_tap_open(const union params *p, struct outcome *o)
 {
     struct tap *tap = &session.tap;
 
@@ -121,7 +111,7 @@ static unsigned own_link(const char *name, struct outcome *o)
     return 0;
 }
 
-static void run_link_set(const union params *p, struct outcome *o)
+void run_link_set(const union params *p, struct outcome *o)
 {
     struct link_change change = {.up = p->link.up, .arp = p->link.arp, .mtu = p->link.mtu};
     unsigned index = own_link(p->link.name, o);
@@ -138,7 +128,7 @@ static void run_link_set(const union params *p, struct outcome *o)
         fail(o, errnum, "set link %s", p->link.name);
 }
 
-static void run_address_add(const union params *p, struct outcome *o)
+void run_address_add(const union params *p, struct outcome *o)
 {
     struct ip ip;
     unsigned index = own_link(p->route.name, o);
@@ -150,7 +140,7 @@ static void run_address_add(const union params *p, struct outcome *o)
         fail(o, errnum, "add address %s/%d to %s", p->route.destination, p->route.prefix, p->route.name);
 }
 
-static void run_route_add(const union params *p, struct outcome *o)
+void run_route_add(const union params *p, struct outcome *o)
 {
     struct ip destination, gateway;
     unsigned index = own_link(p->route.name, o);
@@ -165,7 +155,7 @@ static void run_route_add(const union params *p, struct outcome *o)
         fail(o, errnum, "add route to %s/%d by %s", p->route.destination, p->route.prefix, p->route.name);
 }
 
-static void run_socket_connect(const union params *p, struct outcome *o)
+void run_socket_connect(const union params *p, struct outcome *o)
 {
     enum flow_protocol protocol = (enum flow_protocol)p->connect.protocol;
     const char *what;
@@ -196,7 +186,7 @@ static void run_socket_connect(const union params *p, struct outcome *o)
         fail(o, errnum, "%s %s port %d", what, p->connect.address, p->connect.port);
 }
 
-static void run_socket_multicast(const union params *p, struct outcome *o)
+void run_socket_multicast(const union params *p, struct outcome *o)
 {
     enum group_role role = (enum group_role)p->group.role;
     struct ip ip;
@@ -236,7 +226,7 @@ static bool may_listen(const struct listen_wish *wish)
              (ip->family == AF_INET ? ip->bytes[0] == 127 : memcmp(ip->bytes, &in6addr_loopback, 16) == 0)));
 }
 
-static void run_socket_listen(const union params *p, struct outcome *o)
+void run_socket_listen(const union params *p, struct outcome *o)
 {
     struct listen_wish wish = {
         .protocol = (enum flow_protocol)p->listen.protocol, .port = p->listen.port, .interface = p->listen.interface,
@@ -260,7 +250,7 @@ static void run_socket_listen(const union params *p, struct outcome *o)
         snprintf(o->text, sizeof(o->text), ",\"listener\":%d", number);
 }
 
-static void run_socket_answer(const union params *p, struct outcome *o)
+void run_socket_answer(const union params *p, struct outcome *o)
 {
     char peer[INET6_ADDRSTRLEN], local[INET6_ADDRSTRLEN];
     struct answer answer;
@@ -277,7 +267,7 @@ static void run_socket_answer(const union params *p, struct outcome *o)
     snprintf(o->text, sizeof(o->text), ",\"address\":\"%s\",\"port\":%d,\"local\":\"%s\"", peer, answer.port, local);
 }
 
-static void run_socket_unlisten(const union params *p, struct outcome *o)
+void run_socket_unlisten(const union params *p, struct outcome *o)
 {
     if (!listen_forget(p->choice))
         fail(o, EBADF, "forget listener %d", p->choice);
@@ -370,7 +360,7 @@ static bool freeze(const union params *p)
     return true;
 }
 
-static void run_seal(const union params *p, struct outcome *o)
+void run_seal(const union params *p, struct outcome *o)
 {
     if (!freeze(p)) {
         fail(o, EINVAL, "seal");
@@ -394,9 +384,7 @@ static void run_seal(const union params *p, struct outcome *o)
     session.stage = STAGE_SEALED;
 }
 
-static const char *const UNIX_KINDS[] = {"conf", "control", NULL};
-
-static void run_unix_listen(const union params *p, struct outcome *o)
+void run_unix_listen(const union params *p, struct outcome *o)
 {
     if (!is_on_command_line(session.settings, p->file.path)) {
         fail(o, EPERM, "create %s, which is not on the command line", p->file.path);
@@ -413,7 +401,7 @@ static void run_unix_listen(const union params *p, struct outcome *o)
         snprintf(o->text, sizeof(o->text), "%s exists and is not a socket", p->file.path);
 }
 
-static void run_unix_accept(const union params *p, struct outcome *o)
+void run_unix_accept(const union params *p, struct outcome *o)
 {
     pid_t pid;
 
@@ -426,7 +414,32 @@ static void run_unix_accept(const union params *p, struct outcome *o)
         fail(o, errno, "accept at socket %s", UNIX_KINDS[p->choice]);
 }
 
-static void run_ready(const union params *p, struct outcome *o)
+void run_guest_open(const union params *p, struct outcome *o)
+{
+    char path[UNIX_PATH_BYTES + 1];
+    bool listens;
+
+    (void)p;
+    o->fd = guest_open(&listens, path);
+    if (o->fd < 0)
+        fail(o, errno, "open the guest's socket");
+    else
+        snprintf(o->text, sizeof(o->text), ",\"listening\":%s,\"path\":\"%s\"", listens ? "true" : "false", path);
+}
+
+void run_guest_accept(const union params *p, struct outcome *o)
+{
+    pid_t pid;
+
+    (void)p;
+    o->fd = guest_accept(&pid);
+    if (o->fd < 0)
+        fail(o, errno, "accept at the guest's socket");
+    else
+        snprintf(o->text, sizeof(o->text), ",\"pid\":%d", (int)pid);
+}
+
+void run_ready(const union params *p, struct outcome *o)
 {
     int errnum = host_ready();
 
@@ -435,7 +448,7 @@ static void run_ready(const union params *p, struct outcome *o)
         fail(o, errnum, "write the PID file");
 }
 
-static void run_command_start(const union params *p, struct outcome *o)
+void run_command_start(const union params *p, struct outcome *o)
 {
     int errnum = broker_start_command();
 
@@ -444,166 +457,12 @@ static void run_command_start(const union params *p, struct outcome *o)
         fail(o, errnum, "start the command");
 }
 
-/* ---- the table ---- */
-
-#define AT(member) .at = offsetof(union params, member)
-#define ADDRESS .type = FIELD_STRING, .min = 2, .max = 45
-#define IFNAME .type = FIELD_STRING, .min = 1, .max = 15, .text = TEXT_IFNAME
-#define PREFIX .type = FIELD_INT, .min = 0, .max = 128
-#define PORT .type = FIELD_INT, .min = 0, .max = 65535
-
-static const struct field NO_FIELDS[] = {{.type = FIELD_END}};
-static const struct field HELLO_FIELDS[] = {
-    {"protocol", .type = FIELD_INT, .min = PROTOCOL_VERSION, .max = PROTOCOL_VERSION, AT(choice)},
-    {.type = FIELD_END},
-};
-static const struct field NETLINK_FIELDS[] = {
-    {"protocol", .type = FIELD_ENUM, .names = NETLINK_PROTOCOLS, AT(choice)},
-    {.type = FIELD_END},
-};
-static const struct field READABLE_FIELDS[] = {
-    {"name", .type = FIELD_ENUM, .names = READABLE_NAMES, AT(choice)},
-    {.type = FIELD_END},
-};
-static const struct field CREATE_FIELDS[] = {
-    {"kind", .type = FIELD_ENUM, .names = FILE_KINDS, AT(file.kind)},
-    {"path", .type = FIELD_STRING, .min = 1, .max = 4095, AT(file.path)},
-    {.type = FIELD_END},
-};
-static const struct field UNIX_FIELDS[] = {
-    {"kind", .type = FIELD_ENUM, .names = UNIX_KINDS, AT(file.kind)},
-    {"path", .type = FIELD_STRING, .min = 1, .max = 107, AT(file.path)},
-    {.type = FIELD_END},
-};
-static const struct field ACCEPT_FIELDS[] = {
-    {"kind", .type = FIELD_ENUM, .names = UNIX_KINDS, AT(choice)},
-    {.type = FIELD_END},
-};
-static const struct field TAP_FIELDS[] = {{"name", IFNAME, AT(name)}, {.type = FIELD_END}};
-static const struct field LINK_FIELDS[] = {
-    {"name", IFNAME, AT(link.name)},
-    {"up", .type = FIELD_BOOL, .flags = OPTIONAL, AT(link.up)},
-    {"mac", .type = FIELD_STRING, .flags = OPTIONAL, .min = 17, .max = 17, .text = TEXT_MAC, AT(link.mac)},
-    {"mtu", .type = FIELD_INT, .flags = OPTIONAL, .min = 68, .max = 65535, AT(link.mtu)},
-    {"arp", .type = FIELD_BOOL, .flags = OPTIONAL, AT(link.arp)},
-    {.type = FIELD_END},
-};
-static const struct field ADDRESS_FIELDS[] = {
-    {"name", IFNAME, AT(route.name)},
-    {"address", ADDRESS, AT(route.destination)},
-    {"prefix", PREFIX, AT(route.prefix)},
-    {.type = FIELD_END},
-};
-static const struct field ROUTE_FIELDS[] = {
-    {"name", IFNAME, AT(route.name)},
-    {"destination", ADDRESS, AT(route.destination)},
-    {"prefix", PREFIX, AT(route.prefix)},
-    {"gateway", ADDRESS, .flags = NULLABLE, AT(route.gateway)},
-    {"metric", .type = FIELD_INT, .min = 0, .max = INT_MAX, AT(route.metric)},
-    {.type = FIELD_END},
-};
-static const struct field CONNECT_FIELDS[] = {
-    {"protocol", .type = FIELD_ENUM, .names = FLOW_PROTOCOLS, AT(connect.protocol)},
-    {"address", ADDRESS, AT(connect.address)},
-    {"port", PORT, AT(connect.port)},
-    {"sourcePort", PORT, AT(connect.source_port)},
-    {"hopLimit", .type = FIELD_INT, .flags = OPTIONAL, .min = 1, .max = 255, AT(connect.hop_limit)},
-    {.type = FIELD_END},
-};
-static const struct field GROUP_FIELDS[] = {
-    {"role", .type = FIELD_ENUM, .names = GROUP_ROLES, AT(group.role)},
-    {"address", ADDRESS, AT(group.address)},
-    {"port", PORT, AT(group.port)},
-    {"sourcePort", PORT, AT(group.source_port)},
-    {.type = FIELD_END},
-};
-static const struct field LISTEN_FIELDS[] = {
-    {"protocol", .type = FIELD_ENUM, .names = PORT_PROTOCOLS, AT(listen.protocol)},
-    {"address", ADDRESS, .flags = OR_EMPTY, AT(listen.address)},
-    {"port", .type = FIELD_INT, .min = 1, .max = 65535, AT(listen.port)},
-    {"interface", IFNAME, .flags = OR_EMPTY, AT(listen.interface)},
-    {"freebind", .type = FIELD_BOOL, AT(listen.freebind)},
-    {.type = FIELD_END},
-};
-static const struct field LISTENER_FIELDS[] = {
-    {"listener", .type = FIELD_INT, .min = 0, .max = LISTENERS_MAX - 1, AT(choice)},
-    {.type = FIELD_END},
-};
-static const struct field DENY_FIELDS[] = { /* relative to one entry */
-    {"address", ADDRESS, .at = offsetof(struct deny_entry, address)},
-    {"prefix", PREFIX, .at = offsetof(struct deny_entry, prefix)},
-    {.type = FIELD_END},
-};
-static const struct field GRANT_FIELDS[] = { /* relative to one entry */
-    {"address", ADDRESS, .at = offsetof(struct grant_entry, address)},
-    {"port", PORT, .at = offsetof(struct grant_entry, port)},
-    {"last", PORT, .flags = OPTIONAL, .absent = -1, .at = offsetof(struct grant_entry, last)},
-    {"prefix", PREFIX, .flags = OPTIONAL, .absent = -1, .at = offsetof(struct grant_entry, prefix)},
-    {"protocol", .type = FIELD_ENUM, .names = PORT_PROTOCOLS, .flags = OPTIONAL, .absent = -1,
-     .at = offsetof(struct grant_entry, protocol)},
-    {.type = FIELD_END},
-};
-static const struct field WINDOW_FIELDS[] = { /* relative to one entry */
-    {"protocol", .type = FIELD_ENUM, .names = PORT_PROTOCOLS, .at = offsetof(struct window_entry, protocol)},
-    {"first", .type = FIELD_INT, .min = 1, .max = 65535, .at = offsetof(struct window_entry, first)},
-    {"last", .type = FIELD_INT, .min = 1, .max = 65535, .at = offsetof(struct window_entry, last)},
-    {.type = FIELD_END},
-};
-static const struct field OUTBOUND_FIELDS[] = {
-    {"address4", ADDRESS, .flags = OR_EMPTY, AT(seal.address4)},
-    {"address6", ADDRESS, .flags = OR_EMPTY, AT(seal.address6)},
-    {"interface4", IFNAME, .flags = OR_EMPTY, AT(seal.interface4)},
-    {"interface6", IFNAME, .flags = OR_EMPTY, AT(seal.interface6)},
-    {.type = FIELD_END},
-};
-static const struct field SEAL_FIELDS[] = {
-    {"deny", .type = FIELD_LIST, .max = DENY_MAX, .fields = DENY_FIELDS, AT(seal.deny),
-     .count_at = offsetof(union params, seal.deny_count), .stride = sizeof(struct deny_entry)},
-    {"grant", .type = FIELD_LIST, .max = GRANTS_MAX, .fields = GRANT_FIELDS, AT(seal.grant),
-     .count_at = offsetof(union params, seal.grant_count), .stride = sizeof(struct grant_entry)},
-    {"listen", .type = FIELD_LIST, .flags = OPTIONAL, .max = LISTEN_WINDOWS_MAX, .fields = WINDOW_FIELDS,
-     AT(seal.windows), .count_at = offsetof(union params, seal.window_count), .stride = sizeof(struct window_entry)},
-    {"outbound", .type = FIELD_OBJECT, .fields = OUTBOUND_FIELDS},
-    {"multicast", .type = FIELD_BOOL, .flags = OPTIONAL, AT(seal.multicast)},
-    {"freebind", .type = FIELD_BOOL, .flags = OPTIONAL, AT(seal.freebind)},
-    {.type = FIELD_END},
-};
-
-static const struct method METHODS[] = {
-    {"session.hello", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, HELLO_FIELDS, run_hello},
-    {"netlink.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, NETLINK_FIELDS, run_netlink_open},
-    {"file.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, READABLE_FIELDS, run_file_open},
-    {"file.create", SIDE_HOST, STAGE_SETUP, CREATE_FIELDS, run_file_create},
-    {"syslog.open", SIDE_HOST, STAGE_SETUP, NO_FIELDS, run_syslog_open},
-    {"tap.open", SIDE_NETNS, STAGE_SETUP, TAP_FIELDS, run_tap_open},
-    {"link.set", SIDE_NETNS, STAGE_SETUP, LINK_FIELDS, run_link_set},
-    {"address.add", SIDE_NETNS, STAGE_SETUP, ADDRESS_FIELDS, run_address_add},
-    {"route.add", SIDE_NETNS, STAGE_SETUP, ROUTE_FIELDS, run_route_add},
-    {"socket.connect", SIDE_HOST | SIDE_NETNS, STAGE_SEALED, CONNECT_FIELDS, run_socket_connect},
-    {"socket.multicast", SIDE_HOST, STAGE_SEALED, GROUP_FIELDS, run_socket_multicast},
-    {"socket.listen", SIDE_HOST | SIDE_NETNS, STAGE_SETUP | STAGE_SEALED, LISTEN_FIELDS, run_socket_listen},
-    {"socket.answer", SIDE_HOST | SIDE_NETNS, STAGE_SEALED, LISTENER_FIELDS, run_socket_answer},
-    {"socket.unlisten", SIDE_HOST | SIDE_NETNS, STAGE_SETUP | STAGE_SEALED, LISTENER_FIELDS, run_socket_unlisten},
-    {"unix.listen", SIDE_HOST, STAGE_SETUP, UNIX_FIELDS, run_unix_listen},
-    {"unix.accept", SIDE_HOST, STAGE_SEALED, ACCEPT_FIELDS, run_unix_accept},
-    {"command.start", SIDE_NETNS, STAGE_SEALED, NO_FIELDS, run_command_start},
-    {"seal", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, SEAL_FIELDS, run_seal},
-    {"ready", SIDE_HOST, STAGE_SEALED, NO_FIELDS, run_ready},
-};
-
 void methods_start(const struct session *initial)
 {
     session = *initial;
 }
 
-const struct method *method_find(const char *name, const char **why)
+bool method_is_for_now(const struct method *method)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(METHODS); i++) {
-        if (strcmp(METHODS[i].name, name) != 0)
-            continue;
-        *why = "which is not for this stage or side";
-        return (METHODS[i].sides & session.side) && (METHODS[i].stages & session.stage) ? &METHODS[i] : NULL;
-    }
-    *why = "which does not exist";
-    return NULL;
+    return (method->sides & session.side) && (method->stages & session.stage);
 }

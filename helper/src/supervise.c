@@ -141,7 +141,7 @@ int host_ready(void)
         return errno ? errno : EIO;
     null_over_stdio(keep_stderr);
     notice_to_logs(host->syslog, s->name, keep_stderr);
-    if (write(host->link, "R", 1) != 1)
+    if (host->link >= 0 && write(host->link, "R", 1) != 1)
         return errno;
     if (host->launcher >= 0) {
         if (write(host->launcher, "R", 1) != 1)
@@ -235,6 +235,18 @@ static _Noreturn void stopped_by(int signum)
     finish(signum == SIGINT || signum == SIGHUP ? 128 + signum : 0);
 }
 
+/* passt: there never was a broker. */
+static bool is_alone(void)
+{
+    return host->link < 0;
+}
+
+/* passt with --one-off: that the guest has hung up is the controller's to know. */
+static bool is_last_guest_gone(void)
+{
+    return host->settings->is_passt && host->settings->one_off;
+}
+
 /* The controller may see the broker's end before we do, and then has every reason to end with 0. */
 static bool is_broker_ending(void)
 {
@@ -254,9 +266,11 @@ static void controller_ended(void)
         snprintf(last_words, sizeof(last_words), "The controller was killed by signal %d", status - 128);
     else if (status == 0 && !seen.is_ready)
         snprintf(last_words, sizeof(last_words), "The controller ended before it was ready (is PASTICHE_NODE Node?)");
-    if (status == 0 && seen.is_ready && is_broker_ending())
+    if (status == 0 && seen.is_ready && is_last_guest_gone())
+        finish(0);
+    if (status == 0 && seen.is_ready && !is_alone() && is_broker_ending())
         finish(-1);
-    /* While broker and namespace are there it has no reason to end: an exit status of 0 is no success either. */
+    /* While broker and namespace, or further guests, are there it has no reason to end: 0 is no success either. */
     finish(status > 128 || status == 0 ? 1 : status);
 }
 
@@ -300,9 +314,9 @@ static void host_signals(void)
         stopped_by(stop);
     if (host->broker < 0 && host->controller > 0 && controller_has_died())
         await_controller();
-    if (host->controller < 0 && (host->broker > 0 || seen.controller_status > 128))
+    if (host->controller < 0 && (is_alone() || host->broker > 0 || seen.controller_status > 128))
         controller_ended();
-    if (host->broker < 0)
+    if (!is_alone() && host->broker < 0)
         finish(seen.broker_status);
 }
 
@@ -320,7 +334,8 @@ void supervise_host(struct host *h)
         if (set[0].revents)
             host_signals();
         else if (h->channel < 0)
-            finish(1); /* a controller that has closed its channel and goes on living is not ours any more */
+            /* A controller that has closed its channel and goes on living is not ours any more, but for one that is on its orderly way out. */
+            finish(seen.is_ready && is_last_guest_gone() && !seen.controller_hung_up ? 0 : 1);
         if ((set[1].revents || reply.waiting) && !serve(h->channel)) {
             seen.controller_hung_up = set[1].revents & POLLHUP;
             h->channel = -1, reply.waiting = false; /* its end follows, and SIGCHLD with it */

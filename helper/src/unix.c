@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two sockets over which a running instance is spoken to: -c (upstream's protocol) and our own. Who is let in is for
- * this side to see: the controller has no user IDs of ours to compare with. The mode keeps others from connecting;
- * SO_PEERCRED is for file systems that do not, and for a mode that was changed.
+ * UNIX sockets that listen at a path, and the two over which a running instance is spoken to: -c (upstream's protocol) and
+ * our own. Who is let in there is for this side to see: the controller has no user IDs of ours to compare with. The mode
+ * keeps others from connecting; SO_PEERCRED is for file systems that do not, and for a mode that was changed.
  */
 #include "helper.h"
 
@@ -10,6 +10,8 @@
 #include <sys/un.h>
 
 #define KINDS 2
+/* Of the flags in /proc/net/unix: __SO_ACCEPTCON of include/linux/net.h */
+#define LISTENS 0x10000u
 
 static int listeners[KINDS] = {-1, -1};
 static uid_t own_uid;
@@ -20,9 +22,11 @@ static int unix_socket(void)
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
-/* From the first moment on, it is for us alone. */
-static int bind_private(int fd, const struct sockaddr_un *address)
+/* From the first moment on, it is for us alone; passt's is for whom the caller's umask lets in, as the original's. */
+static int bind_as(int fd, const struct sockaddr_un *address, enum unix_use use)
 {
+    if (use != UNIX_PRIVATE)
+        return bind(fd, (const struct sockaddr *)address, sizeof(*address));
     /* #syscalls:setup umask — a socket's mode is what its bind() leaves of 0777 */
     mode_t before = umask(0177);
     int result = bind(fd, (const struct sockaddr *)address, sizeof(*address));
@@ -31,62 +35,111 @@ static int bind_private(int fd, const struct sockaddr_un *address)
     return result;
 }
 
-/* A socket that nobody listens at: its process ended without removing it. false: errno. */
-static bool is_stale(const struct sockaddr_un *address)
+/*
+ * Whether a socket of our network namespace listens at this file. To an instance with --one-off that waits for its guest, a
+ * connection made to find out would be the guest, and its end the end of the instance.
+ */
+static bool is_listed(const struct stat *file)
 {
-    int fd = unix_socket();
-    bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
+    FILE *list = fopen("/proc/net/unix", "re");
+    char line[512];
+    bool found = false;
 
-    if (fd >= 0)
-        close(fd);
+    while (list && !found && fgets(line, sizeof(line), list)) {
+        struct stat status;
+        unsigned flags;
+        char path[128];
+
+        /* Num RefCount Protocol Flags Type St Inode Path: proc(5) */
+        found = sscanf(line, "%*s %*s %*s %x %*s %*s %*s %127[^\n]", &flags, path) == 2 && (flags & LISTENS) &&
+                *path == '/' && stat(path, &status) == 0 && status.st_dev == file->st_dev && status.st_ino == file->st_ino;
+    }
+    if (list)
+        fclose(list);
+    return found;
+}
+
+/* A socket that nobody listens at: its process ended without removing it. false: errno. */
+static bool is_stale(const struct sockaddr_un *address, const struct stat *status, enum unix_use use)
+{
+    bool refused = false;
+
+    if (use == UNIX_PRIVATE || !is_listed(status)) {
+        int fd = unix_socket();
+
+        refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
+        if (fd >= 0)
+            close(fd);
+    }
     errno = EADDRINUSE;
     return refused;
 }
 
-static int bind_or_replace(int fd, const struct sockaddr_un *address)
+static int bind_or_replace(int fd, const struct sockaddr_un *address, enum unix_use use)
 {
     struct stat status;
 
-    if (bind_private(fd, address) == 0)
+    if (bind_as(fd, address, use) == 0)
         return 0;
     if (errno != EADDRINUSE)
         return -1;
+    if (fstatat(AT_FDCWD, address->sun_path, &status, AT_SYMLINK_NOFOLLOW) != 0)
+        return -1;
     /* What is no socket refuses, too. */
-    if (fstatat(AT_FDCWD, address->sun_path, &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISSOCK(status.st_mode)) {
-        errno = ENOTSOCK;
+    errno = ENOTSOCK;
+    if (!S_ISSOCK(status.st_mode))
         return -1;
-    }
-    if (!is_stale(address))
+    /* A default name in a directory for everybody: what another user left there is not ours to remove, were we root. */
+    errno = EADDRINUSE;
+    if (use == UNIX_GUEST_DEFAULT && status.st_uid != geteuid())
         return -1;
-    return unlinkat(AT_FDCWD, address->sun_path, 0) == 0 ? bind_private(fd, address) : -1;
+    if (!is_stale(address, &status, use))
+        return -1;
+    return unlinkat(AT_FDCWD, address->sun_path, 0) == 0 ? bind_as(fd, address, use) : -1;
 }
 
-int unix_listen(int kind, const char *path)
+int unix_open_listener(const char *path, enum unix_use use)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd, errnum;
 
-    errno = EALREADY;
-    if (listeners[kind] >= 0)
-        return -1;
+    static_assert(sizeof(address.sun_path) == UNIX_PATH_BYTES + 1, "a path and its NUL");
     errno = ENAMETOOLONG;
-    if (snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= (int)sizeof(address.sun_path))
+    if (*path == '\0' || snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) > UNIX_PATH_BYTES)
         return -1;
     fd = unix_socket();
     if (fd < 0)
         return -1;
-    errnum = bind_or_replace(fd, &address) == 0 ? 0 : errno;
+    errnum = bind_or_replace(fd, &address, use) == 0 ? 0 : errno;
     if (errnum == 0)
         leave_behind(path);
-    if (errnum == 0 && listen(fd, SOMAXCONN) == 0 && (listeners[kind] = fcntl(fd, F_DUPFD_CLOEXEC, 3)) >= 0) {
-        /* #syscalls:setup geteuid — who we are, for whom comes */
-        own_uid = geteuid();
+    if (errnum == 0 && listen(fd, SOMAXCONN) == 0)
         return fd;
-    }
     errnum = errnum != 0 ? errnum : errno;
     close(fd);
     errno = errnum;
     return -1;
+}
+
+int unix_listen(int kind, const char *path)
+{
+    errno = EALREADY;
+    if (listeners[kind] >= 0)
+        return -1;
+    int fd = unix_open_listener(path, UNIX_PRIVATE);
+    if (fd < 0)
+        return -1;
+    listeners[kind] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (listeners[kind] < 0) {
+        int errnum = errno;
+
+        close(fd);
+        errno = errnum;
+        return -1;
+    }
+    /* #syscalls:setup geteuid — who we are, for whom comes */
+    own_uid = geteuid();
+    return fd;
 }
 
 bool unix_is_open(void)

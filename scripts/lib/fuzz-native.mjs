@@ -45,7 +45,9 @@ export const hasLibFuzzer = () =>
     stdio: ['pipe', 'ignore', 'ignore'],
   }).status === 0;
 
-const RPC_SOURCES = ['json.c', 'rpc.c', 'methods.c', 'floor.c', 'link.c'].map((name) => at('helper', 'src', name));
+const RPC_SOURCES = ['json.c', 'rpc.c', 'methods.c', 'method-table.c', 'floor.c', 'link.c'].map((name) =>
+  at('helper', 'src', name),
+);
 
 /** The helper's reader with libFuzzer. */
 export const buildRpcFuzzer = () => {

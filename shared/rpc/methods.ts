@@ -259,6 +259,30 @@ export const METHODS = {
     params: z.strictObject({ kind: z.enum(['conf', 'control']) }),
     result: z.strictObject({ fd: fdIndex, pid: z.int() }),
   },
+  /**
+   * passt: the UNIX stream socket that the guest's hypervisor connects to, or, with --fd, the connection itself (`listening`
+   * false). The helper made it at start, from its command line; it is given once. EALREADY: it was; ENOTSOCK: this is not passt.
+   */
+  'guest.open': {
+    sides: ['host'],
+    stages: ['setup'],
+    fds: 1,
+    params: empty,
+    result: z.strictObject({
+      fd: fdIndex,
+      listening: z.boolean(),
+      /** For messages: what is not printable ASCII, or would need an escape, is '?'. '' with --fd. */
+      path: z.string(),
+    }),
+  },
+  /** passt: the next connection and the process that made it (SO_PEERCRED), 0 if the kernel does not say. EAGAIN: nobody waits; EBADF: nothing listens. */
+  'guest.accept': {
+    sides: ['host'],
+    stages: ['sealed'],
+    fds: 1,
+    params: empty,
+    result: z.strictObject({ fd: fdIndex, pid: z.int() }),
+  },
   /** Let the spawned command run (after everything is configured and sealed). */
   'command.start': { sides: ['netns'], stages: ['sealed'], fds: 0, params: empty, result: empty },
   /** Ends `setup`. The floor and limits are frozen here. */

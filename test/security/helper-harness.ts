@@ -121,7 +121,7 @@ export class Installation {
     chmodSync(this.directory, 0o777);
     mkdirSync(join(this.directory, 'bin'));
     copyFileSync(HELPER, this.path('bin/pasta'));
-    copyFileSync(HELPER, this.path('bin/pastiche'));
+    for (const name of ['passt', 'pastiche']) copyFileSync(HELPER, this.path(`bin/${name}`));
     copyFileSync(repository('dist/pastiche.node'), this.path('pastiche.node'));
     copyFileSync(repository('dist/controller.bpf'), this.path('controller.bpf'));
     copyFileSync(repository('test/security/helper-stand-in.cjs'), this.path('controller.cjs'));

@@ -74,6 +74,8 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
     { kind: 'control', path: 'x'.repeat(107) },
   ],
   'unix.accept': [{ kind: 'conf' }, { kind: 'control' }],
+  'guest.open': [{}],
+  'guest.accept': [{}],
   seal: [
     { deny: [{ address: 'zz', prefix: 0 }], grant: [{ address: 'zz', port: 65_535 }], outbound: NO_OUTBOUND },
     {
