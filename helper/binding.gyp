@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The native parts, one target each: the helper (installed as dist/bin/pasta), the controller's addon, the seccomp compiler.
+# The native parts, one target each: the helper (installed as dist/bin/pasta), qrap, the controller's addon, the seccomp compiler.
 {
   'targets': [
     {
@@ -14,6 +14,21 @@
         'src/seal.c', 'src/supervise.c', 'src/die.c', 'src/kernel-log.c',
       ],
       'include_dirs': ['gen'],
+      'cflags!': ['-pthread', '-O3', '-fno-omit-frame-pointer', '-m64'],
+      'cflags': [
+        '-std=c11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror', '-Wshadow', '-Wformat=2',
+        '-fstack-protector-strong', '-U_FORTIFY_SOURCE', '-D_FORTIFY_SOURCE=2', '-fPIE',
+      ],
+      'ldflags!': ['-pthread', '-rdynamic', '-m64'],
+      'ldflags': ['-static-pie', '-Wl,-z,relro,-z,now,-z,noexecstack'],
+      'libraries': ['-l:libjansson.a'],
+    },
+    {
+      # The wrapper of QEMU (installed as dist/bin/qrap): an ordinary program, static so that it runs wherever libvirt looks.
+      'target_name': 'qrap',
+      'type': 'executable',
+      'sources': ['qrap/main.c', 'qrap/words.c', 'qrap/props.c', 'qrap/place.c', 'qrap/patch.c', 'qrap/find.c', 'qrap/connect.c'],
+      'defines': ['QRAP_VERSION=<!(node -p "require(\'../package.json\').version")'],
       'cflags!': ['-pthread', '-O3', '-fno-omit-frame-pointer', '-m64'],
       'cflags': [
         '-std=c11', '-D_GNU_SOURCE', '-O2', '-Wall', '-Wextra', '-Werror', '-Wshadow', '-Wformat=2',

@@ -70,6 +70,11 @@ describe('ARP', () => {
     expect(ask('192.0.2.10', target)).toEqual([]);
     expect(dropCount('arp-malformed')).toBe(before + 1);
   });
+  test('from nobody for nobody is how qrap finds out whether anyone is there', () => {
+    const before = dropCount('arp-malformed');
+    expect(ask('0.0.0.0', '0.0.0.0')).toHaveLength(1);
+    expect(dropCount('arp-malformed')).toBe(before);
+  });
   test('a probe or request for the address the guest was given is not', () => {
     expect(ask('0.0.0.0', '192.0.2.10')).toEqual([]);
     expect(ask('192.0.2.11', '192.0.2.10')).toEqual([]);

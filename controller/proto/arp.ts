@@ -25,6 +25,8 @@ export const handle = (at: number, end: number): void => {
   if (arp.operation(v, message) !== arp.REQUEST) return;
   const sender = arp.senderIp(v, message);
   const target = arp.targetIp(v, message);
+  // Nobody asks for nobody but qrap, upstream's and ours: whether anyone is there at all.
+  if (sender === 0 && target === 0) return reply(arp.senderMacHigh(v, message), arp.senderMacLow(v, message), 0, 0);
   if (!isUnicast(target)) return drop(DROP['arp-malformed']);
   station.see4(sender);
   // An announcement (RFC 5227 §3) or the old gratuitous request: sender and target are one.

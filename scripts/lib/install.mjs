@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Copies what was built to where it is run from: dist/bin/pasta with its other names, dist/pastiche.node. */
+/** Copies what was built to where it is run from: dist/bin/pasta with its other names, dist/bin/qrap, dist/pastiche.node. */
 import {
   chmodSync,
   copyFileSync,
@@ -17,6 +17,7 @@ import { at } from './paths.mjs';
 
 const OUTPUTS = [
   { from: at('helper', 'build', 'Release', 'pasta'), to: at('dist', 'bin', 'pasta'), mode: 0o755 },
+  { from: at('helper', 'build', 'Release', 'qrap'), to: at('dist', 'bin', 'qrap'), mode: 0o755 },
   { from: at('helper', 'build', 'Release', 'pastiche.node'), to: at('dist', 'pastiche.node'), mode: 0o644 },
 ];
 

@@ -68,6 +68,8 @@ const configurationKey = () =>
   createHash('sha256')
     .update(JSON.stringify([process.version, process.arch, headersBesideNode() ?? null, at()]))
     .update(readFileSync(BINDING))
+    // Its version is compiled in.
+    .update(readFileSync(at('package.json')))
     // gyp asks for this list at configuration, as the inputs of the collector.
     .update(sourceFiles().join('\n'))
     .digest('hex');
