@@ -61,6 +61,7 @@ enum column {
   COL_SPLICE_HELD = 4256,
   COL_SPLICE_STOP = 4257,
   COL_SPLICE_ERRNO = 4258,
+  COL_STREAM_SKIP = 4260,
 };
 
 /* The int-valued socket options that the controller may set: X(level, option). */

@@ -62,6 +62,7 @@ export const COL = {
   SPLICE_HELD: 4256,
   SPLICE_STOP: 4257,
   SPLICE_ERRNO: 4258,
+  STREAM_SKIP: 4260,
 } as const;
 export const COLUMN_INTS = 4352;
 

@@ -8,8 +8,8 @@
 import type { Network } from '../host/network.ts';
 import * as io from '../io/io.ts';
 import * as icmpAbout from '../link/icmp-about.ts';
-import * as out from '../link/out.ts';
 import * as reassembly from '../link/reassembly.ts';
+import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import * as arp from '../proto/arp.ts';
@@ -48,7 +48,6 @@ export const configure = (network: Network): void => {
 
 /**
  * One frame as read from the tap: `at` is its first byte (the virtio-net header where there is one), `len` its length.
- * Without a virtio-net header the 12 bytes before the frame are ours to clear: no offload, complete checksum.
  */
 export const frame = (at: number, len: number, vnetBytes: number): void => {
   const eth = at + vnetBytes;
@@ -68,11 +67,8 @@ export const frame = (at: number, len: number, vnetBytes: number): void => {
 };
 
 const vnetSane = (eth: number, end: number, etherType: number, protocol: number, transportAt: number): boolean => {
-  if (!out.hasVnet()) {
-    vnet.clear(io.view, eth - vnet.HEADER_BYTES);
-    return true;
-  }
-  if (vnet.sane(io.view, eth - vnet.HEADER_BYTES, end, etherType, protocol, transportAt)) return true;
+  if (!received.hasHeader()) return true;
+  if (vnet.sane(io.view, received.header(eth), end, etherType, protocol, transportAt)) return true;
   drop(DROP['vnet-header']);
   return false;
 };
@@ -83,7 +79,7 @@ const martianDestination4 = (a: number): boolean => a >>> 24 === 0 || a >>> 24 =
 
 /** What is left to us of a checksum or of segments cannot be done to a fragment. */
 const fragmentSane = (eth: number): boolean => {
-  if (!out.hasVnet() || vnet.isComplete(io.view, eth - vnet.HEADER_BYTES)) return true;
+  if (vnet.isComplete(io.view, received.header(eth))) return true;
   drop(DROP['vnet-header']);
   return false;
 };

@@ -31,6 +31,7 @@ import * as io from '../io/io.ts';
 import * as icmpError from '../link/icmp-error.ts';
 import type { Link } from '../link/link.ts';
 import * as out from '../link/out.ts';
+import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { tapLink } from '../link/tap-link.ts';
 import * as log from '../obs/log.ts';
@@ -276,7 +277,10 @@ export const configureProtocols = (plan: Plan, link: Link | null): void => {
   const linkMtu = network.mtu === 0 ? MTU_UNTOLD : network.mtu;
   siphash.seed();
   station.configure(network);
-  if (link !== null) out.attach(link);
+  if (link !== null) {
+    out.attach(link);
+    received.configure(link.receivedHeaderBytes);
+  }
   ndp.configure(network);
   dhcpv4.configure(network);
   dhcpv6.configure(network);

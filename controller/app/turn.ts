@@ -72,7 +72,7 @@ export const configure = (e: Edges): void => {
     const r = io.native.watch(fd, events, ref);
     if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
   };
-  e.link?.open();
+  e.link?.open(out.resume);
   connect.attach(e.hostChannel, REF_HOST);
   connect.attach(e.netnsChannel, REF_NETNS, 'netns');
   watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
@@ -220,11 +220,16 @@ const tick = (): void => {
 
 /** One turn of the loop. {@link run} makes them. */
 export const turn = (): void => {
-  const n = io.native.wait(hasReady() || spliceTcp.hasReady() ? 0 : timers(), alert.lookMs());
+  const n = io.native.wait(
+    hasReady() || spliceTcp.hasReady() || (edges.link?.more() ?? false) ? 0 : timers(),
+    alert.lookMs(),
+  );
   alert.waited();
   for (let i = 0; i < n; i++) {
     dispatch(io.col[io.COL.EVENT_REF + i] as number, io.col[io.COL.EVENT_MASK + i] as number);
   }
+  const { link } = edges;
+  if (link?.more()) receiveFrom(link);
   const nowMs = io.nowMs() | 0;
   if (n <= 0 || nowMs !== tickedMs) {
     tickedMs = nowMs;

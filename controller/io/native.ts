@@ -30,6 +30,13 @@ export interface Native {
   readFrames(fd: number, at: number, end: number, max: number): number;
   /** Writes frames i in [from, to) of COL.OUT_AT/OUT_LEN, one write(2) each; stops at the first failure. Number written; COL.ERRNO holds the errno of the failure or 0. */
   writeFrames(fd: number, from: number, to: number): number;
+  /**
+   * Writes frames i in [from, to) of COL.OUT_AT/OUT_LEN, the virtio-net header in front of each included, to a stream socket: each behind its
+   * length (32 bits, big endian), its checksum completed in place, superframes cut into segments. `skip` bytes of what frame `from` becomes were
+   * written before. How many were written wholly; COL.STREAM_SKIP: bytes of the next one that were; COL.ERRNO: why it stopped (EAGAIN: no room) or 0.
+   * Throws RangeError for a frame whose header asks for what cannot be done to it.
+   */
+  writeStreamFrames(fd: number, from: number, to: number, skip: number): number;
 
   read(fd: number, at: number, len: number): number;
   /** The same from a position in the file, bytes. */

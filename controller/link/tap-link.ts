@@ -22,6 +22,8 @@ export const tapLink = (fd: number, headerBytes: 0 | 12, tso = headerBytes !== 0
       if ((mask & (io.EPOLLERR | io.EPOLLHUP)) !== 0 && (mask & io.EPOLLIN) === 0) ended = 'the tap is gone';
       return true;
     },
+    // Level-triggered: a tap that has more says so again.
+    more: () => false,
     receive: (max) => {
       const n = io.native.readFrames(fd, io.RX_AT, io.RX_END, max);
       if (n >= 0) return n;

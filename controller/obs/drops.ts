@@ -4,6 +4,7 @@
 export const DROPS = [
   'frame-too-short',
   'frame-too-long',
+  'frame-length',
   'vnet-header',
   'ethertype',
   'arp-malformed',

@@ -15,6 +15,7 @@ import { parseIpv4 } from '../host/address-text.ts';
 import type { Network, Network4 } from '../host/network.ts';
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
+import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import { ipv4Mask } from '../wire/addr.ts';
@@ -125,7 +126,7 @@ export const handle = (frameAt: number, ipAt: number, udpAt: number, end: number
   const requestEnd = udpAt + udp.length(v, udpAt);
   if (requestEnd > end || !dhcp.fits(v, request, requestEnd) || dhcp.op(v, request) !== dhcp.BOOTREQUEST) {
     drop(DROP['dhcp-malformed']);
-  } else if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumGood(ipAt, udpAt, requestEnd)) {
+  } else if (!vnet.vouched(v, received.header(frameAt)) && !checksumGood(ipAt, udpAt, requestEnd)) {
     drop(DROP['udp-checksum']);
   } else {
     answer(request, requestEnd);

@@ -14,6 +14,7 @@ import { parseIpv6, parseMac } from '../host/address-text.ts';
 import type { Network } from '../host/network.ts';
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
+import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import * as checksum from '../wire/checksum.ts';
@@ -132,7 +133,7 @@ export const handle = (frameAt: number, ipAt: number, udpAt: number, end: number
   requestAt = udpAt + udp.HEADER_BYTES;
   if (messageEnd > end || !dhcp.fits(v, requestAt, messageEnd)) {
     drop(DROP['dhcpv6-malformed']);
-  } else if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumGood(ipAt, udpAt, messageEnd)) {
+  } else if (!vnet.vouched(v, received.header(frameAt)) && !checksumGood(ipAt, udpAt, messageEnd)) {
     drop(DROP['udp-checksum']);
   } else {
     optionsAt = requestAt + dhcp.HEADER_BYTES;

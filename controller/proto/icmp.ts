@@ -27,6 +27,7 @@ import * as icmpError from '../link/icmp-error.ts';
 import * as packetOut from '../link/packet-out.ts';
 import * as pressure from '../link/pressure.ts';
 import * as reassembly from '../link/reassembly.ts';
+import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import { register, request } from '../rpc/connect.ts';
@@ -101,7 +102,7 @@ const isForMany = (ipAt: number, v4: boolean): boolean => {
 const fault = (frameAt: number, ipAt: number, at: number, end: number, v4: boolean): number => {
   const v = io.view;
   if (!icmpv4.fits(v, at, end)) return DROP['icmp-malformed'];
-  if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumHolds(ipAt, at, end - at, v4)) {
+  if (!vnet.vouched(v, received.header(frameAt)) && !checksumHolds(ipAt, at, end - at, v4)) {
     return DROP['icmp-checksum'];
   }
   if ((v4 ? ipv4.ttl(v, ipAt) : ipv6.hopLimit(v, ipAt)) === 0) return DROP['ip-martian'];

@@ -14,6 +14,7 @@ import { parseIpv6, parseMac } from '../host/address-text.ts';
 import type { Network } from '../host/network.ts';
 import * as io from '../io/io.ts';
 import * as out from '../link/out.ts';
+import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { DROP, drop } from '../obs/drops.ts';
 import { ipv6MaskWord } from '../wire/addr.ts';
@@ -103,7 +104,7 @@ export const handle = (frameAt: number, at: number, icmpAt: number, end: number)
   const v = io.view;
   // RFC 4861 §6.1, §7.1: what was forwarded, or is not exactly a message, is not answered.
   if (ipv6.hopLimit(v, at) !== ndp.HOP_LIMIT || icmpv6.code(v, icmpAt) !== 0) return drop(DROP['ndp-malformed']);
-  if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES) && !checksumGood(at, icmpAt, end)) {
+  if (!vnet.vouched(v, received.header(frameAt)) && !checksumGood(at, icmpAt, end)) {
     return drop(DROP['icmp-checksum']);
   }
   switch (icmpv6.type(v, icmpAt)) {

@@ -7,7 +7,7 @@
 #include "checksum.h"
 #include "memory.h"
 
-static_assert(COL_TCPI_RMEM_ALLOC < COLUMN_INTS);
+static_assert(COL_STREAM_SKIP < COLUMN_INTS);
 static_assert(COL_FD_COUNT - COL_FD >= 253, "SCM_MAX_FD descriptors fit");
 static_assert(COL_EVENT_MASK - COL_EVENT_REF >= EVENTS_MAX && COL_FRAME_AT - COL_EVENT_MASK >= EVENTS_MAX);
 static_assert(COL_FRAME_LEN - COL_FRAME_AT >= FRAMES_MAX && COL_OUT_AT - COL_FRAME_LEN >= FRAMES_MAX);

@@ -21,6 +21,9 @@ int32_t dup2Fd(int32_t from, int32_t to);
 int32_t readFrames(int32_t fd, int32_t at, int32_t end, int32_t max);
 int32_t writeFrames(int32_t fd, int32_t from, int32_t to);
 
+/* stream-frames.cc */
+int32_t writeStreamFrames(int32_t fd, int32_t from, int32_t to, int32_t skip);
+
 /* stream.cc */
 int32_t readBytes(int32_t fd, int32_t at, int32_t len);
 int32_t readAt(int32_t fd, int32_t at, int32_t len, int32_t offset);

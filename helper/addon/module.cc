@@ -21,6 +21,7 @@ static constexpr Entry ENTRIES[] = {
     {"uvTimeoutMs", Call<uvTimeoutMs>::invoke},
     {"readFrames", Call<readFrames>::invoke},
     {"writeFrames", Call<writeFrames>::invoke},
+    {"writeStreamFrames", Call<writeStreamFrames>::invoke},
     {"read", Call<readBytes>::invoke},
     {"readAt", Call<readAt>::invoke},
     {"write", Call<writeBytes>::invoke},

@@ -5,6 +5,7 @@ import { end } from '../../flow/end.ts';
 import * as flows from '../../flow/table.ts';
 import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
+import * as out from '../../link/out.ts';
 import * as log from '../../obs/log.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as conn from './conn.ts';
@@ -50,8 +51,8 @@ export const makeReady = (f: Flow, goesOn: boolean): void => {
   if (goesOn && first === NO_FLOW) first = f;
   else ready[readyCount++] = f;
 };
-/** Whether some flow has more to send, so that the loop must not sleep. */
-export const hasReady = (): boolean => readyCount > 0 || first !== NO_FLOW;
+/** Whether some flow has more to send, and the link room for it, so that the loop must not sleep. */
+export const hasReady = (): boolean => (readyCount > 0 || first !== NO_FLOW) && !out.blocked();
 const finishOne = (f: Flow, finish: (f: Flow) => void): void => {
   if (!conn.has(f, conn.READY)) return;
   conn.clear(f, conn.READY);

@@ -4,6 +4,7 @@
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
+import * as out from '../../link/out.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, finishReady, finishTouched, hasFailed, makeReady, touch } from './close.ts';
@@ -26,12 +27,12 @@ export const endBatch = (): void => {
 let sentInTurn = 0;
 /** What each flow has sent in its run of turns. Each has its own count: whoever sends a little between does not lengthen it. */
 const run = new Uint32Array(flows.FLOW_MAX);
-const turnIsFull = (): boolean => sentInTurn >= TURN_BYTES;
+const turnIsFull = (): boolean => sentInTurn >= TURN_BYTES || out.mustWait();
 
 /** Begins a turn: more bursts for flows that used up their last ones, or waited. */
 export const serveReady = (): void => {
   sentInTurn = 0;
-  finishReady(finish, turnIsFull);
+  if (!out.blocked()) finishReady(finish, turnIsFull);
 };
 /** `bytes` went out, and the flow has more; whether it goes on in the next turn. */
 const goesOn = (f: Flow, bytes: number): boolean => {
@@ -69,7 +70,7 @@ const finish = (f: Flow): void => {
 /** Sends a burst; false when the flow ended over it. */
 const pump = (f: Flow): boolean => {
   const quiet = conn.inFlight(f) === 0;
-  if (conn.has(f, conn.BULK) && turnIsFull()) {
+  if (out.mustWait() || (conn.has(f, conn.BULK) && turnIsFull())) {
     makeReady(f, false);
     return true;
   }

@@ -6,6 +6,7 @@ import * as flows from '../../flow/table.ts';
 import { type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as pressure from '../../link/pressure.ts';
+import * as received from '../../link/received.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ipv4 from '../../wire/ipv4.ts';
@@ -125,7 +126,7 @@ const nextFromTap = (f: Flow): number => (conn.seqFromTap(f) + (gathering === f 
 export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, v4: boolean): void => {
   const v = io.view;
   if (!tcp.fits(v, at, end)) return drop(DROP['tcp-malformed']);
-  if (!vnet.vouched(v, frameAt - vnet.HEADER_BYTES)) {
+  if (!vnet.vouched(v, received.header(frameAt))) {
     const pseudo = v4
       ? checksum.pseudo4(ipv4.src(v, ipAt), ipv4.dst(v, ipAt), TCP, end - at)
       : checksum.pseudo6(v, ipAt + ipv6.SRC, TCP, end - at);

@@ -7,6 +7,7 @@ import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
 import * as io from '../../io/io.ts';
+import * as out from '../../link/out.ts';
 import * as tcp from '../../wire/tcp.ts';
 import { abort, touch } from './close.ts';
 import * as congestion from './congestion.ts';
@@ -118,6 +119,12 @@ const retry = (f: Flow, waited: number, retriesMax: number): void => {
   const limit = waitMs(f);
   if (waited < limit) {
     wheel.arm(f, io.nowMs() + limit - waited);
+    return;
+  }
+  if (out.blocked() && conn.has(f, conn.ESTABLISHED)) {
+    // What the guest does not answer may lie here still, or with a hypervisor that stands still: nothing is lost yet.
+    conn.setProgressMs(f, now());
+    wheel.arm(f, io.nowMs() + limit);
     return;
   }
   if (mayProbe(f)) {

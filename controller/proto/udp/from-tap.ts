@@ -5,6 +5,7 @@ import * as pending from '../../flow/pending.ts';
 import { FLOW_UDP, type Flow, NO_FLOW } from '../../flow/table.ts';
 import * as io from '../../io/io.ts';
 import * as reassembly from '../../link/reassembly.ts';
+import * as received from '../../link/received.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as checksum from '../../wire/checksum.ts';
 import * as ethernet from '../../wire/ethernet.ts';
@@ -36,7 +37,7 @@ const checksumHolds = (ipAt: number, at: number, bytes: number, v4: boolean): bo
  */
 export const fromTap = (frameAt: number, ipAt: number, at: number, end: number, v4: boolean): void => {
   const v = io.view;
-  const vnetAt = frameAt - vnet.HEADER_BYTES;
+  const vnetAt = received.header(frameAt);
   const superframe = vnet.gsoType(v, vnetAt) === vnet.GSO_UDP_L4;
   const reason = fault(ipAt, at, end, v4, superframe, vnet.vouched(v, vnetAt));
   if (reason >= 0) {
