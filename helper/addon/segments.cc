@@ -18,6 +18,7 @@ static constexpr uint8_t GSO_UDP_L4 = 5;
 static constexpr uint8_t GSO_ECN = 0x80;
 
 static constexpr int32_t ETHERNET_BYTES = 14;
+static constexpr int32_t IPV4_BYTES = 20;
 static constexpr int32_t IPV6_BYTES = 40;
 static constexpr int32_t UDP_BYTES = 8;
 static constexpr int32_t UDP_CHECKSUM = 6;
@@ -61,24 +62,24 @@ bool completeChecksum(uint8_t *vnet, uint8_t *frame, int32_t bytes) {
 
 bool parseSuperframe(const uint8_t *vnet, const uint8_t *frame, int32_t bytes, Superframe &out) {
   uint8_t type = vnet[VNET_GSO_TYPE] & static_cast<uint8_t>(~GSO_ECN);
-  if ((vnet[VNET_FLAGS] & NEEDS_CSUM) == 0 || bytes < ETHERNET_BYTES + IPV6_BYTES) return false;
+  if ((vnet[VNET_FLAGS] & NEEDS_CSUM) == 0 || bytes < ETHERNET_BYTES + IPV4_BYTES) return false;
   const uint8_t *ip = frame + ETHERNET_BYTES;
   uint16_t etherType = big16(frame + 12);
   uint8_t protocol;
   out.v4 = etherType == 0x0800;
   if (out.v4) {
     int32_t header = (ip[0] & 15) * 4;
-    if (ip[0] >> 4 != 4 || header < 20) return false;
+    if (ip[0] >> 4 != 4 || header < IPV4_BYTES) return false;
     out.transportAt = ETHERNET_BYTES + header;
     protocol = ip[9];
   } else {
-    if (etherType != 0x86dd || ip[0] >> 4 != 6) return false;
+    if (etherType != 0x86dd || ip[0] >> 4 != 6 || bytes < ETHERNET_BYTES + IPV6_BYTES) return false;
     out.transportAt = ETHERNET_BYTES + IPV6_BYTES;
     protocol = ip[6];
   }
   out.tcp = protocol == PROTOCOL_TCP;
   if (out.tcp ? type != (out.v4 ? GSO_TCPV4 : GSO_TCPV6) : protocol != PROTOCOL_UDP || type != GSO_UDP_L4) return false;
-  if (little16(vnet + VNET_CSUM_START) != out.transportAt || out.transportAt + TCP_BYTES > bytes) return false;
+  if (little16(vnet + VNET_CSUM_START) != out.transportAt || out.transportAt + (out.tcp ? TCP_BYTES : UDP_BYTES) > bytes) return false;
   int32_t transportBytes = out.tcp ? (frame[out.transportAt + 12] >> 4) * 4 : UDP_BYTES;
   if (out.tcp && transportBytes < TCP_BYTES) return false;
   out.frame = frame;

@@ -48,6 +48,8 @@ for (const [slot, value] of [
   [COL.IOV_LEN, 4],
   [COL.OUT_AT, 0],
   [COL.OUT_LEN, 60],
+  [COL.OUT_AT + 1, 1 << 21],
+  [COL.OUT_LEN + 1, 60],
 ])
   col[slot] = value;
 const socketFor = (name) =>
@@ -63,6 +65,7 @@ const CALLS = {
   uvTimeoutMs: () => native.uvTimeoutMs() >= -1,
   readFrames: () => native.readFrames(tap, 0, 1 << 20, 8),
   writeFrames: () => native.writeFrames(tap, 0, 1),
+  writeStreamFrames: () => native.writeStreamFrames(into, 1, 2, 0),
   recvv: () => native.recvv(tcp, 1, false),
   'recvv peek': () => native.recvv(tcp, 1, true),
   discard: () => native.discard(tcp, 2),
