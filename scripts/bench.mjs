@@ -19,8 +19,8 @@
  *     --write-baseline     measures those rows, and writes the file
  *     --impaired           the matrix of bad links instead of the rows, against the direct path: --link host|guest,
  *                          --cell RTT,LOSS,REORDER (may be repeated; default all, over an hour), --direction up|down
- *     --vm                 guests of passt instead, beside Debian's passt, about eight minutes: a namespace behind a stream
- *                          socket (test/bench/stream-tap.c), and virtual machines of QEMU. With --rounds (default 3),
+ *     --vm                 guests of passt instead, beside Debian's passt, about ten minutes: a namespace behind a stream
+ *                          socket or vhost-user (test/bench/stream-tap.c, vhost-tap.c), and QEMU. With --rounds (default 3),
  *                          --rows, --only, --peer, --congestion (default cubic), --wmem (default: default) and
  *                          --yardstick, which is here that namespace with no tool between it and the server
  *     --checksum           how fast the Internet checksum is made, by length; a few seconds

@@ -3,36 +3,30 @@
  * A guest of passt without a virtual machine: frames between the UNIX stream socket of a hypervisor (32 bits of length in
  * network order, then an Ethernet frame) and a tap of the namespace it runs in, so that this kernel's own TCP is the guest's.
  *
- *   stream-tap connect|listen SOCKET DEVICE [-n]     prints "ready" when connected; ends with status 0 when the socket does
+ *   stream-tap connect|listen SOCKET DEVICE     prints "ready" when connected; ends with status 0 when the socket does
  *
  * One thread a direction. The tap has GSO both ways, so that this program and not a system call a frame sets the pace: what the
  * kernel gives is cut into frames of the MTU with complete checksums, as a guest without offloads sends them; segments that
  * follow each other become one superframe again, each one's checksum verified before that, those of single frames by the
- * kernel. With -n it does neither: the kernel sends and takes frame by frame.
+ * kernel.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
-#include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "../support/tool.h"
+#include "tap.h"
 
 enum { ETHERNET = 14, LENGTH = 4, FRAME_MAX = 65535 + ETHERNET, BUFFER = 1 << 20, PIECES = 64, SUPER_MAX = 65535 };
 /* Frames of the tap that leave together: as many as are there, until so much has been gathered. */
@@ -287,10 +281,10 @@ static int same_headers(const struct segment *a, const struct segment *b)
 }
 
 /* A frame from the socket: joins those before it, or sends them on and begins anew. */
-static void take(struct super *super, uint8_t *frame, size_t length, int join)
+static void take(struct super *super, uint8_t *frame, size_t length)
 {
 	struct segment s;
-	int known = join && parse(frame, length, &s) && s.payload > 0 && (s.tcp->th_flags & ~(TH_PUSH | TH_FIN)) == TH_ACK;
+	int known = parse(frame, length, &s) && s.payload > 0 && (s.tcp->th_flags & ~(TH_PUSH | TH_FIN)) == TH_ACK;
 
 	if (known) {
 		size_t tcp = (size_t)((uint8_t *)s.tcp - frame);
@@ -320,7 +314,7 @@ static void take(struct super *super, uint8_t *frame, size_t length, int join)
 }
 
 /* Until the socket ends. */
-static void from_stream(int join)
+static void from_stream(void)
 {
 	static uint8_t in[BUFFER];
 	static struct super super;
@@ -348,7 +342,7 @@ static void from_stream(int join)
 			}
 			if (have - at < LENGTH + length)
 				break;
-			take(&super, in + at + LENGTH, length, join);
+			take(&super, in + at + LENGTH, length);
 			at += LENGTH + length;
 		}
 		to_tap(&super);
@@ -357,22 +351,11 @@ static void from_stream(int join)
 	}
 }
 
-static void open_tap(const char *device, int offload)
-{
-	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-
-	tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	strncpy(request.ifr_name, device, IFNAMSIZ - 1);
-	if (tap < 0 || ioctl(tap, TUNSETIFF, &request) || ioctl(tap, TUNSETOFFLOAD, offload ? TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 : 0))
-		fail(device);
-}
-
 static void open_stream(const char *path, int listening)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = unix_address(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
 	if (fd < 0)
 		fail("socket");
 	if (listening) {
@@ -390,20 +373,20 @@ static void open_stream(const char *path, int listening)
 
 int main(int argc, char **argv)
 {
-	int offload = argc == 4, listening = argc > 1 && strcmp(argv[1], "listen") == 0;
+	int listening = argc > 1 && strcmp(argv[1], "listen") == 0;
 	pthread_t other;
 
-	if (argc < 4 || argc > 5 || (argc == 5 && strcmp(argv[4], "-n") != 0) || (!listening && strcmp(argv[1], "connect") != 0)) {
+	if (argc != 4 || (!listening && strcmp(argv[1], "connect") != 0)) {
 		fprintf(stderr, "stream-tap: see the first lines of test/bench/stream-tap.c\n");
 		return 2;
 	}
-	open_tap(argv[3], offload);
+	tap = open_tap(argv[3], sizeof(struct virtio_net_hdr), TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6);
 	open_stream(argv[2], listening);
 	puts("ready");
 	fflush(stdout);
 	if (pthread_create(&other, NULL, from_tap, NULL))
 		fail("pthread_create");
-	from_stream(offload);
+	from_stream();
 	if (wrong > 0) {
 		fprintf(stderr, "stream-tap: %lu segments with a wrong checksum\n", wrong);
 		return 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // @ts-check
-/** Tools with passt's command line, and before them a guest that is no virtual machine: a namespace behind test/bench/stream-tap.c. */
+/** Tools with passt's command line, and before them a guest that is no virtual machine: a namespace behind stream-tap.c or vhost-tap.c. */
 import { join } from 'node:path';
 import { compile, descendants, NET } from '../support/lab.mjs';
 import { waitFor } from '../support/process.mjs';
@@ -54,17 +54,28 @@ const configure = (side, device, mtu, { v4, v6 }) =>
     `ip link set lo up; ip addr add ${v4} dev ${device}; ip addr add ${v6} dev ${device} nodad; ip link set ${device} mtu ${mtu} up`,
   ]);
 
-/** The addresses are those of the host, as a guest of passt has them. @param {string} name @param {string} [binary] default: the lab's @returns {Peer} */
-export const streamPeer = (name, binary) => ({
+/** What joins the guest's tap to the tool: program, options of the tool, arguments before the socket's path. */
+const LINKS = {
+  stream: { program: 'stream-tap', options: [], args: ['connect'] },
+  'vhost-user': { program: 'vhost-tap', options: ['--vhost-user'], args: [] },
+};
+
+/**
+ * The addresses are those of the host, as a guest of passt has them.
+ * @param {string} name @param {keyof typeof LINKS} kind @param {string} [binary] default: the lab's
+ * @returns {Peer}
+ */
+export const namespacePeer = (name, kind, binary) => ({
   ...NOTHING_ELSE,
   name,
   start: async (lab, mtu) => {
-    const program = await compile('test/bench/stream-tap.c', join(lab.dir, 'stream-tap'));
-    const passt = await serveGuests(lab, binary, mtu);
+    const { program, options, args } = LINKS[kind];
+    const compiled = await compile(`test/bench/${program}.c`, join(lab.dir, program));
+    const passt = await serveGuests(lab, binary, mtu, options);
     const namespace = await emptyNamespace(lab);
     const side = lab.into(namespace.labPid);
-    const link = side.spawn([program, 'connect', passt.path, 'tap0']);
-    await saying(link, 'ready', 'stream-tap');
+    const link = side.spawn([compiled, ...args, passt.path, 'tap0']);
+    await saying(link, 'ready', program);
     await configure(side, 'tap0', mtu, { v4: `${NET.host4}/24`, v6: `${NET.host6}/64` });
     await side.run([
       'sh',

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // @ts-check
-/** The comparison with passt: three kinds of guests, each with its rows and with what is compared there. */
+/** The comparison with passt: four kinds of guests, each with its rows and with what is compared there. */
 import { existsSync } from 'node:fs';
 import { settingTable } from './report.mjs';
 import { measure, secondsOf } from './run.mjs';
 import { OURS } from './samples.mjs';
 import { vmPeer } from './vm-guests.mjs';
-import { streamPeer, wire } from './vm-peers.mjs';
-import { QEMU_STREAM_ROWS, QEMU_VHOST_ROWS, STREAM_ROWS } from './vm-rows.mjs';
+import { namespacePeer, wire } from './vm-peers.mjs';
+import { QEMU_STREAM_ROWS, QEMU_VHOST_ROWS, STREAM_ROWS, VHOST_ROWS } from './vm-rows.mjs';
 
 /** @typedef {import('./peers.mjs').Peer} Peer */
 /** @typedef {import('./row.mjs').Row} Row */
@@ -15,7 +15,7 @@ import { QEMU_STREAM_ROWS, QEMU_VHOST_ROWS, STREAM_ROWS } from './vm-rows.mjs';
 /** @typedef {import('./settings.mjs').Setting} Setting */
 /** @typedef {{ title: string, rows: readonly Row[], peers: readonly Peer[] }} Group */
 
-export const VM_ROWS = [...STREAM_ROWS, ...QEMU_STREAM_ROWS, ...QEMU_VHOST_ROWS];
+export const VM_ROWS = [...STREAM_ROWS, ...VHOST_ROWS, ...QEMU_STREAM_ROWS, ...QEMU_VHOST_ROWS];
 export const REFERENCE = 'passt';
 export const WIRE = wire.name;
 const REFERENCE_BINARY = '/usr/bin/passt';
@@ -38,7 +38,16 @@ export const vmGroups = ({ only, rows, others, yardstick }) => {
     {
       title: 'A namespace behind the stream socket',
       rows: STREAM_ROWS,
-      peers: [streamPeer(OURS), ...named.map(([name, path]) => streamPeer(name, path)), ...(yardstick ? [wire] : [])],
+      peers: [
+        namespacePeer(OURS, 'stream'),
+        ...named.map(([name, path]) => namespacePeer(name, 'stream', path)),
+        ...(yardstick ? [wire] : []),
+      ],
+    },
+    {
+      title: 'A namespace behind vhost-user, beside the stream socket of the others',
+      rows: VHOST_ROWS,
+      peers: [namespacePeer(OURS, 'vhost-user'), ...named.map(([name, path]) => namespacePeer(name, 'stream', path))],
     },
     {
       title: 'QEMU, stream socket',
@@ -46,7 +55,7 @@ export const vmGroups = ({ only, rows, others, yardstick }) => {
       peers: [vmPeer(OURS, 'stream'), ...named.map(([name, path]) => vmPeer(name, 'stream', path))],
     },
     {
-      title: 'QEMU, our vhost-user beside the stream socket of the others',
+      title: 'QEMU, vhost-user, beside the stream socket of the others',
       rows: QEMU_VHOST_ROWS,
       peers: [vmPeer(OURS, 'vhost-user'), ...named.map(([name, path]) => vmPeer(name, 'stream', path))],
     },
@@ -60,15 +69,15 @@ export const vmGroups = ({ only, rows, others, yardstick }) => {
     .filter((group) => group.rows.length > 0 && group.peers.length > 0);
 };
 
-/** Seconds for each virtual machine to boot, and for whatever else a lab needs. */
-const START_SECONDS = 5;
+/** For each guest to be there, on average. */
+const START_SECONDS = 3;
 /** @param {readonly Group[]} groups @param {number} rounds */
 export const vmSeconds = (groups, rounds) =>
   groups.reduce(
     (sum, { rows, peers }) =>
       sum +
       secondsOf({ rows, peers, rounds }) +
-      new Set(rows.map(({ mtu }) => mtu)).size * peers.length * (rows === STREAM_ROWS ? 1 : START_SECONDS),
+      new Set(rows.map(({ mtu }) => mtu)).size * peers.length * START_SECONDS,
     0,
   );
 
