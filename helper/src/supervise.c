@@ -290,6 +290,15 @@ static bool controller_has_died(void)
     return set[0].revents & POLLHUP;
 }
 
+/* Asked anew: what the loop woke up for may have been the last request before the end. */
+static bool is_hung_up(int channel)
+{
+    struct pollfd set[] = {{.fd = channel, .events = 0}};
+
+    wait_for(set, ARRAY_SIZE(set), 0);
+    return set[0].revents & POLLHUP;
+}
+
 static void await_controller(void)
 {
     for (int64_t start = now_ms(); host->controller > 0 && now_ms() - start < CONTROLLER_GRACE_MS;) {
@@ -337,7 +346,7 @@ void supervise_host(struct host *h)
             /* A controller that has closed its channel and goes on living is not ours any more, but for one that is on its orderly way out. */
             finish(seen.is_ready && is_last_guest_gone() && !seen.controller_hung_up ? 0 : 1);
         if ((set[1].revents || reply.waiting) && !serve(h->channel)) {
-            seen.controller_hung_up = set[1].revents & POLLHUP;
+            seen.controller_hung_up = is_hung_up(h->channel);
             h->channel = -1, reply.waiting = false; /* its end follows, and SIGCHLD with it */
         }
         if (set[2].revents && h->launcher >= 0)
