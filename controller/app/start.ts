@@ -3,7 +3,6 @@
 import { readFileSync } from 'node:fs';
 import { core } from 'zod/mini';
 import {
-  BATCH_MAX,
   HOST_CHANNEL_FD,
   NETNS_CHANNEL_FD,
   PROTOCOL_VERSION,
@@ -16,7 +15,7 @@ import { parseCommandLine } from '../cli/parse.ts';
 import { makePlan } from '../cli/plan.ts';
 import { PlanError } from '../cli/plan-error.ts';
 import type { Plan } from '../cli/plan-schema.ts';
-import { planSummary } from '../cli/summary.ts';
+import { guestSummary, planSummary } from '../cli/summary.ts';
 import { capsOf } from '../control/check-rules.ts';
 import * as flowDescriptors from '../flow/descriptors.ts';
 import * as siphash from '../flow/siphash.ts';
@@ -33,6 +32,7 @@ import type { Link } from '../link/link.ts';
 import * as out from '../link/out.ts';
 import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
+import { streamLink } from '../link/stream-link.ts';
 import { tapLink } from '../link/tap-link.ts';
 import * as log from '../obs/log.ts';
 import * as pcap from '../obs/pcap.ts';
@@ -45,12 +45,14 @@ import * as spliceCaps from '../proto/splice/caps.ts';
 import * as spliceUdp from '../proto/splice/udp.ts';
 import * as tcp from '../proto/tcp/tcp.ts';
 import * as udp from '../proto/udp/udp.ts';
-import { type Call, HelperClient, HelperError } from '../rpc/client.ts';
+import { HelperClient, HelperError } from '../rpc/client.ts';
 import * as connect from '../rpc/connect.ts';
 import * as controlSockets from './control-sockets.ts';
 import * as demux from './demux.ts';
+import * as guest from './guest.ts';
 import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
+import { configureNamespace } from './namespace.ts';
 import * as turn from './turn.ts';
 
 type Hello = Result<'session.hello'>;
@@ -59,7 +61,6 @@ type Hello = Result<'session.hello'>;
 const MTU_UNTOLD = 65_520;
 /** Where RLIMIT_NOFILE is "unlimited". */
 const DESCRIPTORS_UNLIMITED = 1 << 20;
-const LINK_LOCAL_PREFIX = 64;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
 const SPARE_FD = 60;
@@ -92,19 +93,23 @@ export const start = async (personality: Personality, args: readonly string[]): 
   const settings = parseCommandLine(personality, args);
   log.setLevel(settings.level ?? 'info');
   const host = new HelperClient(HOST_CHANNEL_FD);
-  const netns = new HelperClient(NETNS_CHANNEL_FD);
   const hello = await host.call('session.hello', { protocol: PROTOCOL_VERSION });
-  await netns.call('session.hello', { protocol: PROTOCOL_VERSION });
-  const tap = settings.spliceOnly ? null : await netns.call('tap.open', { name: hello.tap });
+  // A virtual machine's network is behind its socket: there is no namespace, and nobody at the other channel.
+  const netns = personality === 'passt' ? null : new HelperClient(NETNS_CHANNEL_FD);
+  await netns?.call('session.hello', { protocol: PROTOCOL_VERSION });
+  const tap = netns === null || settings.spliceOnly ? null : await netns.call('tap.open', { name: hello.tap });
   const plan = makePlan(settings, hello, await hostFacts(host), tap?.mac ?? null);
 
   await openSinks(host, plan, personality, hello);
-  if (tap !== null) await configureNamespace(netns, plan);
+  if (netns !== null && tap !== null) await configureNamespace(netns, plan);
   await listen({ host, netns }, plan);
-  configureProtocols(plan, tap === null ? null : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso));
+  const socket = plan.guest === null ? null : await host.call('guest.open', {});
+  const guestLink = socket === null ? null : streamLink(guest.onGone);
+  configureProtocols(plan, tap === null ? guestLink : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso));
   configureForwarding(plan);
   await openControl(host, plan);
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
+  if (log.infoEnabled && socket !== null) for (const line of guestSummary(plan, socket.path)) log.info(line);
   for (const warning of plan.warnings) log.warn(warning);
 
   const { fd: nothing } = await host.call('file.open', { name: 'null' });
@@ -116,15 +121,21 @@ export const start = async (personality: Personality, args: readonly string[]): 
     multicast: plan.multicast,
     freebind: plan.forward.freebind,
   };
-  await netns.call('seal', { ...frozen, listen: [...plan.listen.netns] });
+  await netns?.call('seal', { ...frozen, listen: [...plan.listen.netns] });
   await host.call('seal', { ...frozen, listen: [...plan.listen.host] });
   sealOurselves(filter, nothing, plan);
-  if (plan.spawn) await netns.call('command.start', {});
+  if (plan.spawn) await netns?.call('command.start', {});
+  if (guestLink !== null && socket !== null) {
+    guest.configure({ ...socket, link: guestLink, oneOff: plan.guest?.oneOff ?? false, ask: connect.ask });
+  }
   await host.call('ready', {});
 };
 
 /** -c and --control: where rules are changed while we run. */
-const openControl = async (host: HelperClient, { conf, control, network, listen }: Plan): Promise<void> => {
+const openControl = async (
+  host: HelperClient,
+  { personality, conf, control, network, listen }: Plan,
+): Promise<void> => {
   const listenAt = async (kind: 'conf' | 'control', path: string | null): Promise<number | null> =>
     path === null ? null : (await host.call('unix.listen', { kind, path })).fd;
   if (conf === null && control === null) return;
@@ -139,7 +150,7 @@ const openControl = async (host: HelperClient, { conf, control, network, listen 
       tcp: network.enable.tcp,
       udp: network.enable.udp,
     }),
-    directions: ['host', 'splice'],
+    directions: personality === 'passt' ? ['host'] : ['host', 'splice'],
     shut: (['tcp', 'udp'] as const).filter((one) => listen.netns.every(({ protocol }) => protocol !== one)),
   });
 };
@@ -226,36 +237,6 @@ const descriptorLimit = (): number => {
   return Number(line?.[1] ?? Number.NaN) || DESCRIPTORS_UNLIMITED;
 };
 
-/** fe80:: with the modified EUI-64 of a MAC. */
-const linkLocalOf = (mac: string): string => {
-  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac.split(':').map((byte) => Number.parseInt(byte, 16));
-  const word = (high: number, low: number): string => ((high << 8) | low).toString(16);
-  return `fe80::${word(a ^ 2, b)}:${word(c, 0xff)}:${word(0xfe, d)}:${word(e, f)}`;
-};
-
-/** --config-net and --ns-mac-addr. */
-const configureNamespace = async (netns: HelperClient, plan: Plan): Promise<void> => {
-  const name = plan.ifname;
-  const mac = plan.nsMac === null ? {} : { mac: plan.nsMac };
-  if (plan.configNet === null) {
-    if (plan.nsMac !== null) await netns.call('link.set', { name, ...mac });
-    return;
-  }
-  const { addresses, routes, mtu } = plan.configNet;
-  // The link-local address the kernel would make itself (RFC 4291 App. A), but without duplicate address detection, which
-  // would keep it unusable for a second (RFC 4862 §5.4). It is there first, so the kernel makes none.
-  const linkLocal =
-    plan.network.v6 === null ? [] : [{ address: linkLocalOf(plan.network.guestMac), prefix: LINK_LOCAL_PREFIX }];
-  const calls: Call[] = [
-    { method: 'link.set', params: { name, ...mac, ...(mtu === null ? {} : { mtu }) } },
-    ...linkLocal.map((one) => ({ method: 'address.add', params: { name, ...one } }) as const),
-    { method: 'link.set', params: { name, up: true } },
-    ...addresses.map(({ address, prefix }) => ({ method: 'address.add', params: { name, address, prefix } }) as const),
-    ...routes.map((route) => ({ method: 'route.add', params: { name, ...route } }) as const),
-  ];
-  for (let from = 0; from < calls.length; from += BATCH_MAX) await netns.callBatch(calls.slice(from, from + BATCH_MAX));
-};
-
 /** The sockets that -t, -u, -T and -U ask for. A copy of stderr, see {@link sealOurselves}, has its number before them. */
 const listen = async (clients: Clients, { network, forward, conf, control }: Plan): Promise<void> => {
   // Which servers `auto` counts depends on where the guest is.
@@ -305,7 +286,7 @@ export const configureProtocols = (plan: Plan, link: Link | null): void => {
   turn.configure({
     link,
     hostChannel: HOST_CHANNEL_FD,
-    netnsChannel: NETNS_CHANNEL_FD,
+    netnsChannel: plan.personality === 'passt' ? null : NETNS_CHANNEL_FD,
     observe: observe === null ? null : (at, len) => observe('from tap', at, len),
     endTurn: plan.pcap === null ? null : pcap.flush,
   });

@@ -37,6 +37,7 @@ import * as connect from '../rpc/connect.ts';
 import * as alert from './alert.ts';
 import * as controlSockets from './control-sockets.ts';
 import * as demux from './demux.ts';
+import * as guest from './guest.ts';
 import * as inbound from './inbound.ts';
 import * as inboundUdp from './inbound-udp.ts';
 
@@ -49,7 +50,8 @@ export interface Edges {
   /** null: there are no frames (--splice-only). */
   readonly link: Link | null;
   readonly hostChannel: number;
-  readonly netnsChannel: number;
+  /** null: there is no namespace (passt). */
+  readonly netnsChannel: number | null;
   /** Called for each received frame (Ethernet header first) when capturing or tracing. */
   readonly observe: ((at: number, len: number) => void) | null;
   /** Called at the end of each turn that had events (to write the capture). */
@@ -74,7 +76,7 @@ export const configure = (e: Edges): void => {
   };
   e.link?.open(out.resume);
   connect.attach(e.hostChannel, REF_HOST);
-  connect.attach(e.netnsChannel, REF_NETNS, 'netns');
+  if (e.netnsChannel !== null) connect.attach(e.netnsChannel, REF_NETNS, 'netns');
   watch(io.native.uvBackendFd(), io.EPOLLIN, REF_UV);
 };
 
@@ -147,13 +149,13 @@ const receiveFrom = (link: Link): void => {
     demux.frame(at, len, header);
   }
   tcpFromTap.flushWrites();
+  ended ??= link.ended() ?? guest.ended();
 };
 
 const onLinkEvent = (ref: number, mask: number): void => {
   const { link } = edges;
   if (link === null) return;
   if (link.onEvent(ref, mask)) receiveFrom(link);
-  ended ??= link.ended();
 };
 
 const dispatch = (ref: number, mask: number): void => {
@@ -170,6 +172,8 @@ const dispatch = (ref: number, mask: number): void => {
     case REF_NETNS:
       if (!connect.onChannelReadable('netns')) ended = 'the netns broker is gone';
       return;
+    case guest.REF_GUEST:
+      return guest.onReadable();
     case REF_UV:
       uvDue = true;
       return;
@@ -192,7 +196,7 @@ const timers = (): number => {
       shortest(spliceTcp.nextDelay(now), controlSockets.nextDelay(now)),
     ),
     shortest(
-      shortest(fragmentSlots.nextDelay(now), tcpPace.nextDelay(now)),
+      shortest(fragmentSlots.nextDelay(now), shortest(tcpPace.nextDelay(now), guest.nextDelay(now))),
       shortest(tcpKeepalive.nextDelay(now), shortest(scan.nextDelay(now), inbound.nextDelay(now))),
     ),
   );
@@ -214,6 +218,7 @@ const tick = (): void => {
   tcpKeepalive.tick(now);
   scan.tick(now);
   inbound.tick(now);
+  guest.tick(now);
   spliceTcp.tick(now);
   controlSockets.tick(now);
 };
@@ -251,6 +256,7 @@ export const turn = (): void => {
 /** Runs until the helper or the tap is gone; resolves with the reason. */
 export const run = (): Promise<string> =>
   new Promise((resolve) => {
+    ended ??= guest.ended();
     const pump = (): void => {
       uvDue = false;
       while (ended === null && !uvDue) turn();

@@ -17,7 +17,8 @@ import { type Wish, wishes } from './wanted.ts';
 /** What was asked for by name cannot be listened to: one sentence. */
 export class ListenError extends Error {}
 
-export type Clients = Readonly<Record<Side, HelperClient>>;
+/** `netns` null: there is no namespace. */
+export type Clients = Readonly<Record<Side, HelperClient | null>>;
 
 const ENFILE = 23;
 
@@ -50,8 +51,10 @@ export const openListeners = async (clients: Clients, tables: Tables): Promise<v
   }
   const outcomes = new Map<Rule, Outcome>();
   for (const side of ['host', 'netns'] as const) {
+    const client = clients[side];
+    if (client === null) continue;
     await open(
-      clients[side],
+      client,
       wishes(shared.want).filter(({ group }) => group.side === side),
       outcomes,
     );

@@ -30,8 +30,10 @@ export const startForwarding = async (
   opening.configure(freebind);
   listeners.configure(descriptors, scan.heard);
   const isAuto = [...tables.host, ...tables.splice].some((rule) => rule.scan);
-  const eyes =
-    isAuto || mayChange ? { host: await openEyes(clients.host), netns: await openEyes(clients.netns) } : null;
+  const { host, netns } = clients;
+  // Without a namespace there is nothing that auto could see there.
+  const mayLook = (isAuto || mayChange) && host !== null && netns !== null;
+  const eyes = mayLook ? { host: await openEyes(host), netns: await openEyes(netns) } : null;
   scan.configure(eyes, loopbackToLoopback);
   scan.lookNow(tables);
   await openListeners(clients, tables);
