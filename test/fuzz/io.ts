@@ -79,10 +79,16 @@ const forget = (i: number): void => {
 export const forgetReceived = (): void => {
   forget(0);
   forget(2);
+  markNoHeader();
 };
 /** Between inputs. */
 export const forgetAll = (): void => {
   for (let i = 0; i < REGIONS.length; i++) forget(i);
+  markNoHeader();
+};
+/** The arena's beginning stands for the virtio-net header of frames that have none (controller/link/received.ts): zeros, for ever. */
+const markNoHeader = (): void => {
+  marks.fill(1, 0, 12);
 };
 /** Scratch and the stash of streams are not watched: nobody else's bytes come there. */
 const watched = (at: number): boolean => at < SOCK_END || (at >= PENDING_AT && at < PENDING_END) || at >= REASSEMBLY_AT;

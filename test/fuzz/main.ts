@@ -15,11 +15,13 @@ import { frames } from './targets/frames.ts';
 import { cli, namesOnWire, netlink, resolv } from './targets/host.ts';
 import { arp, dhcpv4, dhcpv6, ndp } from './targets/messages.ts';
 import { sockets } from './targets/sockets.ts';
+import { stream } from './targets/stream.ts';
 import { vnet } from './targets/vnet.ts';
 
 const TARGETS: readonly Target[] = [
   frames,
   vnet,
+  stream,
   dhcpv4,
   dhcpv6,
   ndp,

@@ -200,7 +200,12 @@ const fake = {
     s.ref = ref;
     return 0;
   },
-  unwatch: (fd: number): number => (sockets.has(fd) ? 0 : -9),
+  unwatch: (fd: number): number => {
+    const s = sockets.get(fd);
+    if (s === undefined) return -9;
+    s.events = 0;
+    return 0;
+  },
   writeFrames: (_fd: number, from: number, to: number): number => {
     for (let i = from; i < to; i++) {
       const frame = copy(col[COL.OUT_AT + i] as number, col[COL.OUT_LEN + i] as number);
