@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The main job under strace: whatever a process calls under its filter has an annotation. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { expectations } from '../support/allowlist.ts';
-import { type Lab, makeLab, NET } from '../support/lab.mjs';
+import { compile, type Lab, makeLab, NET } from '../support/lab.mjs';
+import { finish, hasExited, waitFor } from '../support/process.mjs';
 import {
   client,
   ECHO_PORT,
@@ -41,6 +42,27 @@ const everything = (): string => {
   return ['set -e', ...lines, quote(['busybox', 'nslookup', NET.name, NET.server4])].join('\n');
 };
 
+/** `everything` in a namespace that is joined to a hypervisor's socket: the guest has the host's addresses. */
+const asGuest = (program: string, socket: string): string =>
+  [
+    'set -e',
+    `mkfifo /run/scratch/said; ${program} connect ${socket} tap0 >/run/scratch/said & guest=$!`,
+    'read -r word </run/scratch/said; rm /run/scratch/said; [ "$word" = ready ]',
+    `ip link set lo up; ip link set tap0 up`,
+    `ip addr add ${NET.host4}/24 dev tap0; ip addr add ${NET.host6}/64 dev tap0 nodad`,
+    `ip route add default via ${NET.gateway4}; ip -6 route replace default via ${NET.gateway6} dev tap0`,
+    everything(),
+    'kill $guest',
+  ].join('\n');
+
+/** The profiles that were in force, none of which met a call outside it. */
+const profilesOf = (file: string): string[] => {
+  const calls = parseStrace(readFileSync(file, 'utf8'));
+  const seen = callsByProfile(calls, pasticheProfiles(calls));
+  expect(unannotated(seen, allowedNames(expectations()))).toEqual([]);
+  return [...seen.keys()].sort();
+};
+
 describe('under strace', () => {
   it.each([
     ['quietly', ['--config-net', '-q']],
@@ -49,9 +71,24 @@ describe('under strace', () => {
     const file = join(lab.dir, `strace-${name.replaceAll(' ', '-')}.log`);
     const strace = ['strace', '-f', '-e', 'signal=none', '-o', file, ...lab.asUser];
     await lab.host.run([...strace, ...lab.argv(args, ['sh', '-c', everything()])], { timeoutMs: 120_000 });
-    const calls = parseStrace(readFileSync(file, 'utf8'));
-    const seen = callsByProfile(calls, pasticheProfiles(calls));
-    expect([...seen.keys()].sort()).toEqual(['controller', 'host', 'netns', 'setup']);
-    expect(unannotated(seen, allowedNames(expectations()))).toEqual([]);
+    expect(profilesOf(file)).toEqual(['controller', 'host', 'netns', 'setup']);
+  });
+
+  it.each([
+    ['quietly', ['-q']],
+    ['with log, capture and trace', ['--trace', '-l', '/run/scratch/log', '-p', '/run/scratch/pcap']],
+  ])('a guest of passt, %s, makes it do no call without an annotation', async (name, args) => {
+    const file = join(lab.dir, `strace-passt-${name.replaceAll(' ', '-')}.log`);
+    const socket = `/run/scratch/strace-${args.length}.socket`;
+    const guest = await compile('test/bench/stream-tap.c', join(lab.dir, 'stream-tap'));
+    const strace = ['strace', '-f', '-e', 'signal=none', '-o', file, ...lab.asUser];
+    const passt = lab.host.spawn([...strace, join(dirname(lab.binary), 'passt'), '-f', '-1', '-s', socket, ...args]);
+    await waitFor(async () => hasExited(passt) || (await lab.host.attempt(['test', '-S', socket])).status === 0, {
+      what: 'the socket',
+    });
+    await lab.host.run(['unshare', '-n', 'sh', '-c', asGuest(guest, socket)], { timeoutMs: 120_000 });
+    // Its guest has hung up.
+    expect((await finish(passt, { timeoutMs: 20_000 })).status).toBe(0);
+    expect(profilesOf(file)).toEqual(['controller', 'host', 'setup']);
   });
 });
