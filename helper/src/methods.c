@@ -73,8 +73,10 @@ void run_file_create(const union params *p, struct outcome *o)
 
     if (fd < 0 && errno == EINVAL)
         fail(o, EINVAL, "%s is not a regular file with one name", p->file.path);
+    else if (fd < 0)
+        fail(o, errno, "Couldn't open %s file %s", p->file.kind == FILE_LOG ? "log" : "pcap", p->file.path);
     else
-        give(o, fd, p->file.path);
+        o->fd = fd;
 }
 
 void run_syslog_open(const union params *p, struct outcome *o)
