@@ -11,8 +11,7 @@ const SOCKET = '/run/scratch/qrap.socket';
 const MAC = '52:54:00:0a:0b:0c';
 const BYTES = 4 << 20;
 
-const why = null;
-describe.skipIf(why !== null)('QEMU by way of qrap', () => {
+describe('QEMU by way of qrap', () => {
   let lab: Lab;
   let passt: Started;
   let qrap: string;
