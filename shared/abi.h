@@ -19,6 +19,15 @@
 #define SPLICE_END 3
 #define SPLICE_FROM_FAILED 4
 #define SPLICE_TO_FAILED 5
+#define VRING_SIZE_MAX 1024
+#define VRING_LONG_HEADER 1
+#define VRING_MRG_RXBUF 2
+#define VRING_EVENT_IDX 4
+#define VRING_INDIRECT 8
+#define VRING_CSUM 16
+#define VRING_TSO4 32
+#define VRING_TSO6 64
+#define VRING_USO 128
 #define COLUMN_INTS 4352
 
 /* Offsets into the Int32 column buffer, in elements. */
@@ -62,6 +71,11 @@ enum column {
   COL_SPLICE_STOP = 4257,
   COL_SPLICE_ERRNO = 4258,
   COL_STREAM_SKIP = 4260,
+  COL_VRING_MORE = 4264,
+  COL_VRING_SEGMENT = 4265,
+  COL_VRING_CHAIN = 4266,
+  COL_VRING_LONG = 4267,
+  COL_VRING_ROOM = 4268,
 };
 
 /* The int-valued socket options that the controller may set: X(level, option). */

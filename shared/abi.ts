@@ -21,6 +21,16 @@ export const SPLICE_FULL = 2;
 export const SPLICE_END = 3;
 export const SPLICE_FROM_FAILED = 4;
 export const SPLICE_TO_FAILED = 5;
+/** Entries of a virtqueue at most, and what was negotiated of its rings' features (helper/addon/vring.cc): bits. */
+export const VRING_SIZE_MAX = 1024;
+export const VRING_LONG_HEADER = 1;
+export const VRING_MRG_RXBUF = 2;
+export const VRING_EVENT_IDX = 4;
+export const VRING_INDIRECT = 8;
+export const VRING_CSUM = 16;
+export const VRING_TSO4 = 32;
+export const VRING_TSO6 = 64;
+export const VRING_USO = 128;
 
 /** Offsets into the Int32 column buffer, in elements. */
 export const COL = {
@@ -63,6 +73,11 @@ export const COL = {
   SPLICE_STOP: 4257,
   SPLICE_ERRNO: 4258,
   STREAM_SKIP: 4260,
+  VRING_MORE: 4264,
+  VRING_SEGMENT: 4265,
+  VRING_CHAIN: 4266,
+  VRING_LONG: 4267,
+  VRING_ROOM: 4268,
 } as const;
 export const COLUMN_INTS = 4352;
 

@@ -34,6 +34,7 @@ import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { streamLink } from '../link/stream-link.ts';
 import { tapLink } from '../link/tap-link.ts';
+import { vhostLink } from '../link/vhost/vhost-link.ts';
 import * as log from '../obs/log.ts';
 import * as pcap from '../obs/pcap.ts';
 import * as trace from '../obs/trace.ts';
@@ -104,7 +105,7 @@ export const start = async (personality: Personality, args: readonly string[]): 
   if (netns !== null && tap !== null) await configureNamespace(netns, plan);
   await listen({ host, netns }, plan);
   const socket = plan.guest === null ? null : await host.call('guest.open', {});
-  const guestLink = socket === null ? null : streamLink(guest.onGone);
+  const guestLink = socket === null ? null : (plan.guest?.vhostUser ? vhostLink : streamLink)(guest.onGone);
   configureProtocols(plan, tap === null ? guestLink : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso));
   configureForwarding(plan);
   await openControl(host, plan);

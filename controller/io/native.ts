@@ -38,6 +38,38 @@ export interface Native {
    */
   writeStreamFrames(fd: number, from: number, to: number, skip: number): number;
 
+  /**
+   * Maps the memory of a vhost-user guest, in place of what was mapped: `count` (≤ 8) regions as VHOST_USER_SET_MEM_TABLE has them at `at`,
+   * 32 bytes each, their descriptors in COL.FD (which stay the caller's). Stops both rings. 0 regions: nothing is mapped. 0 or -errno
+   * (-EINVAL: empty, beyond its file, or no file; -EEXIST: they overlap), and then nothing is.
+   */
+  vringMap(at: number, count: number): number;
+  /** What holds for the rings from now on: VRING_* of shared/abi.ts. Only while they are stopped. */
+  vringFeatures(bits: number): number;
+  /**
+   * Starts queue 0 (to the guest) or 1 (from it) of `size` entries with entry `base`. Its addresses in the front-end, of the descriptors, the used and the available
+   * ring, lie at `at`, 8 bytes each, little endian. 0 or -errno (-EINVAL: size or base; -EFAULT: not in one region, or not aligned).
+   */
+  vringStart(queue: number, size: number, base: number, at: number): number;
+  /** Stops a queue; the entry that it would have gone on with. */
+  vringStop(queue: number): number;
+  /** The descriptor by which the guest is told of used buffers; -1: it is not told. */
+  vringCall(queue: number, fd: number): number;
+  /**
+   * Takes up to `max` chains from the guest, as {@link readFrames} does with frames, each behind a virtio-net header of 12 bytes; asks for a kick where there are no
+   * more, else COL.VRING_MORE is 1. Chains given back without a frame: COL.VRING_CHAIN (malformed), COL.VRING_LONG. -EPROTO: the ring
+   * is broken; -EFAULT: the guest's memory is gone.
+   */
+  vringReceive(at: number, end: number, max: number): number;
+  /**
+   * Puts frames i in [from, to) of COL.OUT_AT/OUT_LEN, virtio-net header first, into the guest's buffers; checksums and segments that the guest did not offer to make are made
+   * (in place, or from segment `segment` of the first on, of which the ones before were sent). How many are done with; if not all, the guest kicks when it has given more buffers,
+   * and COL.VRING_SEGMENT is the next one's first segment. COL.VRING_ROOM: lost, larger than the guest's buffers. COL.VRING_CHAIN, -EPROTO, -EFAULT: as above.
+   */
+  vringSend(from: number, to: number, segment: number): number;
+  /** F_SETFL O_NONBLOCK, for descriptors that others made. 0 or -errno. */
+  nonBlocking(fd: number): number;
+
   read(fd: number, at: number, len: number): number;
   /** The same from a position in the file, bytes. */
   readAt(fd: number, at: number, len: number, offset: number): number;

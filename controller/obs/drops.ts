@@ -52,6 +52,9 @@ export const DROPS = [
   'flow-evicted',
   'flow-pending-full',
   'tap-full',
+  'vring-broken',
+  'vring-chain',
+  'vring-room',
   'guest-flood',
   'guest-address',
   'sock-full',
@@ -69,6 +72,10 @@ const counts = new Float64Array(DROPS.length);
 /** Counts one drop. `reason` is a value of DROP. */
 export const drop = (reason: number): void => {
   counts[reason] = (counts[reason] as number) + 1;
+};
+/** The same of `count` at once, which may be none. */
+export const dropMany = (reason: number, count: number): void => {
+  counts[reason] = (counts[reason] as number) + count;
 };
 export const dropCount = (reason: DropReason): number => counts[DROP[reason]] as number;
 export const dropCounts = (): Record<DropReason, number> =>

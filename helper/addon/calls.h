@@ -24,6 +24,18 @@ int32_t writeFrames(int32_t fd, int32_t from, int32_t to);
 /* stream-frames.cc */
 int32_t writeStreamFrames(int32_t fd, int32_t from, int32_t to, int32_t skip);
 
+/* vring.cc */
+int32_t vringMap(int32_t at, int32_t count);
+int32_t vringFeatures(int32_t bits);
+int32_t vringStart(int32_t queue, int32_t size, int32_t base, int32_t at);
+int32_t vringStop(int32_t queue);
+int32_t vringCall(int32_t queue, int32_t fd);
+int32_t vringReceive(int32_t at, int32_t end, int32_t max);
+int32_t vringSend(int32_t from, int32_t to, int32_t segment);
+int32_t nonBlocking(int32_t fd);
+/* At the start: 0 or -errno. */
+int32_t watchBusErrors();
+
 /* stream.cc */
 int32_t readBytes(int32_t fd, int32_t at, int32_t len);
 int32_t readAt(int32_t fd, int32_t at, int32_t len, int32_t offset);

@@ -22,6 +22,14 @@ static constexpr Entry ENTRIES[] = {
     {"readFrames", Call<readFrames>::invoke},
     {"writeFrames", Call<writeFrames>::invoke},
     {"writeStreamFrames", Call<writeStreamFrames>::invoke},
+    {"vringMap", Call<vringMap>::invoke},
+    {"vringFeatures", Call<vringFeatures>::invoke},
+    {"vringStart", Call<vringStart>::invoke},
+    {"vringStop", Call<vringStop>::invoke},
+    {"vringCall", Call<vringCall>::invoke},
+    {"vringReceive", Call<vringReceive>::invoke},
+    {"vringSend", Call<vringSend>::invoke},
+    {"nonBlocking", Call<nonBlocking>::invoke},
     {"read", Call<readBytes>::invoke},
     {"readAt", Call<readAt>::invoke},
     {"write", Call<writeBytes>::invoke},
@@ -63,6 +71,7 @@ static void fail(Napi::Env env, const char *what, int error) {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   /* A peer that has closed is an errno of the write that meets it. */
   signal(SIGPIPE, SIG_IGN);
+  (void)watchBusErrors();
   int error = -mapMemory();
   if (error != 0) {
     fail(env, "no memory for the arena", error);

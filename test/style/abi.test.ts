@@ -20,7 +20,7 @@ const found = (pattern: RegExp): [string, number][] =>
 
 test('sizes are equal', () => {
   const ours = Object.entries(abi).filter(([, value]) => typeof value === 'number');
-  expect(Object.fromEntries(found(/^#define ([A-Z_]+) (.+)$/gm))).toEqual(Object.fromEntries(ours));
+  expect(Object.fromEntries(found(/^#define ([A-Z0-9_]+) (.+)$/gm))).toEqual(Object.fromEntries(ours));
 });
 
 test('columns are equal', () => {

@@ -3,8 +3,10 @@
  * Run by addon-sealed.test.ts: makes descriptors, installs the controller's own filter, then makes every call of the
  * addon, one JSON line each: written before the call its name, after it the result. A kill ends the output at the culprit.
  */
-import { openSync, readFileSync, writeSync } from 'node:fs';
+import { ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 const [addonPath, testkitPath, filterPath] = process.argv.slice(2);
 const require = createRequire(import.meta.url);
@@ -43,6 +45,30 @@ const table = openSync('/proc/net/tcp');
 const [tap, guest] = kit.socketpair(DGRAM | NONBLOCK);
 kit.write(guest, Buffer.from('frame'));
 
+/**
+ * The memory of a guest, 64 KiB from address 0 of both views: two rings of 4 entries at 0 and at 4096 (available at 64, used at 128 of each), each with one
+ * buffer of 100 bytes at 8192; the second may be read only.
+ */
+const RINGS_AT = 1 << 18;
+const guestMemory = join(tmpdir(), `sealed-calls-${process.pid}`);
+const guestFd = openSync(guestMemory, 'wx+');
+unlinkSync(guestMemory);
+ftruncateSync(guestFd, 1 << 16);
+const words = (...list) => Buffer.from(new Uint8Array(BigUint64Array.from(list.map(BigInt)).buffer));
+for (const [at, flags] of [
+  [0, 2],
+  [4096, 0],
+]) {
+  writeSync(guestFd, Buffer.concat([words(8192), Buffer.from([100, 0, 0, 0, flags, 0, 0, 0])]), 0, 16, at);
+  writeSync(guestFd, Buffer.from([0, 0, 1, 0]), 0, 4, at + 64);
+}
+const arena = new Uint8Array(native.arena);
+const rings = (queue) => {
+  const at = 4096 * queue;
+  arena.set(words(at, at + 128, at + 64), RINGS_AT);
+  return native.vringStart(queue, 4, 0, RINGS_AT);
+};
+
 for (const [slot, value] of [
   [COL.IOV_AT, 0],
   [COL.IOV_LEN, 4],
@@ -66,6 +92,20 @@ const CALLS = {
   readFrames: () => native.readFrames(tap, 0, 1 << 20, 8),
   writeFrames: () => native.writeFrames(tap, 0, 1),
   writeStreamFrames: () => native.writeStreamFrames(into, 1, 2, 0),
+  vringMap: () => {
+    arena.set(words(0, 1 << 16, 0, 0), RINGS_AT);
+    col[COL.FD] = guestFd;
+    return native.vringMap(RINGS_AT, 1);
+  },
+  vringFeatures: () => native.vringFeatures(1),
+  vringCall: () => native.vringCall(1, into),
+  nonBlocking: () => native.nonBlocking(into),
+  'vringStart, to the guest': () => rings(0),
+  'vringStart, from the guest': () => rings(1),
+  vringReceive: () => native.vringReceive(0, 1 << 17, 8) === 1,
+  vringSend: () => native.vringSend(0, 1, 0) === 1,
+  vringStop: () => native.vringStop(1) === 1,
+  'vringMap, nothing': () => native.vringMap(RINGS_AT, 0),
   recvv: () => native.recvv(tcp, 1, false),
   'recvv peek': () => native.recvv(tcp, 1, true),
   discard: () => native.discard(tcp, 2),
