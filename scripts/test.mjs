@@ -59,7 +59,7 @@ const part = async (name, file, args) => {
   failed += Number(/(\d+) failed/.exec(summary)?.[1] ?? 0);
 };
 
-setupOrExit();
+setupOrExit({ vm: 'wanted' });
 await part('types', tool('tsc'), ['-p', 'tsconfig.json']);
 await part('lint', tool('biome'), ['check', '.']);
 for (const project of asked.length > 0 ? asked : PROJECTS)

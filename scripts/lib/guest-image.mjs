@@ -47,8 +47,19 @@ const MODULES = ['virtio_pci', 'virtio_net', 'virtio_console', 'tcp_bbr'];
 const PROGRAMS = ['dash', 'dhclient', 'ip', 'iperf3', 'ping', 'ss'];
 
 /** Programs of the repository, linked statically: name in the guest's /bin → source. */
-const TOOLS = { stream: 'test/support/stream.c', crowd: 'test/support/crowd.c', load: 'test/bench/load.c' };
+const TOOLS = {
+  stream: 'test/support/stream.c',
+  crowd: 'test/support/crowd.c',
+  witness: 'test/support/witness.c',
+  load: 'test/bench/load.c',
+};
 const AGENT = 'test/support/guest-agent.c';
+
+/** Its own delay before the first word is up to five seconds. */
+const DHCLIENT_CONF = `initial-delay 0;
+also request interface-mtu, domain-search, host-name;
+also request dhcp6.name-servers, dhcp6.domain-search, dhcp6.fqdn;
+`;
 
 const DIRECTORIES = [
   'bin',
@@ -257,8 +268,7 @@ const contents = (kernelDir) => {
     for (const library of librariesOf(path)) file(library.slice(1), readFileSync(library));
   }
   entries.set('bin/sh', { mode: 0o120777, content: Buffer.from('dash') });
-  // Else it waits for up to five seconds before its first word.
-  file('etc/dhclient.conf', Buffer.from('initial-delay 0;\n'), 0o100644);
+  file('etc/dhclient.conf', Buffer.from(DHCLIENT_CONF), 0o100644);
   file('etc/passwd', Buffer.from('root:x:0:0:root:/tmp:/bin/sh\n'), 0o100644);
   file('etc/group', Buffer.from('root:x:0:\n'), 0o100644);
   file('etc/dhcp-hook.sh', readFileSync(at('test/support/dhcp-hook.sh')));

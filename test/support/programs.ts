@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The programs that tests run in the lab's namespaces, ready to be started. */
 import { join } from 'node:path';
-import { compile, type Lab, NET, REPOSITORY } from './lab.mjs';
+import { compile, type Lab, NET, REPOSITORY, type Side } from './lab.mjs';
 import { type Started, waitFor } from './process.mjs';
 
 export const ECHO_PORT = 7007;
@@ -39,4 +39,31 @@ export const streamServer = async (lab: Lab): Promise<string> => {
   for (const address of [NET.server4, NET.server6])
     await listening(lab.remote.spawn([program, 'serve', address, String(STREAM_PORT)]), 'the stream server');
   return program;
+};
+
+export interface Question {
+  readonly protocol: 'tcp' | 'udp';
+  readonly address: string;
+  readonly port: number;
+  /** The address to ask from. */
+  readonly from?: string;
+}
+export interface Reply {
+  readonly error?: string;
+  /** As the server saw the asker. */
+  readonly address: string;
+  readonly port: number;
+  /** As the asker saw itself. */
+  readonly own: { readonly address: string; readonly port: number };
+}
+/** Asks servers of forward.mjs or witness.c, all at once. */
+export const ask = async (side: Side, questions: readonly Question[], patienceMs = 15_000): Promise<Reply[]> => {
+  const text = JSON.stringify(questions.map((question) => ({ ...question, patienceMs })));
+  return JSON.parse(await side.run([...script('forward.mjs'), 'ask', text]));
+};
+
+/** Datagrams in one burst, from the address `from`; how many were answered. */
+export const burst = async (side: Side, to: string, port: number, from: string, count: number, bytes: number) => {
+  const out = await side.run([...script('burst.mjs'), to, port, count, bytes, from].map(String));
+  return (JSON.parse(out) as { answers: number }).answers;
 };

@@ -9,7 +9,7 @@
  *     const vm = await startVm(lab, { netdev: streamTo('/run/scratch/a.socket') });       // resolves when it has booted
  *     await vm.must('ip link set eth0 up && udhcpc -i eth0 -n -q -s /etc/dhcp-hook.sh');  // standard output; throws if it fails
  *     const { status, stdout, stderr } = await vm.run('ping -c 1 192.0.2.1');             // any number at once
- *     await vm.reboot();
+ *     await vm.reboot();                                                                  // pause(), resume()
  *     await vm.powerOff();                                                                // or vm.kill(), or lab.cleanup()
  *
  * vhost-user:  startVm(lab, { netdev: 'vhost-user,chardev=c', args: ['-chardev', `socket,id=c,path=${path}`], sharedMemory: true })
@@ -17,14 +17,14 @@
  *              adds what is needed itself
  *
  * The guest: one virtio-net card, eth0, down; lo up; busybox, iproute2's ip and ss, iputils' ping, dhclient, iperf3, and
- * the repository's stream and crowd. `/run/scratch` is a directory of the lab (not of the guest) where the ordinary user may
+ * the repository's stream, crowd and witness. `/run/scratch` is a directory of the lab (not of the guest) where the ordinary user may
  * write. Commands run at once and see /dev/null as standard input. Something that goes on is started as
  * `PROGRAM >/tmp/log 2>&1 &`.
  */
 import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { guestImage } from '../../scripts/lib/guest-image.mjs';
-import { finish, hasExited, waitFor } from './process.mjs';
+import { finish, hasExited, searchPath, waitFor } from './process.mjs';
 
 /** @typedef {import('./lab.mjs').Lab} Lab */
 /** @typedef {import('./process.mjs').Started} Started */
@@ -77,6 +77,29 @@ export const startPasst = async (lab, socket, args = [], binary = passtBinary(la
   await waitFor(async () => hasExited(passt) || (await listening()), { what: `${socket} to listen` });
   if (hasExited(passt)) throw new Error(`passt ended (${passt.child.exitCode}):\n${passt.err()}`);
   return passt;
+};
+
+/**
+ * Null where virtual machines can be run, else why not. Says it, too, so that nothing is skipped silently; under CI=true it is
+ * an error.
+ * @returns {string | null}
+ */
+export const whyNoVm = () => {
+  try {
+    const { emulator } = guestImage();
+    if (
+      searchPath()
+        .split(':')
+        .every((dir) => !existsSync(join(dir, emulator)))
+    )
+      throw new Error(`there is no ${emulator}: run node scripts/setup.mjs --vm`);
+    return null;
+  } catch (error) {
+    if (process.env['CI'] === 'true') throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    console.warn(`skipped: virtual machines: ${why}`);
+    return why;
+  }
 };
 
 /** Kernel and initial RAM disk where the lab's ordinary user can read them. @param {Lab} lab */
@@ -227,6 +250,14 @@ export class Vm {
   async powerOff() {
     this.run('poweroff -f').catch(() => {});
     return finish(this.tool, { timeoutMs: 10_000 });
+  }
+  /** Stops QEMU where it is, until `resume`. */
+  pause() {
+    this.tool.kill('SIGSTOP');
+  }
+  resume() {
+    this.tool.kill('SIGCONT');
+    this.tool.child.kill('SIGCONT'); // nsenter, which stops with its child
   }
   /** Ends QEMU at once. */
   kill() {
