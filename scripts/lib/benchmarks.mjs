@@ -98,8 +98,8 @@ export const writeVm = ({ tables, rounds, met, missed }) => {
     machine(),
     `Host and remote are two network namespaces joined by veth of the guest's MTU, as above; the servers are in the remote one. ${rounds} round${rounds === 1 ? '' : 's'}, the tools in turn within each; medians. The receiver's count.`,
     "`passt` is Debian's package (2023-03, which knows the stream socket only). There is no direct path from a virtual machine: nothing else carries its frames without privileges.",
-    '"stream": the guest is a namespace, whose tap test/bench/stream-tap.c joins to the socket that QEMU would connect to: two threads that cut and join segments and make and verify checksums as a guest without offloads does. The guest then has the speed of this kernel; all of tool, guest, server and that program share the processors. With `--yardstick` there is a column without a tool: two of these programs back to back.',
-    '"vhost-user": likewise, with test/bench/vhost-tap.c as the front end that QEMU would be: the rings of a Linux guest, frames with TSO as QEMU negotiates it. Beside it is what the other tool does by its stream socket, as it has no vhost-user.',
+    '"netns, stream": the guest is a namespace, whose tap test/bench/stream-tap.c joins to the socket that QEMU would connect to: two threads that cut and join segments and make and verify checksums as a guest without offloads does. The guest then has the speed of this kernel; all of tool, guest, server and that program share the processors. With `--yardstick` there is a column without a tool: two of these programs back to back.',
+    '"netns, vhost-user": likewise, with test/bench/vhost-tap.c as the front end that QEMU would be: the rings of a Linux guest, frames with TSO as QEMU negotiates it. Beside it is what the other tool does by its stream socket, as it has no vhost-user.',
     '"QEMU": QEMU emulates the processor (TCG, no KVM), which bounds most of these rows: they show whether it works as well as theirs, not how fast it can be.',
     `Ratios: our figure divided by theirs; of times and of processor time less is better. A ✗ misses its target: ${missed} of ${met + missed}.`,
   ];

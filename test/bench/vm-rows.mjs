@@ -109,8 +109,8 @@ const guestRows = (kind) => [...bulkRows(kind), ...packetRows(kind), ...latencyR
 
 /** This kernel is the guest. */
 const NATIVE = { streams: [1, 8], bulkMs: 700, shortMs: 600, startSeconds: 0.2 };
-export const STREAM_ROWS = guestRows({ label: 'stream', ...NATIVE });
-export const VHOST_ROWS = guestRows({ label: 'vhost-user', ...NATIVE });
+export const STREAM_ROWS = guestRows({ label: 'netns, stream', ...NATIVE });
+export const VHOST_ROWS = guestRows({ label: 'netns, vhost-user', ...NATIVE });
 
 /** QEMU emulates every instruction: a second core's work of a guest is not to be had. */
 const EMULATED = { streams: [1, 4], bulkMs: 1000, shortMs: 800, startSeconds: 0.3 };
