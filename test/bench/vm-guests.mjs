@@ -37,6 +37,7 @@ const NETWORK = {
 
 /** @param {number} mtu */
 const configuration = (mtu) => `set -e
+echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_ra
 ip link set eth0 mtu ${mtu} up
 ip addr add ${NET.host4}/24 dev eth0
 ip addr add ${NET.host6}/64 dev eth0 nodad

@@ -51,7 +51,8 @@ const configure = (side, device, mtu, { v4, v6 }) =>
   side.run([
     'sh',
     '-ec',
-    `ip link set lo up; ip addr add ${v4} dev ${device}; ip addr add ${v6} dev ${device} nodad; ip link set ${device} mtu ${mtu} up`,
+    // Routers' advertisements would add routes of their own.
+    `echo 0 > /proc/sys/net/ipv6/conf/${device}/accept_ra; ip link set lo up; ip addr add ${v4} dev ${device}; ip addr add ${v6} dev ${device} nodad; ip link set ${device} mtu ${mtu} up`,
   ]);
 
 /** What joins the guest's tap to the tool: program, options of the tool, arguments before the socket's path. */
