@@ -30,7 +30,7 @@
 
 enum { ETHERNET = 14, LENGTH = 4, FRAME_MAX = 65535 + ETHERNET, BUFFER = 1 << 20, PIECES = 64, SUPER_MAX = 65535 };
 /* Frames of the tap that leave together: as many as are there, until so much has been gathered. */
-enum { FLUSH_AT = 256 * 1024 };
+enum { FLUSH_AT = 256 * 1024, MESSAGE = 32 * 1024, MESSAGES = 256 };
 
 static int tap, stream;
 static unsigned long wrong; /* checksums of segments */
@@ -119,25 +119,64 @@ static void set_length(const struct segment *s, size_t length)
 	}
 }
 
-static void write_all(const uint8_t *data, size_t length)
+/*
+ * What has been gathered for the socket, in messages of whole frames. Linux cuts what it is given for a UNIX stream into pieces
+ * of 32 KiB or more: a length is never in two of them, as QEMU, which sends frame by frame, never has it there, and Debian's
+ * passt would not find the next frame any more.
+ */
+static struct {
+	uint8_t data[FLUSH_AT + 3 * BUFFER];
+	size_t used;
+	struct iovec parts[MESSAGES];
+	struct mmsghdr messages[MESSAGES];
+	unsigned count;
+} out;
+
+static void flush(void)
 {
-	while (length > 0) {
-		ssize_t n = send(stream, data, length, MSG_NOSIGNAL);
+	for (unsigned sent = 0; sent < out.count;) {
+		int n = sendmmsg(stream, out.messages + sent, out.count - sent, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			exit(errno == EPIPE || errno == ECONNRESET ? 0 : (perror("send"), 1));
-		data += n;
-		length -= (size_t)n;
+		sent += (unsigned)n;
 	}
+	out.used = 0;
+	out.count = 0;
 }
 
-/* Cuts a superframe into what a guest without offloads sends. Returns the octets written to `out`. */
-static size_t cut(uint8_t *frame, size_t length, size_t mss, uint8_t *out)
+/* Where the next frame goes. */
+static uint8_t *next_frame(void)
+{
+	return out.data + out.used + LENGTH;
+}
+
+/* That frame is there. */
+static void add_frame(size_t bytes)
+{
+	uint32_t prefix = htonl((uint32_t)bytes);
+	struct iovec *last = &out.parts[out.count - 1];
+
+	memcpy(out.data + out.used, &prefix, LENGTH);
+	if (out.count == 0 || last->iov_len + LENGTH + bytes > MESSAGE) {
+		struct iovec *part = &out.parts[out.count];
+
+		*part = (struct iovec){ out.data + out.used, LENGTH + bytes };
+		out.messages[out.count++].msg_hdr = (struct msghdr){ .msg_iov = part, .msg_iovlen = 1 };
+	} else {
+		last->iov_len += LENGTH + bytes;
+	}
+	out.used += LENGTH + bytes;
+	if (out.count == MESSAGES)
+		flush();
+}
+
+/* Cuts a superframe into what a guest without offloads sends. */
+static void cut(uint8_t *frame, size_t length, size_t mss)
 {
 	struct segment all;
-	size_t used = 0;
 
 	if (!parse(frame, length, &all) || mss == 0) {
 		fprintf(stderr, "stream-tap: a superframe of the tap can't be cut\n");
@@ -145,11 +184,9 @@ static size_t cut(uint8_t *frame, size_t length, size_t mss, uint8_t *out)
 	}
 	for (size_t at = 0, i = 0; at < all.payload; at += mss, i++) {
 		size_t some = all.payload - at < mss ? all.payload - at : mss, bytes = all.headers + some;
-		uint32_t prefix = htonl((uint32_t)bytes);
-		uint8_t *to = out + used + LENGTH;
+		uint8_t *to = next_frame();
 		struct segment s = all;
 
-		memcpy(out + used, &prefix, LENGTH);
 		memcpy(to, frame, all.headers);
 		memcpy(to + all.headers, frame + all.headers + at, some);
 		s.ip = to + (all.ip - frame);
@@ -164,9 +201,8 @@ static size_t cut(uint8_t *frame, size_t length, size_t mss, uint8_t *out)
 		set_length(&s, bytes - ETHERNET);
 		s.tcp->check = 0;
 		s.tcp->check = (uint16_t)~fold(pseudo(&s, bytes - (size_t)((uint8_t *)s.tcp - to)) + add((uint8_t *)s.tcp, bytes - (size_t)((uint8_t *)s.tcp - to)));
-		used += LENGTH + bytes;
+		add_frame(bytes);
 	}
-	return used;
 }
 
 /* The field holds the pseudo-header's sum, virtio 1.2 section 5.1.6.2. */
@@ -186,25 +222,22 @@ static void complete(uint8_t *frame, size_t length, const struct virtio_net_hdr 
 
 static void *from_tap(void *nothing)
 {
-	/* Room for what is gathered, and for one superframe in segments of the smallest size. */
-	static uint8_t out[FLUSH_AT + 3 * BUFFER], whole[FRAME_MAX];
-	size_t used = 0;
+	static uint8_t whole[FRAME_MAX];
 	int cutting = 0;
 
 	for (;;) {
 		struct virtio_net_hdr h;
-		uint8_t *frame = cutting ? whole : out + used + LENGTH;
+		uint8_t *frame = cutting ? whole : next_frame();
 		struct iovec parts[] = { { &h, sizeof(h) }, { frame, FRAME_MAX } };
 		ssize_t n = readv(tap, parts, 2);
 
 		if (n < 0 && errno == EAGAIN) {
 			struct pollfd p = { .fd = tap, .events = POLLIN };
 
-			if (used > 0)
-				write_all(out, used);
+			if (out.count > 0)
+				flush();
 			else if (poll(&p, 1, -1) < 0 && errno != EINTR)
 				fail("poll");
-			used = 0;
 			continue;
 		}
 		if (n < (ssize_t)sizeof(h))
@@ -213,23 +246,18 @@ static void *from_tap(void *nothing)
 		if (h.gso_type != VIRTIO_NET_HDR_GSO_NONE) {
 			if (!cutting)
 				memcpy(whole, frame, (size_t)n);
-			used += cut(whole, (size_t)n, h.gso_size, out + used);
+			cut(whole, (size_t)n, h.gso_size);
 			cutting = 1;
 		} else {
-			uint32_t prefix = htonl((uint32_t)n);
-
 			if (cutting)
-				memcpy(out + used + LENGTH, frame, (size_t)n);
-			memcpy(out + used, &prefix, LENGTH);
+				memcpy(next_frame(), frame, (size_t)n);
 			if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
-				complete(out + used + LENGTH, (size_t)n, &h);
-			used += LENGTH + (size_t)n;
+				complete(next_frame(), (size_t)n, &h);
+			add_frame((size_t)n);
 			cutting = 0;
 		}
-		if (used >= FLUSH_AT) {
-			write_all(out, used);
-			used = 0;
-		}
+		if (out.used >= FLUSH_AT)
+			flush();
 	}
 	return nothing;
 }
