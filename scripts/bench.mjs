@@ -21,8 +21,8 @@
  *                          --cell RTT,LOSS,REORDER (may be repeated; default all, over an hour), --direction up|down
  *     --vm                 guests of passt instead, beside Debian's passt, about ten minutes: a namespace behind a stream
  *                          socket or vhost-user (test/bench/stream-tap.c, vhost-tap.c), and QEMU. With --rounds (default 3),
- *                          --rows, --only, --peer, --congestion (default cubic), --wmem (default: default) and
- *                          --yardstick, which is here that namespace with no tool between it and the server
+ *                          --rows, --only, --peer, --congestion (default cubic), --wmem (default: default and raised,
+ *                          with --rows default) and --yardstick, which is here that namespace with no tool between it and the server
  *     --checksum           how fast the Internet checksum is made, by length; a few seconds
  *     --write              the table goes to docs/BENCHMARKS.md: that of the rows to its beginning, or to the section
  *                          --section NAME; those of bad links, of --vm and of --checksum to sections of their own
@@ -217,10 +217,13 @@ const impaired = async () => {
 
 /** Guests of passt. */
 const compareVm = async () => {
-  const settings = settingsOf(options.congestion ?? ['cubic'], options.wmem ?? ['default']);
+  const settings = settingsOf(
+    options.congestion ?? ['cubic'],
+    options.wmem ?? (options.rows ? ['default'] : ['default', 'raised']),
+  );
   const { only, rows, yardstick = false } = options;
   const groups = vmGroups({ ...(only && { only }), ...(rows && { rows }), others: others(), yardstick });
-  const seconds = vmSeconds(groups, rounds) * settings.length;
+  const seconds = vmSeconds(groups, settings, rounds);
   console.log(
     `bench: ${groups.reduce((n, group) => n + group.rows.length, 0)} rows, about ${Math.ceil(seconds / 60)} min`,
   );
