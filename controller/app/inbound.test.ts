@@ -107,6 +107,15 @@ describe('at a port of the host', () => {
     const guest = words(v4 ? GUEST_4 : GUEST_6);
     expect(comes(client, asked)).toEqual(['tap', FD, v4, ...words(client), CLIENT_PORT, ...guest, 9080]);
   });
+  test('a guest with a link-local address alone is reached there, from ours, once that can be known', () => {
+    inbound.configure({ splice: false, spliceOnly: false, loopbackToLoopback: false });
+    const v6 = { ...(network.v6 as NonNullable<typeof network.v6>), addresses: [] };
+    station.configure({ ...network, v6, guestMac: 'ff:ff:ff:ff:ff:ff' });
+    expect(comes('::1', '::1')).toEqual(['reset', FD]);
+    station.see6(...parseIpv6('fe80::77'));
+    const ours = words(v6.ourLinkLocal);
+    expect(comes('::1', '::1')).toEqual(['tap', FD, false, ...ours, CLIENT_PORT, ...words('fe80::77'), 9080]);
+  });
   test('a rule with a target is never spliced', () => {
     const there = words('192.0.2.99');
     expect(comes('127.0.0.1', '127.0.0.1', listener('host', '192.0.2.99')).slice(7)).toEqual([

@@ -149,7 +149,7 @@ const setDestination = (v4: boolean, target: string): boolean => {
     return destination[3] !== 0;
   }
   if (target !== '') destination.set(parseIpv6(target));
-  else for (let i = 0; i < 4; i++) destination[i] = guest6(i);
+  else for (let i = 0; i < 4; i++) destination[i] = station.inbound6Word(i);
   return !ipv6.isUnspecified(
     destination[0] as number,
     destination[1] as number,

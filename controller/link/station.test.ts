@@ -137,12 +137,21 @@ describe('a virtual machine', () => {
   test.each([
     ['a group address', 0x0300, 1],
     ['zero', 0, 0],
-    ['ours', 0x0200, 0x5e005301],
+    ['ours', 0x9a55, 0x9a559a55],
   ])('stays unknown after a frame from %s', (_what, high, low) => {
-    station.configure(makeNetwork(broadcast));
+    station.configure(makeNetwork({ ...broadcast, ourMac: '9a:55:9a:55:9a:55' }));
     station.learn(frameFrom(high, low), 0);
     expect(guestMac()).toBe('ff:ff:ff:ff:ff:ff');
   });
+});
+
+test('a MAC that is named as ours and turns out to be the guest’s is the guest’s; ours is the usual one, for good', () => {
+  const ours = (): string => macText(station.ourMacHigh(), station.ourMacLow());
+  station.configure(makeNetwork({ guestMac: 'ff:ff:ff:ff:ff:ff', ourMac: GUEST_MAC }));
+  station.learn(frameFrom(0x0200, 0x5e005302), 0);
+  expect([guestMac(), ours(), station.several]).toEqual([GUEST_MAC, '9a:55:9a:55:9a:55', false]);
+  station.learn(frameFrom(0x9a55, 0x9a559a55), 0);
+  expect([guestMac(), ours()]).toEqual([GUEST_MAC, '9a:55:9a:55:9a:55']);
 });
 
 describe('an address that the command line names', () => {

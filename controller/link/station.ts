@@ -22,6 +22,9 @@ const ADDRESSES_MAX = 64;
 /** Addresses seen that are remembered, of each family; new ones take the place of the first. */
 const SEEN_MAX = 64;
 const WORDS = 4;
+/** OUR_MAC of cli/plan.ts. */
+const USUAL_HIGH = 0x9a55;
+const USUAL_LOW = 0x9a55_9a55 | 0;
 
 let ourHigh = 0;
 let ourLow = 0;
@@ -112,17 +115,24 @@ const configure6 = (network: Network): void => {
   ourLinkLocal6.set(network.v6 === null ? [0, 0, 0, 0] : parseIpv6(network.v6.ourLinkLocal));
 };
 
-/** Notes where the frame at `at` came from. A group, all-zero or our own source address says nothing about the guest. */
+/** Notes where the frame at `at` came from. A group, all-zero or our own source address says nothing about the guest, but for {@link giveWay}. */
 export const learn = (v: DataView, at: number): void => {
   const high = eth.srcHigh(v, at);
   const low = eth.srcLow(v, at);
   if (high === guestHigh && low === guestLow) return;
-  if (eth.fromGroup(v, at) || (high | low) === 0 || (high === ourHigh && low === ourLow)) return;
+  if (eth.fromGroup(v, at) || (high | low) === 0 || (high === ourHigh && low === ourLow && !giveWay())) return;
   // The first one that is heard of makes no second.
   if (!isGroup(guestHigh)) several = true;
   turns++;
   guestHigh = high;
   guestLow = low;
+};
+/** libvirt 9 says the guest's own MAC where ours is asked for: when a virtual machine's first frame shows that, ours is the usual one. */
+const giveWay = (): boolean => {
+  if (!isGroup(guestHigh) || (ourHigh === USUAL_HIGH && ourLow === USUAL_LOW)) return false;
+  ourHigh = USUAL_HIGH;
+  ourLow = USUAL_LOW;
+  return true;
 };
 const isGroup = (high: number): boolean => (high & 0x0100) !== 0;
 
@@ -194,6 +204,8 @@ export const our6Word = (i: number): number => ourGateway6[i] as number;
 export const ourLinkLocal6Word = (i: number): number => ourLinkLocal6[i] as number;
 /** Word `i` of the last global source seen, or at first of the first address given. All zero: not known. */
 export const guest6Word = (i: number): number => seen6[i] as number;
+/** The same, but of the link-local address where the guest has no other, as behind a host without one (local mode). */
+export const inbound6Word = (i: number): number => (seen6[0] === 0 ? likelyLinkLocal6Word(i) : (seen6[i] as number));
 /** Word `i` of the last link-local source seen; all zero: none yet. */
 export const guestLinkLocal6Word = (i: number): number => seenLinkLocal6[i] as number;
 /** The same, but before one was seen that which an interface makes of its MAC (RFC 4291 App. A); all zero while that is not known. */

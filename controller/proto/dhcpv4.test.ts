@@ -186,6 +186,14 @@ describe('DHCP', () => {
     handle(message(typed(DISCOVER, ...option(61, [1, 2, 3]))));
     expect(reply().options.get(61)).toBe('010203');
   });
+  test('requested options come in the order of the list, the rest behind them (RFC 2132 §9.8)', () => {
+    configure({ hostname: 'box' });
+    handle(message(typed(DISCOVER, ...option(55, [6, 119, 3, 6, 200, 12]))));
+    // The mask always stands before the routers (§3.3).
+    expect([...reply().options.keys()]).toEqual([53, 54, 51, 6, 119, 1, 3, 12, 26]);
+    handle(message(typed(DISCOVER)));
+    expect([...reply().options.keys()]).toEqual([53, 54, 51, 1, 3, 26, 6, 12, 119]);
+  });
   test('options in the file and sname fields count (RFC 2132 §9.3)', () => {
     const file = [...option(53, [REQUEST]), 255];
     const sname = [...option(50, guest.ip4('192.0.2.99')), 255];
@@ -193,6 +201,60 @@ describe('DHCP', () => {
     expect(reply().options.get(53)).toBe('06');
     handle(message([...option(52, [1]), 255], { file, sname }));
     expect(reply().options.get(53)).toBe('05');
+  });
+});
+
+describe('boot ROMs', () => {
+  const uuid = [0, ...Array.from({ length: 16 }, (_, i) => i + 1)];
+  const pxe = [
+    ...option(57, [5, 192]),
+    ...option(93, [0, 0]),
+    ...option(94, [1, 2, 1]),
+    ...option(60, [...Buffer.from('PXEClient:Arch:00000:UNDI:002001')]),
+    ...option(97, uuid),
+  ];
+  const text = (s: string): number[] => [...Buffer.from(s)];
+  const names = (r: Reply): string[] => {
+    const dhcp = r.frame.subarray(42);
+    return [dhcp.subarray(20, 24).toString('hex'), cString(dhcp.subarray(44, 108)), cString(dhcp.subarray(108, 236))];
+  };
+  const cString = (b: Buffer): string => b.subarray(0, b.indexOf(0)).toString('latin1');
+
+  test('PXE gets its offer with its machine identifier, and no boot server is named', () => {
+    handle(message(typed(DISCOVER, ...pxe)));
+    const r = reply();
+    expect([r.options.get(53), r.yiaddr, r.options.get(97)]).toEqual([
+      '02',
+      '192.0.2.10',
+      Buffer.from(uuid).toString('hex'),
+    ]);
+    expect([60, 43, 66, 67, 175].map((code) => r.options.has(code))).toEqual([false, false, false, false, false]);
+    expect(names(r)).toEqual(['00000000', '', '']);
+  });
+  test('a machine identifier of another length does not come back', () => {
+    handle(message(typed(DISCOVER, ...option(97, [0, 1, 2]))));
+    expect(reply().options.has(97)).toBe(false);
+  });
+  test('iPXE, which asks for its own options, is told not to wait for another server', () => {
+    handle(message(typed(DISCOVER, ...pxe, ...option(55, [1, 3, 6, 43, 60, 66, 67, 175]))));
+    expect(reply().options.get(175)).toBe('b00101');
+  });
+  test('server and file names come back, unless they are options', () => {
+    handle(message(typed(REQUEST), { sname: text('boot'), file: text('pxelinux.0') }));
+    expect(names(reply())).toEqual(['00000000', 'boot', 'pxelinux.0']);
+    handle(message([...option(52, [1]), 255], { sname: text('boot'), file: [...option(53, [REQUEST]), 255] }));
+    expect(names(reply())).toEqual(['00000000', 'boot', '']);
+    handle(message(typed(REQUEST, ...option(50, guest.ip4('10.0.0.1'))), { file: text('pxelinux.0') }));
+    expect([reply().options.get(53), names(reply())[2]]).toEqual(['06', '']);
+  });
+  test('BOOTP gets the options that 64 bytes hold, or as many as its own message was long for', () => {
+    configure({ hostname: 'box-of-a-name', ...v4({ dns: ['192.0.2.51', '192.0.2.52', '192.0.2.53'] }) });
+    handle(message(padded([255], 60), { file: text('vmunix') }));
+    expect(reply().frame.length).toBe(42 + 300);
+    expect([...reply().options.keys()]).toEqual([1, 3, 26, 6, 12]);
+    expect(names(reply())[2]).toBe('vmunix');
+    handle(message(padded([255], 61)));
+    expect([...reply().options.keys()]).toEqual([1, 3, 26, 6, 12, 119]);
   });
 });
 

@@ -6,8 +6,9 @@
  * - DISCOVER → OFFER, or ACK with Rapid Commit (RFC 4039). REQUEST → ACK; NAK when it wants another address than ours
  *   (RFC 2131 §4.3.2); silence when it chose another server. INFORM → ACK without address and lease (§4.3.5).
  *   DECLINE and RELEASE change nothing. A message without a type is BOOTP and gets a BOOTREPLY (RFC 1534 §2).
- * - What is told is the same for all, so it is made once, in configure(): the options up to the size that every client
- *   takes (§2: 576 bytes of IP datagram); an option that does not fit is left out.
+ * - What is told is the same for all, so it is made once (wire/dhcpv4-options.ts): the options up to the size that every client
+ *   takes (§2: 576 bytes of IP datagram), or that BOOTP has.
+ * - Boot ROMs are clients like others. There is no boot server to name, so the names they send come back as they are, as from the original.
  *
  * The virtio-net header before each frame has been checked (wire/vnet sane()) or cleared before handle() is called.
  */
@@ -21,6 +22,7 @@ import { DROP, drop } from '../obs/drops.ts';
 import { ipv4Mask } from '../wire/addr.ts';
 import * as checksum from '../wire/checksum.ts';
 import * as dhcp from '../wire/dhcpv4.ts';
+import { OptionTable, type Told } from '../wire/dhcpv4-options.ts';
 import * as dnsName from '../wire/dns-name.ts';
 import * as eth from '../wire/ethernet.ts';
 import * as ipv4 from '../wire/ipv4.ts';
@@ -43,11 +45,17 @@ const FQDN_N = 8;
 const FQDN_HEADER_BYTES = 3;
 const FQDN_RCODES = 0xffff;
 
+/** What a BOOTP message has for options, the cookie included, unless the client's is longer (RFC 951 §3, RFC 1497). */
+const BOOTP_OPTIONS_BYTES = 64;
+/** iPXE's options (175) and the one of them by which it does not wait for a ProxyDHCP server (176): there is none on this link. */
+const IPXE = 175;
+const IPXE_NO_PROXY = new Uint8Array([176, 1, 1]);
+
 // Implementation.
 /** TTL of our datagrams. */
 const TTL = 64;
-/** Options that differ from reply to reply, in the worst case: type, server, lease, client id, Rapid Commit, end. */
-const VARIABLE_BYTES = 3 + 6 + 6 + 257 + 2 + 1;
+/** Options that differ from reply to reply, in the worst case: type, server, lease, client id, machine id, Rapid Commit, end. */
+const VARIABLE_BYTES = 3 + 6 + 6 + 257 + 2 + dhcp.CLIENT_MACHINE_BYTES + 2 + 1;
 /** The fixed part: a reply to a client that sends the longest identifier may exceed 576 bytes by that much, which the client asked for. */
 const REPLY_BYTES_MAX = dhcp.HEADER_BYTES + OPTIONS_BYTES + VARIABLE_BYTES;
 const L3 = eth.HEADER_BYTES;
@@ -59,8 +67,8 @@ let on = false;
 let address = 0;
 let server = 0;
 let directedBroadcast = 0;
-/** Configuration options, the same in every reply. */
-let options = new Uint8Array(0);
+/** What is told, the same in every reply. */
+let told = new OptionTable([], 0);
 /** The guest's full name as in DNS and as text; empty: none. */
 let fqdnWire = new Uint8Array(0);
 let fqdnText = new Uint8Array(0);
@@ -76,7 +84,7 @@ export const configure = (network: Network): void => {
   directedBroadcast = address | ~mask;
   fqdnWire = nameBytes(network.fqdn);
   fqdnText = fqdnWire.length === 0 ? fqdnWire : asciiBytes(network.fqdn ?? '');
-  options = build(network, v4, mask);
+  told = new OptionTable(rows(network, v4, mask), OPTIONS_BYTES - reservedBytes());
 };
 
 /** Empty for what is no name, or too long for one option. */
@@ -88,27 +96,32 @@ const asciiBytes = (text: string): Uint8Array<ArrayBuffer> => Uint8Array.from(te
 const wordBytes = (words: readonly number[]): Uint8Array<ArrayBuffer> =>
   Uint8Array.from(words.flatMap((w) => [w >>> 24, (w >> 16) & 0xff, (w >> 8) & 0xff, w & 0xff]));
 
-/** The fixed options, most needed first; the mask stands before the routers (RFC 2132 §3.3). */
-const build = (network: Network, v4: Network4, mask: number): Uint8Array<ArrayBuffer> => {
-  const rows: readonly (readonly [code: number, data: Uint8Array])[] = [
-    [dhcp.SUBNET_MASK, wordBytes([mask])],
-    [dhcp.CLASSLESS_ROUTES, ((server ^ address) & mask) === 0 ? new Uint8Array(0) : routeToServer()],
-    [dhcp.ROUTER, wordBytes([server])],
-    [dhcp.INTERFACE_MTU, network.mtu === 0 ? new Uint8Array(0) : Uint8Array.of(network.mtu >> 8, network.mtu & 0xff)],
-    [dhcp.DNS_SERVERS, network.tellDns ? wordBytes(v4.dns.map(parseIpv4)) : new Uint8Array(0)],
-    [dhcp.HOST_NAME, asciiBytes(network.hostname ?? '')],
-    [dhcp.DOMAIN_SEARCH, network.tellSearch ? dnsName.encodeListCompressed(network.search) : new Uint8Array(0)],
-  ];
-  // Type, server, lease, Rapid Commit, the full name and the end need their room within 576 bytes, too.
-  const reserved = 3 + 6 + 6 + 2 + (fqdnWire.length === 0 ? 0 : 2 + FQDN_HEADER_BYTES + fqdnWire.length) + 1;
-  const bytes = new Uint8Array(Math.max(0, OPTIONS_BYTES - reserved));
-  const v = new DataView(bytes.buffer);
-  let p = 0;
-  for (const [code, data] of rows) {
-    if (dhcp.bytesRoom(data.length) <= bytes.length - p) p = dhcp.putBytes(v, p, code, data);
-  }
-  return bytes.slice(0, p);
-};
+/** The options, most needed first; the mask stands before the routers (RFC 2132 §3.3). */
+const rows = (network: Network, v4: Network4, mask: number): readonly Told[] => [
+  { code: dhcp.SUBNET_MASK, data: wordBytes([mask]) },
+  { code: dhcp.CLASSLESS_ROUTES, data: ((server ^ address) & mask) === 0 ? new Uint8Array(0) : routeToServer() },
+  { code: dhcp.ROUTER, data: wordBytes([server]) },
+  {
+    code: dhcp.INTERFACE_MTU,
+    data: network.mtu === 0 ? new Uint8Array(0) : Uint8Array.of(network.mtu >> 8, network.mtu & 0xff),
+  },
+  { code: dhcp.DNS_SERVERS, data: network.tellDns ? wordBytes(v4.dns.map(parseIpv4)) : new Uint8Array(0) },
+  { code: dhcp.HOST_NAME, data: asciiBytes(network.hostname ?? '') },
+  {
+    code: dhcp.DOMAIN_SEARCH,
+    data: network.tellSearch ? dnsName.encodeListCompressed(network.search) : new Uint8Array(0),
+  },
+  { code: IPXE, data: IPXE_NO_PROXY, onlyAsked: true },
+];
+/** Type, server, lease, Rapid Commit, machine identifier, the full name and the end need their room within 576 bytes, too. */
+const reservedBytes = (): number =>
+  3 +
+  6 +
+  6 +
+  2 +
+  (2 + dhcp.CLIENT_MACHINE_BYTES) +
+  (fqdnWire.length === 0 ? 0 : 2 + FQDN_HEADER_BYTES + fqdnWire.length) +
+  1;
 
 /** RFC 3442 for a router outside the subnet: it is on the link (a /32 via 0.0.0.0), and everything else is behind it. */
 const routeToServer = (): Uint8Array =>
@@ -192,16 +205,23 @@ const reply = (request: number, end: number, kind: number): void => {
     p = dhcp.putWord(v, p, dhcp.SERVER_ID, server);
   }
   if (type === dhcp.OFFER || (type === dhcp.ACK && !informed)) p = dhcp.putWord(v, p, dhcp.LEASE_TIME, LEASE_INFINITE);
-  if (type !== dhcp.NAK) p = putConfiguration(p, request, end);
+  if (type !== dhcp.NAK) {
+    dhcp.copyNames(v, message, request, end);
+    p = putConfiguration(p, message, request, end, type);
+  }
   p = putEchoed(p, request, end, type);
   send(at, dhcp.finish(v, message, p), request, type);
   if (type === dhcp.ACK && !informed) station.see4(address);
 };
 
-const putConfiguration = (from: number, request: number, end: number): number => {
-  io.mem.set(options, from);
-  const p = from + options.length;
-  return fqdnWire.length === 0 ? p : putFqdn(p, request, end);
+const putConfiguration = (from: number, message: number, request: number, end: number, type: number): number => {
+  const v = io.view;
+  // One byte is kept for the end.
+  const small = type === 0 && end - request <= dhcp.MESSAGE_BYTES_MIN;
+  const limit = small ? message + dhcp.HEADER_BYTES - 4 + BOOTP_OPTIONS_BYTES - 1 : message + REPLY_BYTES_MAX;
+  const list = dhcp.findOption(v, request, end, dhcp.PARAMETER_LIST);
+  const p = told.put(v, from, limit, list, list < 0 ? list : list + dhcp.optionLength(v, list));
+  return fqdnWire.length === 0 || small ? p : putFqdn(p, request, end);
 };
 
 /** Our name for a client that sent its own (RFC 4702 §4), in the encoding it used. We keep no DNS, so nothing is updated. */
@@ -228,12 +248,16 @@ const listsFqdn = (request: number, end: number): boolean => {
   return false;
 };
 
-/** The client's identifier (RFC 6842 §3), and Rapid Commit where it made the ACK (RFC 4039 §3.1). */
+/** The client's identifier (RFC 6842 §3), that of its machine, and Rapid Commit where it made the ACK (RFC 4039 §3.1). */
 const putEchoed = (from: number, request: number, end: number, type: number): number => {
   const v = io.view;
   let p = from;
   const id = type === 0 ? -1 : dhcp.findOption(v, request, end, dhcp.CLIENT_ID);
   if (id >= 0) p = dhcp.putCopy(v, p, dhcp.CLIENT_ID, id, dhcp.optionLength(v, id));
+  // PXE: a ROM may take no offer that lacks its own identifier.
+  const machine = type === 0 || type === dhcp.NAK ? -1 : dhcp.findOption(v, request, end, dhcp.CLIENT_MACHINE);
+  if (machine >= 0 && dhcp.optionLength(v, machine) === dhcp.CLIENT_MACHINE_BYTES)
+    p = dhcp.putCopy(v, p, dhcp.CLIENT_MACHINE, machine, dhcp.CLIENT_MACHINE_BYTES);
   const discovered = dhcp.optionByte(v, request, end, dhcp.MESSAGE_TYPE) === dhcp.DISCOVER;
   return type === dhcp.ACK && discovered ? dhcp.putEmpty(v, p, dhcp.RAPID_COMMIT) : p;
 };

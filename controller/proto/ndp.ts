@@ -239,6 +239,7 @@ const neighbourAdvertisement = (
 const advertise = (d0: number, d1: number, d2: number, d3: number): void => {
   const at = out.reserve(L4 + advertisement.length);
   io.mem.set(advertisement, at + L4);
+  ndp.putLinkLayer(io.view, at + L4 + ndp.RA_BYTES, ndp.SOURCE_LINK_LAYER, station.ourMacHigh(), station.ourMacLow());
   send(at, advertisement.length, d0, d1, d2, d3);
 };
 

@@ -63,6 +63,9 @@ export const MAX_MESSAGE_SIZE = 57;
 export const CLIENT_ID = 61;
 export const RAPID_COMMIT = 80;
 export const CLIENT_FQDN = 81;
+/** UUID of a machine that boots, a type before it (RFC 4578 §2.3). */
+export const CLIENT_MACHINE = 97;
+export const CLIENT_MACHINE_BYTES = 17;
 export const DOMAIN_SEARCH = 119;
 export const CLASSLESS_ROUTES = 121;
 /** Bits of OVERLOAD: options continue in the fields `file` and `sname` (RFC 2132 §9.3). */
@@ -168,6 +171,15 @@ export const startReply = (v: DataView, at: number, request: number): number => 
   for (let i = 0; i < 16; i += 4) v.setInt32(at + CHADDR + i, v.getInt32(request + CHADDR + i));
   v.setInt32(at + COOKIE, MAGIC);
   return at + OPTIONS;
+};
+/** Copies server and boot file name of the request, as far as they are names and not options. */
+export const copyNames = (v: DataView, at: number, request: number, end: number): void => {
+  const overload = overloadOf(v, request, end);
+  if ((overload & OVERLOAD_SNAME) === 0) copyWords(v, at, request, SNAME, FILE);
+  if ((overload & OVERLOAD_FILE) === 0) copyWords(v, at, request, FILE, COOKIE);
+};
+const copyWords = (v: DataView, at: number, request: number, from: number, to: number): void => {
+  for (let p = from; p < to; p += 4) v.setInt32(at + p, v.getInt32(request + p));
 };
 export const setCiaddr = (v: DataView, at: number, word: number): void => v.setInt32(at + CIADDR, word);
 export const setYiaddr = (v: DataView, at: number, word: number): void => v.setInt32(at + YIADDR, word);

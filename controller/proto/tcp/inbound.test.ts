@@ -7,6 +7,7 @@ const flows = await import('../../flow/table.ts');
 const descriptors = await import('../../flow/descriptors.ts');
 const lru = await import('../../flow/lru.ts');
 const guestError = await import('../../link/guest-error.ts');
+const station = await import('../../link/station.ts');
 const { dropCount } = await import('../../obs/drops.ts');
 const { EVICTABLE_OPENING_MS, SYN_LINEAR_TIMEOUTS, SYN_RETRIES_DEFAULT } = await import('./constants.ts');
 const { streams } = await import('../../../test/support/fake-stream.ts');
@@ -51,6 +52,14 @@ describe.each(t.WORLDS)('a connection to the guest ($name)', (world) => {
     });
   };
 
+  test('goes to the MAC that the guest’s address was heard from, while others behind a bridge speak', () => {
+    station.see4(station.guest4Word());
+    station.see6(station.guest6Word(0), station.guest6Word(1), station.guest6Word(2), station.guest6Word(3));
+    station.learn(new DataView(Uint8Array.of(0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0xb).buffer), 0);
+    b.accepts();
+    // The bench takes no frame to another MAC than its own.
+    b.expectToGuest({ flags: 'S', seq: 0 });
+  });
   test('begins with a SYN that offers what we can', () => {
     b.accepts();
     const [syn] = b.expectToGuest({

@@ -12,6 +12,7 @@ const nat = await import('../../fwd/nat.ts');
 const flows = await import('../../flow/table.ts');
 const lru = await import('../../flow/lru.ts');
 const { dropCount } = await import('../../obs/drops.ts');
+const station = await import('../../link/station.ts');
 const inbound = await import('./inbound.ts');
 const flow = await import('./flow.ts');
 const share = await import('./share.ts');
@@ -388,6 +389,21 @@ test('what UDP_GRO joined is cut again; a datagram larger than the MTU comes as 
   udp.configure({ linkMtu: 1500 });
   comes(l, bench.REMOTE4, PEER_PORT, HOST4, { bytes: udp.numbered(4000) });
   expect(bench.arrived().map((a) => a.flagsAndFragment & 0x1fff)).toEqual([0, 185, 370]);
+});
+
+test('behind a bridge: to the MAC that the guest’s address was heard from, in one piece or several', () => {
+  const l = lab.listener();
+  // This one was heard from the bench's, then another station speaks.
+  station.see4(station.guest4Word());
+  station.learn(new DataView(Uint8Array.of(0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0xb).buffer), 0);
+  comes(l, bench.REMOTE4);
+  expect(bench.arrived()).toHaveLength(1);
+  const socket = helperAnswers(50, bench.REMOTE4);
+  udp.peerAnswers(udp.theFlow(), socket as InstanceType<typeof fake.FakeSocket>, 'more');
+  expect(bench.arrived()).toHaveLength(1);
+  udp.configure({ linkMtu: 1500 });
+  comes(l, bench.REMOTE4, PEER_PORT, HOST4, { bytes: udp.numbered(4000) });
+  expect(bench.arrived()).toHaveLength(3);
 });
 
 test('many datagrams: some at a time, and the edge is asked for again', () => {

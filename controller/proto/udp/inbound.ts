@@ -55,7 +55,7 @@ const findGuest = (rule: Rule, v4: boolean, fromLinkLocal: boolean): boolean => 
     return guest[3] !== 0;
   }
   // What comes from the link is answered from a link-local address.
-  for (let i = 0; i < 4; i++) guest[i] = fromLinkLocal ? station.likelyLinkLocal6Word(i) : station.guest6Word(i);
+  for (let i = 0; i < 4; i++) guest[i] = fromLinkLocal ? station.likelyLinkLocal6Word(i) : station.inbound6Word(i);
   return guest[0] !== 0;
 };
 

@@ -113,6 +113,35 @@ export const DHCP_ROWS: readonly Row[] = [
   },
   {
     ...base,
+    id: 'dhcp-order',
+    rfc: 'RFC 2132 §9.8, §3.3',
+    level: 'must',
+    what: 'What the client asked for comes in its order, the mask before the routers even so; the rest comes behind it.',
+    run: async (t) => {
+      const { options } = await asked(t, { type: DISCOVER, options: option(55, u8(26, 3, 1)) });
+      const codes = [...options.keys()].filter((code) => [1, 3, 26].includes(code));
+      equal(codes.join(), '26,1,3', 'order');
+    },
+  },
+  {
+    ...base,
+    id: 'dhcp-boot-rom',
+    rfc: 'RFC 4578 §2.3, RFC 2131 §2',
+    level: 'may',
+    what: 'A boot ROM gets an offer like everybody, with its own machine identifier and without a boot server.',
+    run: async (t) => {
+      const machine = Buffer.alloc(17, 0x5a);
+      const rom = bytes(option(60, Buffer.from('PXEClient:Arch:00000:UNDI:002001')), option(97, machine));
+      const { type, yiaddr, options, body } = await asked(t, { type: DISCOVER, options: rom });
+      equal(type, OFFER, 'type');
+      equal(yiaddr, OURS, 'address');
+      equal(options.get(97)?.toString('hex'), machine.toString('hex'), 'machine identifier');
+      equal(ipText(body.subarray(20, 24)), '0.0.0.0', 'siaddr');
+      truth(!options.has(60) && !options.has(66) && !options.has(67), 'a boot server is named');
+    },
+  },
+  {
+    ...base,
     id: 'dhcp-broadcast',
     rfc: 'RFC 2131 §4.1',
     level: 'must',

@@ -2,10 +2,11 @@
 /** What comes from the host and from the caller: rtnetlink dumps, resolv.conf, the command line, names on the wire. */
 
 import { UsageError } from '../../../controller/cli/errors.ts';
+import type { Personality } from '../../../controller/cli/options/row.ts';
 import { parseCommandLine } from '../../../controller/cli/parse.ts';
 import { makePlan } from '../../../controller/cli/plan.ts';
 import { PlanError } from '../../../controller/cli/plan-error.ts';
-import { planSummary } from '../../../controller/cli/summary.ts';
+import { guestSummary, planSummary } from '../../../controller/cli/summary.ts';
 import { parseAddress } from '../../../controller/host/address.ts';
 import type { HostFacts } from '../../../controller/host/facts.ts';
 import * as netlinkWire from '../../../controller/host/netlink.ts';
@@ -93,10 +94,22 @@ const HOST: HostFacts = {
   ephemeral: { first: 32_768, last: 60_999 },
 };
 
-/** The plan of a command line; refusals are sentences. The summary of what is accepted can be written. */
+/** The plan of a command line, in both personalities; refusals are sentences. The summary of what is accepted can be written. */
 const plan = (args: readonly string[], host: HostFacts): void => {
+  planAs('pasta', args, HELLO, host, '02:11:22:33:44:55');
+  planAs('passt', args, { ...HELLO, spawn: false, tap: '' }, host, null);
+};
+const planAs = (
+  personality: Personality,
+  args: readonly string[],
+  hello: typeof HELLO,
+  host: HostFacts,
+  tapMac: string | null,
+): void => {
   try {
-    planSummary(makePlan(parseCommandLine('pasta', args), HELLO, host, '02:11:22:33:44:55'));
+    const made = makePlan(parseCommandLine(personality, args), hello, host, tapMac);
+    planSummary(made);
+    guestSummary(made, '/tmp/passt_1.socket');
   } catch (error) {
     if (!(error instanceof UsageError || error instanceof PlanError)) throw error;
     insist(error.message.length > 0, 'refused without a word');
@@ -112,6 +125,10 @@ export const cli: Target = {
       HOST,
     ),
   words: [
+    '--socket',
+    '-F',
+    '-1',
+    '--vhost-user',
     '--address',
     '-a',
     '192.0.2.9',
