@@ -118,13 +118,14 @@ describe.each(FAMILIES)('IPv%i', (family) => {
     expect(await ask(lab.host, LOOPBACK[family], 9001)).toEqual(twice(GATEWAY[family]));
   });
 
-  it('several addresses of the guest: all go out, the first is what ports lead to', async () => {
+  it('several addresses of the guest: all go out, the first is what ports lead to, whichever was heard from last', async () => {
     const more = ['-a', `${MORE[4]}/24`, '-a', `${MORE[6]}/64`];
     const guest = await join([...ADDRESS, ...more, ...both(String(PORT)), '-T', 'none', '-U', 'none']);
     await serve(guest, sockets(OWN, PORT));
     const server = await serve(lab.remote, sockets(LAN, PORT));
     expect(await ask(lab.remote, HOST[family], PORT, LAN[family])).toEqual(twice(LAN[family]));
     expect(await ask(guest, LAN[family], PORT, MORE[family])).toEqual(twice(HOST[family]));
+    expect(await ask(lab.remote, HOST[family], PORT, LAN[family])).toEqual(twice(LAN[family]));
     server.kill('SIGKILL');
   });
 
