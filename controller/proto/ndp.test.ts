@@ -91,6 +91,16 @@ describe('neighbour solicitation', () => {
     expect(frame?.[58]).toBe(0xa0);
     expect(frame === undefined ? 0 : sumOf(frame)).toBe(0xffff);
   });
+  test('what the guest is about to take is where it is from then on; of our own address it only asks', () => {
+    const words = (get: (i: number) => number): number[] => [0, 1, 2, 3].map(get);
+    const assigned = words(station.guest6Word);
+    sendFrame(icmp('::', SOLICITED_NODE, ns(OURS, [])));
+    expect(words(station.guest6Word)).toEqual(assigned);
+    sendFrame(icmp('::', SOLICITED_NODE, ns('2001:db8:1:2::1234', [])));
+    sendFrame(icmp('::', SOLICITED_NODE, ns('fe80::1234', [])));
+    expect(words(station.guest6Word)).toEqual([0x20010db8, 0x00010002, 0, 0x1234]);
+    expect(station.guestLinkLocal6Word(3)).toBe(0x1234);
+  });
 
   test.each<[string, number[]]>([
     ['a hop limit below 255', icmp(LL, SOLICITED_NODE, ns(OURS), 254)],

@@ -4,7 +4,7 @@
  *
  * - Neighbour solicitation → advertisement with our MAC for any target but the guest's own.
  * - Duplicate address detection (source ::, RFC 4862 §5.4) is answered for our own two addresses only: the guest may take
- *   any other, and answering would take it away from it.
+ *   any other, and answering would take it away from it. Inbound flows go to what it takes at once.
  * - Router solicitation → router advertisement; an unsolicited one at start and every 200 to 600 s. The whole advertisement
  *   is made once, in configure(); only addresses and checksum differ.
  *
@@ -161,7 +161,9 @@ const neighbourSolicitation = (at: number, icmpAt: number, end: number): void =>
     if (!isToSolicitedNode(at) || hasSourceOption(icmpAt + ndp.NEIGHBOUR_BYTES, end)) {
       return drop(DROP['ndp-malformed']);
     }
-    if (station.isOurs6(t0, t1, t2, t3)) neighbourAdvertisement(t0, t1, t2, t3, ALL_NODES_0, 0, 0, ALL_NODES_3, 0);
+    // Nobody but us could object, so from here on it is the guest's: what is for it need not wait until it says something.
+    if (!station.isOurs6(t0, t1, t2, t3)) station.see6(t0, t1, t2, t3);
+    else neighbourAdvertisement(t0, t1, t2, t3, ALL_NODES_0, 0, 0, ALL_NODES_3, 0);
     return;
   }
   const d0 = ipv6.srcWord(v, at, 0);
