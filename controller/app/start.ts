@@ -150,6 +150,7 @@ const openControl = async (
       v6: network.v6 !== null,
       tcp: network.enable.tcp,
       udp: network.enable.udp,
+      scan: personality === 'pasta',
     }),
     directions: personality === 'passt' ? ['host'] : ['host', 'splice'],
     shut: (['tcp', 'udp'] as const).filter((one) => listen.netns.every(({ protocol }) => protocol !== one)),

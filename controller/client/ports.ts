@@ -103,7 +103,7 @@ const talk = async (path: string, method: Method, specs: readonly Token[], json:
 };
 
 const rulesFor = (specs: readonly Token[], { enabled }: ListResult): GivenRules => {
-  const caps = capsOf({ v4: enabled.ipv4, v6: enabled.ipv6, tcp: enabled.tcp, udp: enabled.udp });
+  const caps = capsOf({ v4: enabled.ipv4, v6: enabled.ipv6, tcp: enabled.tcp, udp: enabled.udp, scan: true });
   const ephemeral = hostEphemeral();
   const rules = specs.flatMap(({ name, value }) => {
     const { direction = 'host' } = SPEC_OPTIONS[name] ?? {};

@@ -10,18 +10,20 @@ import { CAP } from './pesto-protocol.ts';
 /** Both directions of a change, in the order of listings. */
 export const DIRECTIONS = ['host', 'splice'] as const satisfies readonly Direction[];
 
-/** Of {@link CAP}: the IP versions and protocols that are on. */
+/** Of {@link CAP}: the IP versions and protocols that are on, and what rules may ask for. */
 export const capsOf = (on: {
   readonly v4: boolean;
   readonly v6: boolean;
   readonly tcp: boolean;
   readonly udp: boolean;
+  /** There is somebody to look who listens: a namespace. */
+  readonly scan: boolean;
 }): number =>
   (on.v4 ? CAP.IPV4 : 0) |
   (on.v6 ? CAP.IPV6 : 0) |
   (on.tcp ? CAP.TCP : 0) |
   (on.udp ? CAP.UDP : 0) |
-  CAP.SCAN |
+  (on.scan ? CAP.SCAN : 0) |
   CAP.INTERFACE;
 
 /** What the grammar of rules depends on, as far as a server tells it. */
@@ -44,6 +46,8 @@ export const refusal = (tables: Tables, caps: number, inForce: Tables, shut: rea
         return `-${rule.protocol === 'tcp' ? 'T' : 'U'} was none at the start: no such rule can be added: ${printRule(rule).trimEnd()}`;
       if ((caps & (rule.protocol === 'tcp' ? CAP.TCP : CAP.UDP)) === 0)
         return `${printRule(rule).trimEnd()}: ${rule.protocol.toUpperCase()} is not enabled`;
+      if (rule.scan && (caps & CAP.SCAN) === 0)
+        return `${printRule(rule).trimEnd()}: 'auto' port forwarding is only allowed for pasta`;
       const fault = ruleFault(rule, contextOf(direction, rule.protocol, caps));
       if (fault !== null) return fault;
     }
