@@ -85,6 +85,9 @@ const DIRECTORIES = [
  * @property {string} version the kernel's, as Debian counts
  */
 
+/** Whether there are guests for this kind of machine. */
+export const hasGuests = () => ARCHITECTURES[process.arch] !== undefined;
+
 /** This machine's row. Throws on a machine whose guests are not there yet. */
 export const guestArchitecture = () => {
   const found = ARCHITECTURES[process.arch];

@@ -37,7 +37,7 @@
 
 enum {
 	COMMANDS_MAX = 64,
-	LENGTH_MAX = 1 << 20,
+	LENGTH_MAX = 0x1ffff,
 	OUTPUT_MAX = 8 << 20,
 	HEAD_MAX = 96,
 	PORT_WAIT_MS = 10000,
