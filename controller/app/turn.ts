@@ -251,6 +251,8 @@ export const turn = (): void => {
   fragmentSlots.endTurn();
   flows.endTurn();
   if (edges.endTurn !== null) edges.endTurn();
+  // Sending may be what meets the end of a guest.
+  ended ??= guest.ended();
 };
 
 /** Runs until the helper or the tap is gone; resolves with the reason. */
