@@ -5,13 +5,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Lab, makeLab, NET } from '../support/lab.mjs';
 import { finish, type Started, waitFor } from '../support/process.mjs';
 import { STREAM_PORT, streamServer } from '../support/programs.ts';
-import { startPasst, startVm, type Vm } from '../support/vm.mjs';
+import { startPasst, startVm, type Vm, whyNoVm } from '../support/vm.mjs';
 
 const SOCKET = '/run/scratch/qrap.socket';
 const MAC = '52:54:00:0a:0b:0c';
 const BYTES = 4 << 20;
 
-describe('QEMU by way of qrap', () => {
+const why = whyNoVm();
+describe.skipIf(why !== null)('QEMU by way of qrap', () => {
   let lab: Lab;
   let passt: Started;
   let qrap: string;
