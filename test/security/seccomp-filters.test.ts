@@ -168,11 +168,13 @@ describe('what a sealed controller can never do', () => {
     expect(run(filter, nr, address.with(4, 0n))).toBe(RET.KILL_PROCESS);
   });
 
-  it('map a file', () => {
-    const map = (flags: bigint): number =>
-      run(filterOf('controller'), numbers.get('mmap') as number, [0n, 4096n, 5n, flags, 3n, 0n]);
+  it('map a file, but for a guest to be read and written, and never run', () => {
+    const map = (flags: bigint, protection = 5n): number =>
+      run(filterOf('controller'), numbers.get('mmap') as number, [0n, 4096n, protection, flags, 3n, 0n]);
     expect([map(0x02n), map(0x01n), map(0x12n)]).toEqual(Array(3).fill(RET.KILL_PROCESS));
     expect(map(0x22n)).toBe(RET.ALLOW);
+    expect(map(0x01n, 3n)).toBe(RET.ALLOW);
+    expect([map(0x01n, 7n), map(0x01n, 1n), map(0x02n, 3n), map(0x11n, 3n)]).toEqual(Array(4).fill(RET.KILL_PROCESS));
   });
 
   it('open a path: refused, not killed, for what malloc and Date try', () => {
