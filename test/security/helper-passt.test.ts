@@ -268,6 +268,27 @@ describe('the socket', () => {
   });
 });
 
+describe.runIf(isRoot)('started by root, for ports below 1024', () => {
+  it.each([
+    ['of rules that can come later, keeps that capability alone', [{ protocol: 'tcp', first: 600, last: 700 }], '0400'],
+    ['at the start only, keeps none', [], '0000'],
+  ])('%s', async (_what, windows, capabilities) => {
+    const listen = (port: number): Step =>
+      call('host', 'socket.listen', { protocol: 'tcp', address: '127.0.0.1', port, interface: '', freebind: false });
+    const sealed = call('host', 'seal', { deny: [], grant: [], listen: windows, outbound: NO_OUTBOUND });
+    const one = run(['-f', '-s', path], [open, listen(601), sealed, listen(602), listen(701)], { root: true });
+    await install.scriptDone();
+    expect(install.reply(1).result).toMatchObject({ fd: 0 });
+    const status = readFileSync(`/proc/${one.pid()}/status`, 'utf8');
+    for (const set of ['CapPrm', 'CapEff']) expect(status).toMatch(new RegExp(`${set}:\t0+${capabilities}\n`));
+    const may = install.reply(3);
+    expect(windows.length > 0 ? may.result : may.error).toMatchObject(
+      windows.length > 0 ? { fd: 0 } : { code: -32_001 },
+    );
+    expect(install.reply(4).error?.code).toBe(-32_001);
+  });
+});
+
 describe('guest.open and guest.accept', () => {
   it('give the connections, one by one, with who made them', async () => {
     run(
