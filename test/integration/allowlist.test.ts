@@ -46,8 +46,8 @@ const everything = (): string => {
 const asGuest = (program: string, socket: string): string =>
   [
     'set -e',
-    `mkfifo /run/scratch/said; ${program} connect ${socket} tap0 >/run/scratch/said & guest=$!`,
-    'read -r word </run/scratch/said; rm /run/scratch/said; [ "$word" = ready ]',
+    `mkfifo /run/scratch/said; ${program} ${socket} tap0 >/run/scratch/said & guest=$!`,
+    'read -r word </run/scratch/said; rm /run/scratch/said; case $word in ready*) ;; *) exit 1 ;; esac',
     `ip link set lo up; ip link set tap0 up`,
     `ip addr add ${NET.host4}/24 dev tap0; ip addr add ${NET.host6}/64 dev tap0 nodad`,
     `ip route add default via ${NET.gateway4}; ip -6 route replace default via ${NET.gateway6} dev tap0`,
@@ -75,12 +75,13 @@ describe('under strace', () => {
   });
 
   it.each([
-    ['quietly', ['-q']],
-    ['with log, capture and trace', ['--trace', '-l', '/run/scratch/log', '-p', '/run/scratch/pcap']],
-  ])('a guest of passt, %s, makes it do no call without an annotation', async (name, args) => {
+    ['stream socket', 'stream-tap connect', ['--trace', '-l', '/run/scratch/log', '-p', '/run/scratch/pcap']],
+    ['vhost-user', 'vhost-tap', ['--vhost-user', '-q']],
+  ])('a guest of passt, %s, makes it do no call without an annotation', async (name, link, args) => {
     const file = join(lab.dir, `strace-passt-${name.replaceAll(' ', '-')}.log`);
     const socket = `/run/scratch/strace-${args.length}.socket`;
-    const guest = await compile('test/bench/stream-tap.c', join(lab.dir, 'stream-tap'));
+    const [program, ...mode] = link.split(' ') as [string, ...string[]];
+    const guest = [await compile(`test/bench/${program}.c`, join(lab.dir, program)), ...mode].join(' ');
     const strace = ['strace', '-f', '-e', 'signal=none', '-o', file, ...lab.asUser];
     const passt = lab.host.spawn([...strace, join(dirname(lab.binary), 'passt'), '-f', '-1', '-s', socket, ...args]);
     await waitFor(async () => hasExited(passt) || (await lab.host.attempt(['test', '-S', socket])).status === 0, {
