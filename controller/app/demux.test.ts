@@ -281,7 +281,14 @@ beforeEach(() => {
     singleMs: 30_000,
     streamMs: 120_000,
   });
-  tcp.configure({ tso: true, linkMtu: 65_520, descriptors: 20_000, synRetries: 6, rtoMaxMs: 120_000 });
+  tcp.configure({
+    tso: true,
+    hypervisor: false,
+    linkMtu: 65_520,
+    descriptors: 20_000,
+    synRetries: 6,
+    rtoMaxMs: 120_000,
+  });
   demux.configure(NETWORK);
 });
 

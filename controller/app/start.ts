@@ -279,7 +279,13 @@ export const configureProtocols = (plan: Plan, link: Link | null): void => {
   });
   flowDescriptors.configure(descriptorLimit());
   spliceCaps.configure(descriptors);
-  tcp.configure({ tso: link?.tso ?? false, linkMtu, descriptors, ...tcpRetries });
+  tcp.configure({
+    tso: link?.tso ?? false,
+    hypervisor: plan.personality === 'passt',
+    linkMtu,
+    descriptors,
+    ...tcpRetries,
+  });
   demux.configure(network);
   nat.configure(plan.nat);
   icmpError.setTranslator(nat.offender);

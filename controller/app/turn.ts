@@ -28,6 +28,7 @@ import * as tcpFinish from '../proto/tcp/finish.ts';
 import * as tcpFromSock from '../proto/tcp/from-sock.ts';
 import * as tcpFromTap from '../proto/tcp/from-tap.ts';
 import * as tcpKeepalive from '../proto/tcp/keepalive.ts';
+import * as tcpLateAck from '../proto/tcp/late-ack.ts';
 import * as tcpPace from '../proto/tcp/pace.ts';
 import * as tcpTimeout from '../proto/tcp/timeout.ts';
 import * as udp from '../proto/udp/flow.ts';
@@ -60,6 +61,8 @@ export interface Edges {
 
 /** Most frames of one batch: enough to amortise, small enough to stay in cache and to be fair to sockets. */
 const BATCH_FRAMES = 64;
+/** Batches of one turn, of a link that has them at hand. */
+const BATCHES_MAX = 8;
 
 let edges: Edges;
 let uvDue = false;
@@ -137,7 +140,13 @@ const onListenerEvent = (ref: number): void => {
   else inbound.onReadable(listener);
 };
 
+/** What a link has at hand is taken in several batches before anything is acknowledged: an ACK is a frame that wakes the guest. */
 const receiveFrom = (link: Link): void => {
+  let batches = 0;
+  do receiveBatch(link);
+  while (++batches < BATCHES_MAX && link.more());
+};
+const receiveBatch = (link: Link): void => {
   const n = link.receive(BATCH_FRAMES);
   pressure.batch(n, n === BATCH_FRAMES);
   if (n > 0) tcpKeepalive.guestSeen(io.nowMs());
@@ -196,7 +205,10 @@ const timers = (): number => {
       shortest(spliceTcp.nextDelay(now), controlSockets.nextDelay(now)),
     ),
     shortest(
-      shortest(fragmentSlots.nextDelay(now), shortest(tcpPace.nextDelay(now), guest.nextDelay(now))),
+      shortest(
+        fragmentSlots.nextDelay(now),
+        shortest(shortest(tcpPace.nextDelay(now), tcpLateAck.nextDelay(now)), guest.nextDelay(now)),
+      ),
       shortest(tcpKeepalive.nextDelay(now), shortest(scan.nextDelay(now), inbound.nextDelay(now))),
     ),
   );

@@ -180,6 +180,7 @@ export class Bench {
       tso: o.vnet,
       linkMtu: o.mtu ?? 65_520,
       descriptors: o.descriptors ?? 20_000,
+      hypervisor: false,
       synRetries: o.synRetries ?? 6,
       rtoMaxMs: 120_000,
     });

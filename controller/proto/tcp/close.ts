@@ -9,6 +9,7 @@ import * as out from '../../link/out.ts';
 import * as log from '../../obs/log.ts';
 import * as tcp from '../../wire/tcp.ts';
 import * as conn from './conn.ts';
+import * as lateAck from './late-ack.ts';
 import * as outOfOrder from './out-of-order.ts';
 import * as pace from './pace.ts';
 import * as recovery from './recovery.ts';
@@ -119,6 +120,7 @@ export const forget = (f: Flow): void => {
   outOfOrder.discardAll(f);
   recovery.reset(f);
   pace.reset(f);
+  lateAck.forget(f);
   sockRoom.reset(f);
   failed[f] = 0;
   conn.clear(f, conn.TOUCHED | conn.READY);

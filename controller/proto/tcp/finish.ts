@@ -11,6 +11,7 @@ import { abort, finishReady, finishTouched, hasFailed, makeReady, touch } from '
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { PACKET_BYTES_MAX, RUN_BYTES, TURN_BYTES } from './constants.ts';
+import * as lateAck from './late-ack.ts';
 import * as pace from './pace.ts';
 import * as recovery from './recovery.ts';
 import * as sockRoom from './sock-room.ts';
@@ -42,8 +43,11 @@ const goesOn = (f: Flow, bytes: number): boolean => {
   return on;
 };
 
-/** The batch takes in the flows that waited for their time. */
-export const servePaced = (): void => pace.serve(touch);
+/** The batch takes in the flows that waited for their time, to send or to acknowledge. */
+export const servePaced = (): void => {
+  pace.serve(touch);
+  lateAck.serve(touch);
+};
 
 const finish = (f: Flow): void => {
   if (!conn.has(f, conn.ESTABLISHED)) return;
@@ -63,7 +67,7 @@ const finish = (f: Flow): void => {
     io.native.shutdownWrite(flows.fd(f));
     conn.add(f, conn.SOCK_FIN_SENT);
   }
-  if (conn.has(f, conn.ACK_DUE)) toTap.sendAck(f);
+  if (conn.has(f, conn.ACK_DUE) && !lateAck.waits(f, toTap.ourMss(f))) toTap.sendAck(f);
   if (conn.hasAll(f, conn.SOCK_FIN_SENT | conn.TAP_FIN_ACKED)) timeWait.closed(f);
 };
 

@@ -35,6 +35,7 @@ import * as connect from '../../rpc/connect.ts';
 import * as caps from './caps.ts';
 import { onGuestError } from './guest-mtu.ts';
 import * as keepalive from './keepalive.ts';
+import * as lateAck from './late-ack.ts';
 import * as open from './open.ts';
 import * as timeout from './timeout.ts';
 import * as toTap from './to-tap.ts';
@@ -42,6 +43,8 @@ import * as toTap from './to-tap.ts';
 export interface TcpOptions {
   /** The tap takes TSO superframes. */
   readonly tso: boolean;
+  /** The guest is a hypervisor's, which takes frames one by one. */
+  readonly hypervisor: boolean;
   /** MTU of the namespace's interface, for the MSS we announce. */
   readonly linkMtu: number;
   /** How many descriptors the process may have (RLIMIT_NOFILE). */
@@ -55,6 +58,7 @@ export interface TcpOptions {
 export const configure = (options: TcpOptions): void => {
   toTap.configure(options.tso, options.linkMtu);
   caps.configure(options.descriptors);
+  lateAck.configure(options.hypervisor);
   timeout.configure(options.synRetries, options.rtoMaxMs);
   keepalive.start();
   connect.register(flows.FLOW_TCP, open.onConnected, open.onFailed);

@@ -20,6 +20,7 @@ import * as vnet from '../../wire/vnet.ts';
 import * as congestion from './congestion.ts';
 import * as conn from './conn.ts';
 import { BURST_BYTES, PACKET_BYTES_MAX } from './constants.ts';
+import * as lateAck from './late-ack.ts';
 import * as outOfOrder from './out-of-order.ts';
 import * as pace from './pace.ts';
 import { announceWindow } from './window.ts';
@@ -134,7 +135,9 @@ const finish = (
   }
   out.commitAt(at, l4 - at + segmentBytes);
   // Data goes without options: it acknowledges, but does not tell what waits out of order.
-  if ((flags & tcp.ACK) !== 0 && (payload === 0 || outOfOrder.bytes(f) === 0)) conn.clear(f, conn.ACK_DUE);
+  if ((flags & tcp.ACK) === 0) return;
+  lateAck.told(f, ack);
+  if (payload === 0 || outOfOrder.bytes(f) === 0) conn.clear(f, conn.ACK_DUE);
 };
 
 /** A segment without data: ACK, FIN|ACK, RST… with sequence number `seq`. An ACK tells what waits out of order (RFC 2018). */
