@@ -54,6 +54,7 @@ const GIVEN_BACK = [
   'proto/tcp/close.ts',
   'proto/tcp/recovery.ts',
   'proto/tcp/pace.ts',
+  'proto/tcp/late-ack.ts',
   'proto/tcp/sock-room.ts',
   'proto/udp/share.ts',
 ];
