@@ -46,7 +46,7 @@ static constexpr int64_t FRAME_ALIGN = 64;
 static constexpr int64_t HEADER_GAP = 12;
 static constexpr int32_t ETHERNET_BYTES = 14;
 
-static_assert(FRAME_MAX + 2 <= FRAME_BYTES_MAX);
+static_assert(FRAME_MAX <= FRAME_BYTES_MAX);
 
 struct Ring {
   bool running;
@@ -249,8 +249,8 @@ static bool copyOut(const Descriptor &d, uint8_t *to) {
   return true;
 }
 
-/* Copies a chain to where FRAME_MAX bytes have room. Its length, or LIE or TOO_LONG. */
-static int64_t copyChain(const Ring &r, uint32_t head, uint8_t *to) {
+/* Copies a chain of up to `most` bytes. Its length, or LIE or TOO_LONG. */
+static int64_t copyChain(const Ring &r, uint32_t head, uint8_t *to, uint64_t most) {
   Chain chain = chainAt(r, head);
   Descriptor d;
   uint64_t total = 0;
@@ -258,7 +258,7 @@ static int64_t copyChain(const Ring &r, uint32_t head, uint8_t *to) {
     Step step = next(chain, d);
     if (step == Step::OVER) return static_cast<int64_t>(total);
     if (step == Step::LIE || (d.flags & WRITE) != 0) return LIE;
-    if (d.len > FRAME_MAX - total) return TOO_LONG;
+    if (d.len > most - total) return TOO_LONG;
     if (!copyOut(d, to + total)) return LIE;
     total += d.len;
   }
@@ -270,7 +270,7 @@ static uint64_t headerBytes() { return (features & VRING_LONG_HEADER) != 0 ? HEA
 static int32_t takeFrame(const Ring &r, uint32_t head, uint8_t *at) {
   uint64_t header = headerBytes();
   uint64_t missing = HEADER_BYTES - header;
-  int64_t len = copyChain(r, head, at + missing);
+  int64_t len = copyChain(r, head, at + missing, FRAME_MAX - missing);
   if (len < static_cast<int64_t>(header)) {
     memory.columns[len == TOO_LONG ? COL_VRING_LONG : COL_VRING_CHAIN]++;
     return 0;
