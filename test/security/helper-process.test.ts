@@ -188,7 +188,7 @@ describe('files of the command line', () => {
     });
     const errors = [0, 1].map((step) => install.reply(step).error);
     expect(errors.map((error) => error?.data.errno)).toEqual([osConstants.errno.ELOOP, osConstants.errno.ENOENT]);
-    expect(errors[0]?.message).toContain('open link');
+    expect(errors[0]?.message).toContain('open log file link');
     expect(existsSync(elsewhere)).toBe(false);
   });
 
