@@ -215,7 +215,8 @@ const openSinks = async (host: HelperClient, plan: Plan, program: string, hello:
     plan.log.file === null
       ? null
       : { fd: (await host.call('file.create', { kind: 'log', path: plan.log.file })).fd, size: plan.log.size };
-  log.openLog({ program, version: hello.version, syslogFd, file });
+  // Our parent is the side of the helper that lives as long as we do.
+  log.openLog({ program, version: hello.version, pid: process.ppid, syslogFd, file });
   if (plan.pcap !== null) {
     const { fd } = await host.call('file.create', { kind: 'pcap', path: plan.pcap });
     pcap.open(fd, io.native.arena, io.nowMs(), (reason) => log.warn(`Capturing has ended: ${reason}`));

@@ -38,6 +38,7 @@ let stamped = false;
 let syslog = -1;
 let file: LogFile | null = null;
 let ident = 'pasta';
+let pid = 0;
 
 /** Seconds since start, to a tenth of a millisecond. */
 const stamp = (): string => (performance.now() / 1000).toFixed(4);
@@ -61,8 +62,7 @@ const emit = (kind: Kind, message: string): void => {
   const time = stamp();
   const line = `${time}: ${kind.label}${text}`;
   if (stderr) send(STDERR, stamped ? `${line}\n` : `${text}\n`);
-  if (syslog >= 0 && kind !== DEBUG)
-    send(syslog, `<${FACILITY_DAEMON | kind.severity}>${ident}[${process.pid}]: ${text}`);
+  if (syslog >= 0 && kind !== DEBUG) send(syslog, `<${FACILITY_DAEMON | kind.severity}>${ident}[${pid}]: ${text}`);
   file?.append(line, time);
 };
 
@@ -89,6 +89,8 @@ export interface LogSinks {
   /** Name in the system log and in the file's header. */
   readonly program: string;
   readonly version: string;
+  /** That of the PID file: by which users know us. */
+  readonly pid: number;
   /** Datagram socket connected to /dev/log, or -1. */
   readonly syslogFd: number;
   /** Read-write, without O_APPEND, empty. `size` in bytes. */
@@ -98,8 +100,9 @@ export interface LogSinks {
 /** From here on messages also go to these sinks. Stderr stays until {@link leaveStderr}. */
 export const openLog = (sinks: LogSinks): void => {
   ident = sinks.program;
+  pid = sinks.pid;
   syslog = sinks.syslogFd;
-  const header = `${sinks.program} ${sinks.version}: pastiche (${process.pid})`;
+  const header = `${sinks.program} ${sinks.version}: pastiche (${pid})`;
   file = sinks.file === null ? null : openLogFile(sinks.file.fd, sinks.file.size, header);
 };
 

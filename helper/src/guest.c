@@ -51,36 +51,47 @@ static int lock_directory(const char *path)
 
 static int listen_at(const char *path, enum unix_use use)
 {
-    int lock = lock_directory(path);
-    int fd = unix_open_listener(path, use), errnum = errno;
+    int fd = unix_open_listener(path, use);
+
+    if (fd >= 0)
+        snprintf(guest.path, sizeof(guest.path), "%s", path);
+    return fd;
+}
+
+/* errno as it was */
+static void unlock(int lock)
+{
+    int errnum = errno;
 
     if (lock >= 0)
         close(lock);
-    if (fd >= 0)
-        snprintf(guest.path, sizeof(guest.path), "%s", path);
     errno = errnum;
-    return fd;
 }
 
 static int listen_by_default(void)
 {
     char path[UNIX_PATH_BYTES + 1];
+    int lock = -1, fd = -1; /* the names have one directory, waited for once */
 
-    for (int i = 1; i <= DEFAULT_PATHS; i++) {
+    for (int i = 1; i <= DEFAULT_PATHS && fd < 0; i++) {
         snprintf(path, sizeof(path), DEFAULT_PATH, i);
-        int fd = listen_at(path, UNIX_GUEST_DEFAULT);
-        if (fd >= 0)
-            return fd;
-        if (errno != EADDRINUSE && errno != ENOTSOCK)
+        if (i == 1)
+            lock = lock_directory(path);
+        fd = listen_at(path, UNIX_GUEST_DEFAULT);
+        if (fd < 0 && errno != EADDRINUSE && errno != ENOTSOCK)
             die_errno("Failed to bind UNIX domain socket %s", path);
     }
-    die("All of /tmp/passt_1.socket to /tmp/passt_%d.socket are in use: --socket names another path", DEFAULT_PATHS);
+    unlock(lock);
+    if (fd < 0)
+        die("All of /tmp/passt_1.socket to /tmp/passt_%d.socket are in use: --socket names another path", DEFAULT_PATHS);
+    return fd;
 }
 
 static int listen_as_told(const char *path)
 {
-    int fd = listen_at(path, UNIX_GUEST);
+    int lock = lock_directory(path), fd = listen_at(path, UNIX_GUEST);
 
+    unlock(lock);
     if (fd >= 0)
         return fd;
     switch (errno) {

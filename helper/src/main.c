@@ -2,7 +2,8 @@
 /* The stages, in order. See helper.h for the whole picture. */
 #include "helper.h"
 
-#define NOFILE_MIN 64
+/* What fwd/share.ts leaves to everything but listening sockets. */
+#define NOFILE_MIN 128
 
 struct channels { int host[2], netns[2], link[2]; };
 
@@ -10,9 +11,9 @@ struct channels { int host[2], netns[2], link[2]; };
 static void raise_limits(struct start *start)
 {
     getrlimit(RLIMIT_NOFILE, &start->caller_nofile);
-    /* Node ends with a signal, and no word, where it finds too few. */
+    /* Node ends with a signal, and no word, where it finds half of these. */
     if (start->caller_nofile.rlim_max < NOFILE_MIN)
-        die("The hard limit of open files is %llu: at least %d are needed (ulimit -Hn)",
+        die("The hard limit of open files is %llu: at least %d are needed, without any for forwarded ports (ulimit -Hn)",
             (unsigned long long)start->caller_nofile.rlim_max, NOFILE_MIN);
     struct rlimit all = {.rlim_cur = start->caller_nofile.rlim_max, .rlim_max = start->caller_nofile.rlim_max};
     setrlimit(RLIMIT_NOFILE, &all);

@@ -10,7 +10,7 @@
  *   link, host side to broker:  'R' ready: let go of the caller's stdin, stdout, stderr     'T' terminate
  *   broker to host side:        nothing; its exit status is the command's, or 0 when the namespace is gone
  *
- * Between requests both sleep in ppoll() without a timeout: an idle instance never wakes them.
+ * Once ready, both sleep between requests in ppoll() without a timeout: an idle instance never wakes them.
  */
 #include "helper.h"
 
@@ -21,6 +21,11 @@
 
 /* How long the spawned command has between SIGTERM and SIGKILL. */
 #define COMMAND_GRACE_MS 500
+/*
+ * How long the controller may say nothing before it is ready: Node has been seen to wait for ever where it got no memory for its
+ * threads. It starts in a tenth of a second, and whatever takes longer (10,000 ports) is done by requests.
+ */
+#define START_SILENCE_MS 30000
 /* How long the controller has to write what it has buffered. */
 #define CONTROLLER_GRACE_MS 300
 /* After this, what still runs is killed: above COMMAND_GRACE_MS, so that the broker can do its part. */
@@ -329,8 +334,30 @@ static void host_signals(void)
         finish(seen.broker_status);
 }
 
+/* How long to sleep. -1: until something happens. */
+static int host_timeout_ms(int64_t heard_ms)
+{
+    if (reply.waiting)
+        return RETRY_MS;
+    if (host->channel < 0)
+        return CONTROLLER_GRACE_MS;
+    if (seen.is_ready)
+        return -1;
+    int64_t left = heard_ms + START_SILENCE_MS - now_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+static _Noreturn void never_ready(void)
+{
+    snprintf(last_words, sizeof(last_words), "The controller says nothing for %d s and is not ready: has Node.js too little memory (ulimit -v)?",
+             START_SILENCE_MS / 1000);
+    finish(1);
+}
+
 void supervise_host(struct host *h)
 {
+    int64_t heard_ms = now_ms();
+
     host = h;
     for (;;) {
         struct pollfd set[] = {
@@ -339,12 +366,16 @@ void supervise_host(struct host *h)
             {.fd = h->launcher, .events = 0},
         };
 
-        wait_for(set, ARRAY_SIZE(set), reply.waiting ? RETRY_MS : h->channel < 0 ? CONTROLLER_GRACE_MS : -1);
+        wait_for(set, ARRAY_SIZE(set), host_timeout_ms(heard_ms));
         if (set[0].revents)
             host_signals();
         else if (h->channel < 0)
             /* A controller that has closed its channel and goes on living is not ours any more, but for one that is on its orderly way out. */
             finish(seen.is_ready && is_last_guest_gone() && !seen.controller_hung_up ? 0 : 1);
+        else if (!set[1].revents && !seen.is_ready && now_ms() - heard_ms >= START_SILENCE_MS)
+            never_ready();
+        if (set[1].revents)
+            heard_ms = now_ms();
         if ((set[1].revents || reply.waiting) && !serve(h->channel)) {
             seen.controller_hung_up = is_hung_up(h->channel);
             h->channel = -1, reply.waiting = false; /* its end follows, and SIGCHLD with it */

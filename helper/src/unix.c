@@ -10,8 +10,6 @@
 #include <sys/un.h>
 
 #define KINDS 2
-/* Of the flags in /proc/net/unix: __SO_ACCEPTCON of include/linux/net.h */
-#define LISTENS 0x10000u
 
 static int listeners[KINDS] = {-1, -1};
 static uid_t own_uid;
@@ -36,41 +34,20 @@ static int bind_as(int fd, const struct sockaddr_un *address, enum unix_use use)
 }
 
 /*
- * Whether a socket of our network namespace listens at this file. To an instance with --one-off that waits for its guest, a
- * connection made to find out would be the guest, and its end the end of the instance.
+ * A file that no socket is bound to: its process ended without removing it. A datagram socket that asks to be connected to one
+ * of another type is told so (EPROTOTYPE) and leaves no connection behind: to an instance with --one-off that waits for its
+ * guest, that would be the guest, and its end the end of the instance. It finds sockets by file: whatever name, of whatever
+ * network namespace, they were bound by.
  */
-static bool is_listed(const struct stat *file)
+static bool is_stale(const struct sockaddr_un *address)
 {
-    FILE *list = fopen("/proc/net/unix", "re");
-    char line[512];
-    bool found = false;
+    /* #syscalls:setup socket(AF_UNIX, SOCK_DGRAM+SOCK_CLOEXEC+SOCK_NONBLOCK, 0) — what is asked with */
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* #syscalls:setup connect — the question; never a connection, but to a live socket of datagrams */
+    bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
 
-    while (list && !found && fgets(line, sizeof(line), list)) {
-        struct stat status;
-        unsigned flags;
-        char path[128];
-
-        /* Num RefCount Protocol Flags Type St Inode Path: proc(5) */
-        found = sscanf(line, "%*s %*s %*s %x %*s %*s %*s %127[^\n]", &flags, path) == 2 && (flags & LISTENS) &&
-                *path == '/' && stat(path, &status) == 0 && status.st_dev == file->st_dev && status.st_ino == file->st_ino;
-    }
-    if (list)
-        fclose(list);
-    return found;
-}
-
-/* A socket that nobody listens at: its process ended without removing it. false: errno. */
-static bool is_stale(const struct sockaddr_un *address, const struct stat *status, enum unix_use use)
-{
-    bool refused = false;
-
-    if (use == UNIX_PRIVATE || !is_listed(status)) {
-        int fd = unix_socket();
-
-        refused = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 && errno == ECONNREFUSED;
-        if (fd >= 0)
-            close(fd);
-    }
+    if (fd >= 0)
+        close(fd);
     errno = EADDRINUSE;
     return refused;
 }
@@ -93,7 +70,7 @@ static int bind_or_replace(int fd, const struct sockaddr_un *address, enum unix_
     errno = EADDRINUSE;
     if (use == UNIX_GUEST_DEFAULT && status.st_uid != geteuid())
         return -1;
-    if (!is_stale(address, &status, use))
+    if (!is_stale(address))
         return -1;
     return unlinkat(AT_FDCWD, address->sun_path, 0) == 0 ? bind_as(fd, address, use) : -1;
 }

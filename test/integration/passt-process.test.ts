@@ -124,7 +124,10 @@ describe('passt', () => {
     const controller = (await lab.user.run(['pgrep', '-P', `${id}`])).trim();
     await lab.user.run(['kill', '-9', controller]);
     expect((await finish(one, { timeoutMs: 10_000 })).status).toBe(1);
-    expect(await lab.user.run(['cat', log])).toMatch(/ERROR: +The controller was killed by signal 9\n$/);
+    const text = await lab.user.run(['cat', log]);
+    expect(text).toMatch(/ERROR: +The controller was killed by signal 9\n$/);
+    // Of the PID file, by which it is known.
+    expect(text.split('\n')[0]).toMatch(new RegExp(`^passt \\S+: pastiche \\(${id}\\)$`));
     expect(await left()).toEqual([false, false]);
   });
 

@@ -139,14 +139,17 @@ sys.exit(subprocess.run(sys.argv[1:] + ["-F", str(s.fileno())], pass_fds=[s.file
     expect(done.stderr).toMatch(/^Invalid --fd: \d is not a connected stream socket\n$/);
   });
 
-  it('a limit of open files that Node cannot start with is told', async () => {
-    const done = await install.run(['-s', path], { program, shell: 'ulimit -n 16; exec "$@"' });
-    expect(done).toMatchObject({
-      status: 1,
-      stderr: 'The hard limit of open files is 16: at least 64 are needed (ulimit -Hn)\n',
-    });
-    expect(existsSync(path)).toBe(false);
-  });
+  it.each([16, 127])(
+    'a limit of %d open files, with which there is no start or no connection, is told',
+    async (limit) => {
+      const done = await install.run(['-s', path], { program, shell: `ulimit -n ${limit}; exec "$@"` });
+      expect(done).toMatchObject({
+        status: 1,
+        stderr: `The hard limit of open files is ${limit}: at least 128 are needed, without any for forwarded ports (ulimit -Hn)\n`,
+      });
+      expect(existsSync(path)).toBe(false);
+    },
+  );
 
   it('a directory on PATH with the name of Node is none', async () => {
     mkdirSync(install.path('bin/node'));
@@ -206,6 +209,39 @@ describe('the socket', () => {
     expect(connections).toEqual([]);
   });
 
+  it.each([
+    ['listens by a relative path', ['listen', 'relative'], ''],
+    ['listens in another network namespace', ['listen'], 'unshare'],
+    ['is bound and does not listen yet', [], ''],
+    ['takes datagrams', ['datagram'], ''],
+  ])('of somebody who %s is left alone, and not connected to', async (_what, how, other) => {
+    const code = `import os,signal,socket,sys
+path, how = sys.argv[1], sys.argv[2:]
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if "datagram" in how else socket.SOCK_STREAM)
+os.chdir(os.path.dirname(path))
+s.bind(os.path.basename(path) if "relative" in how else path)
+os.chmod(path, 0o777)
+if "listen" in how: s.listen()
+def end(*_):
+    s.setblocking(False)
+    try: print("accepted", s.accept(), flush=True)
+    except OSError: print("nobody came", flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+print("bound", flush=True)
+while True: signal.pause()`;
+    const namespace = other === '' ? [] : ['unshare', ...(isRoot ? [] : ['-Ur']), '-n'];
+    const owner = start([...namespace, 'python3', '-c', code, path, ...how], {
+      env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    });
+    started.push(owner);
+    await waitFor(() => owner.out().includes('bound'), { what: 'the other to be bound' });
+    const done = await install.run(['-s', path], { program });
+    expect(done).toMatchObject({ status: 1, stderr: `Socket path ${path} already in use\n` });
+    owner.kill('SIGTERM');
+    expect((await inTime(owner)).stdout).toContain('nobody came');
+  });
+
   it('that another instance has made its own by the end is not removed', async () => {
     const one = run(['-f', '-s', path], ready());
     await install.scriptDone();
@@ -238,6 +274,36 @@ describe('the socket', () => {
     for (const pid of pids) process.kill(pid, 'SIGTERM');
     await waitFor(() => !pids.some(isAlive), { what: 'all to end' });
     expect(mine.filter(existsSync)).toEqual([]);
+  });
+
+  it('by default is looked for behind one lock, however many names are taken and whoever holds it', async () => {
+    const holder = python(`import fcntl,os,signal,socket
+fcntl.flock(os.open("/tmp", os.O_RDONLY), fcntl.LOCK_EX)
+held = []
+for i in range(1, 13):
+    s = socket.socket(socket.AF_UNIX)
+    try: s.bind(f"/tmp/passt_{i}.socket")
+    except OSError: continue
+    s.listen()
+    held.append(f"/tmp/passt_{i}.socket")
+print("held", flush=True)
+def end(*_):
+    for name in held: os.unlink(name)
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+while True: signal.pause()`);
+    try {
+      await waitFor(() => holder.out().includes('held'), { what: 'the names to be taken' });
+      const trace = install.path('run/trace');
+      run(['-f'], ready(), { shell: `exec strace -o ${trace} -e trace=open,openat,bind "$@"` });
+      await install.scriptDone();
+      const lines = readFileSync(trace, 'utf8').split('\n');
+      expect(lines.filter((line) => line.includes('"/tmp/passt_')).length).toBeGreaterThan(12);
+      expect(lines.filter((line) => /"\/tmp\/"/.test(line) && !line.includes('O_PATH'))).toHaveLength(1);
+    } finally {
+      holder.kill('SIGTERM');
+      await inTime(holder);
+    }
   });
 
   it('left behind is taken by one of several instances that start at once', async () => {

@@ -23,7 +23,7 @@ const newFile = (flags = 'w+') => {
   return { path, fd: openSync(path, flags, 0o600) };
 };
 const lines = (path: string): string[] => readFileSync(path, 'utf8').split('\n').slice(0, -1);
-const program = { program: 'pasta', version: '1.2.3', syslogFd: -1 };
+const program = { program: 'pasta', version: '1.2.3', pid: 4711, syslogFd: -1 };
 
 describe('levels', () => {
   it.each([
@@ -128,8 +128,8 @@ it('the system log gets datagrams with priority and name, without debug messages
   log.error('three');
   log.info('six');
   const text = (): string => Buffer.from(testkit.recv(theirs, 4096, 0)).toString();
-  expect(text()).toMatch(/^<27>pasta\[\d+\]: three$/);
-  expect(text()).toMatch(/^<30>pasta\[\d+\]: six$/);
+  expect(text()).toMatch(/^<27>pasta\[4711\]: three$/);
+  expect(text()).toMatch(/^<30>pasta\[4711\]: six$/);
   for (const fd of [ours, theirs]) testkit.close(fd);
 });
 
