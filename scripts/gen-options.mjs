@@ -6,11 +6,12 @@
  *
  * Usage: node scripts/gen-options.mjs [OUTPUT]
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { rolldown } from 'rolldown';
+import { writeIfChanged } from './lib/paths.mjs';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const output = resolve(process.argv[2] ?? join(root, 'helper/gen/options.h'));
@@ -87,5 +88,4 @@ ${literal(versionText('passt', version))};
 
 const table = await loadTable();
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-mkdirSync(dirname(output), { recursive: true });
-writeFileSync(output, header(table, version));
+writeIfChanged(output, header(table, version));

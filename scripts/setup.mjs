@@ -9,7 +9,7 @@
  * Exit status 1 and the one line to run when packages are missing and we are not allowed to install them.
  */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hasGuests } from './lib/guest-image.mjs';
@@ -127,6 +127,58 @@ const modulesCurrent = () => {
   });
 };
 
+/** Where the parts of a build come from; its last act is to write CODE_CACHE. */
+const SOURCES = [
+  'controller',
+  'shared',
+  'helper/src',
+  'helper/addon',
+  'helper/qrap',
+  'helper/binding.gyp',
+  'seccomp',
+  'package.json',
+  'scripts/build.mjs',
+  'scripts/gen-options.mjs',
+  'scripts/lib',
+];
+const CODE_CACHE = 'dist/controller.cache';
+
+/** When the file, or the youngest one below the directory, was written; 0 where there is none. @param {string} path @returns {number} */
+const youngest = (path) => {
+  const status = statSync(path, { throwIfNoEntry: false });
+  if (status?.isDirectory() !== true) return path.endsWith('.test.ts') ? 0 : (status?.mtimeMs ?? 0);
+  return Math.max(0, ...readdirSync(path).map((name) => youngest(join(path, name))));
+};
+
+/** Whether the last build was after the last change. */
+const buildCurrent = () => {
+  const built = youngest(join(root, CODE_CACHE));
+  return built > 0 && SOURCES.every((source) => youngest(join(root, source)) <= built);
+};
+
+/** Whether we can build here. */
+const isOurs = () => {
+  const dist = join(root, 'dist');
+  try {
+    accessSync(existsSync(dist) ? dist : root, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/** What npm has to do. In somebody else's checkout it can do nothing, and need not if it is built. */
+const build = () => {
+  if (isOurs()) {
+    if (!modulesCurrent()) step('npm ci', () => run('npm', ['ci', '--no-audit', '--no-fund']));
+    step('npm run build', () => run('npm', ['run', '--silent', 'build']));
+  } else if (!modulesCurrent() || !buildCurrent()) {
+    throw new Error(
+      `this checkout belongs to another user and has to be built: its owner can run "npm ci" and "npm run build" there, or clone it for yourself`,
+    );
+  }
+};
+
 /** Makes the image of the virtual machines; with fresh package lists when the machine's do not do. */
 const makeGuestImage = () => {
   const make = () => run(process.execPath, [join(root, 'scripts/lib/guest-image.mjs')]);
@@ -154,8 +206,7 @@ export const setup = ({ bench = false, vm } = {}) => {
   if (major < 20 || (major === 20 && minor < 19))
     throw new Error(`Node ${process.versions.node} is too old: 20.19 or newer is needed`);
   installPackages(bench);
-  if (!modulesCurrent()) step('npm ci', () => run('npm', ['ci', '--no-audit', '--no-fund']));
-  step('npm run build', () => run('npm', ['run', '--silent', 'build']));
+  build();
   if (vm === undefined) return;
   try {
     step('image of the virtual machines', makeGuestImage);

@@ -7,6 +7,7 @@ import { HOST_CHANNEL_FD } from '../../shared/rpc/methods.ts';
 import * as sockets from '../fwd/sockets.ts';
 import * as io from '../io/io.ts';
 import * as log from '../obs/log.ts';
+import * as guest from './guest.ts';
 import { describeFailure, start } from './start.ts';
 import * as turn from './turn.ts';
 
@@ -18,7 +19,8 @@ const main = async (): Promise<void> => {
     process.exit(1);
   }
   const reason = await turn.run();
-  log.debug(`${reason}: exiting`);
+  // An end of the guest has been told, at a level that more people read.
+  if (reason !== guest.ended()) log.debug(`${reason}: exiting`);
   // Orderly ends are the helper's business; it is gone, or tears everything down when we are.
   sockets.closeAll();
   // First, so that the helper need not wait for the kernel to dismantle Node; and half of it, by which it knows an end in order.

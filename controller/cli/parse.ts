@@ -71,6 +71,7 @@ const checkFamily = (raw: RawSettings): void => {
 /** What can be said without knowing the host: the rest is the plan's. */
 const checkForwards = (raw: RawSettings): void => {
   const families = { v4: raw.family !== 6, v6: raw.family !== 4 };
+  const machine = raw.personality === 'passt';
   for (const [i, { protocol, direction, spec, spelling }] of raw.forwards.entries()) {
     const earlier = raw.forwards.slice(0, i).filter((o) => o.protocol === protocol && o.direction === direction);
     if (spec === 'none' && earlier.some((other) => other.spec !== 'none'))
@@ -83,9 +84,9 @@ const checkForwards = (raw: RawSettings): void => {
       );
     }
     try {
-      const rules = parsePortSpec(spec, { protocol, direction, families, ephemeral: null });
+      const rules = parsePortSpec(spec, { protocol, direction, families, ephemeral: null, machine });
       // There is no looking into a virtual machine for who listens there.
-      if (raw.personality === 'passt' && rules.some(({ scan }) => scan))
+      if (machine && rules.some(({ scan }) => scan))
         throw new UsageError('wrong-mode', `'auto' port forwarding is only allowed for pasta: ${spelling} ${spec}`);
     } catch (error) {
       if (error instanceof PortSpecError) throw new UsageError('invalid-value', `${error.message} in ${spelling}`);

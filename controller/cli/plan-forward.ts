@@ -37,10 +37,11 @@ const specs = (settings: Settings, protocol: Protocol, direction: Direction): re
 
 const table = (settings: Settings, facts: HostFacts, versions: Versions, direction: Direction): readonly Rule[] => {
   const families = { v4: versions.v4 !== null, v6: versions.v6 !== null };
+  const machine = settings.personality === 'passt';
   try {
     const rules = PROTOCOLS.flatMap((protocol) =>
       specs(settings, protocol, direction).flatMap((spec) =>
-        parsePortSpec(spec, { protocol, direction, families, ephemeral: facts.ephemeral }),
+        parsePortSpec(spec, { protocol, direction, families, ephemeral: facts.ephemeral, machine }),
       ),
     );
     const fault = tableFault(rules);

@@ -102,7 +102,7 @@ export const natWarnings = (settings: Settings, nat: Plan['nat'], { v4, v6 }: Ve
 };
 
 /** Resolvers and search domains to tell. Warnings only for what matters: if nothing is told, nothing is missing. */
-export const planNames = (settings: Settings, facts: HostFacts, nat: Plan['nat']): Names => {
+export const planNames = (settings: Settings, facts: HostFacts, nat: Plan['nat'], { v4, v6 }: Versions): Names => {
   const warnings: string[] = [];
   const tell = settings.tellDns && settings.dns !== 'none' && !settings.spliceOnly;
   const servers: string[] = [];
@@ -119,7 +119,13 @@ export const planNames = (settings: Settings, facts: HostFacts, nat: Plan['nat']
         `Resolver ${server} of resolv.conf is on the loopback of the host, which no address stands for: the guest is not told about it`,
       );
   }
-  if (tell && servers.length === 0) warnings.push("Couldn't get any nameserver address: give one with --dns");
+  const isOn = (server: string): boolean => (familyOf(server) === 4 ? v4 : v6) !== null;
+  if (tell && settings.dns !== 'host')
+    for (const server of servers)
+      if (!isOn(server))
+        warnings.push(`Resolver ${server} is not told to the guest, which has no IPv${familyOf(server)}`);
+  if (tell && !servers.some(isOn) && (settings.dns === 'host' || servers.length === 0))
+    warnings.push("Couldn't get any nameserver address: give one with --dns");
   const without = settings.personality === 'pasta' ? 'without --dhcp' : 'with --no-dhcp';
   if (!settings.tellDns && Array.isArray(settings.dns)) warnings.push(`--dns has no effect ${without}-dns`);
   if (!settings.tellSearch && Array.isArray(settings.search)) warnings.push(`--search has no effect ${without}-search`);

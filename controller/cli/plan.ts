@@ -122,7 +122,7 @@ export const makePlan = (
   const { v4, v6 } = versions;
   const forwarding = planForward(settings, facts, versions);
   const nat = planNat(settings, facts, versions);
-  const names = planNames(settings, facts, nat);
+  const names = planNames(settings, facts, nat, versions);
   const told = [...serversOf(names, 4), ...serversOf(names, 6)];
   const passt = settings.personality === 'passt';
   const guestMac = passt ? EVERYBODY : (settings.nsMac ?? tapMac ?? NOBODY);

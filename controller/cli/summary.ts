@@ -66,6 +66,7 @@ export const planSummary = (plan: Plan): readonly string[] => {
   if (plan.forward.spliceOnly) return ['No interface in the namespace: from loopback to loopback only', ...rules];
   const { network } = plan;
   const { v4, v6 } = network;
+  const dns = [...(v4?.dns ?? []), ...(v6?.dns ?? [])];
   const lines: (string | null)[] = [
     templateLine(plan),
     outboundLine(plan),
@@ -76,7 +77,7 @@ export const planSummary = (plan: Plan): readonly string[] => {
       `IPv6: ${v6.addresses.length > 0 ? listed(v6.addresses.map(cidr)) : 'link-local only'}, router ${v6.gateway}, ` +
         `our link-local ${v6.ourLinkLocal}${network.enable.ra ? ', RA' : ''}${network.enable.dhcpv6 ? ', DHCPv6' : ''}`,
     ...natLines(plan),
-    network.tellDns ? `DNS: ${listed([...(v4?.dns ?? []), ...(v6?.dns ?? [])])}` : null,
+    network.tellDns && dns.length > 0 ? `DNS: ${listed(dns)}` : null,
     network.tellSearch && network.search.length > 0 ? `DNS search list: ${listed(network.search)}` : null,
     ...rules,
   ];

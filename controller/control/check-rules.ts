@@ -32,6 +32,7 @@ export const contextOf = (direction: Direction, protocol: Protocol, caps: number
   protocol,
   families: { v4: (caps & CAP.IPV4) !== 0, v6: (caps & CAP.IPV6) !== 0 },
   ephemeral,
+  machine: (caps & CAP.SCAN) === 0,
 });
 
 /**

@@ -20,6 +20,8 @@ export interface SpecContext {
   readonly families: { readonly v4: boolean; readonly v6: boolean };
   /** Of the host; null: that of RFC 6335. */
   readonly ephemeral: PortRange | null;
+  /** Messages do not name what is for namespaces only: the guest is a virtual machine. */
+  readonly machine?: boolean;
 }
 
 const EVERY = { 4: '0.0.0.0', 6: '::' } as const;
@@ -65,7 +67,9 @@ const targetOf = (text: string, chunk: Chunk, address: string, context: SpecCont
   // It would be delivered as a packet with a loopback destination, which every host must drop (RFC 1122 §3.2.1.3).
   if (kind === 'loopback')
     fail(
-      'the target is a loopback address: the start option --host-lo-to-ns-lo leads to the loopback of the namespace',
+      context.machine === true
+        ? 'the target is a loopback address, at which a guest cannot be reached from outside'
+        : 'the target is a loopback address: the start option --host-lo-to-ns-lo leads to the loopback of the namespace',
     );
   const family = familyOf(target);
   if (!isOn(context, family)) throw notEnabled(text, targetPosition, family);
@@ -107,7 +111,7 @@ const everything = (text: string, chunks: readonly Chunk[]): Chunk | null => {
  * Throws {@link PortSpecError}.
  */
 export const parsePortSpec = (text: string, context: SpecContext): readonly Rule[] => {
-  const syntax = readPortSyntax(text);
+  const syntax = readPortSyntax(text, context.machine !== true);
   const { chunks } = syntax;
   if (chunks.length === 0) return [];
   const address = listenAddress(text, syntax, context);

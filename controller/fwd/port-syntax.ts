@@ -67,8 +67,11 @@ const unmapped = (address: string): string => {
 /** Parts are numbered from 0 in here, and errors from 1. */
 class Reader {
   readonly text: string;
-  constructor(text: string) {
+  /** What a chunk may be, for messages. */
+  readonly choice: string;
+  constructor(text: string, auto: boolean) {
     this.text = text;
+    this.choice = `a port, a range, "all"${auto ? ', "auto"' : ''} or "~" is expected`;
   }
   fail(at: number, what: string): never {
     throw new PortSpecError(this.text, at + 1, what);
@@ -136,8 +139,7 @@ class Reader {
     }
     const word = /^[a-z]*/i.exec(this.text.slice(at, end))?.[0] ?? '';
     if (word !== '') return this.word(word, none, at, end);
-    if (at >= end || !/[0-9]/.test(this.text.charAt(at)))
-      this.fail(at, 'a port, a range, "all", "auto" or "~" is expected');
+    if (at >= end || !/[0-9]/.test(this.text.charAt(at))) this.fail(at, this.choice);
     const [first, last, next] = this.ports(at, end);
     const ports = { ...none, kind: 'ports', first, last, to: first } as const;
     if (next >= end) return ports;
@@ -149,7 +151,7 @@ class Reader {
     const next = at + word.length;
     if (word === 'auto' && next === end) return { ...none, kind: 'auto' };
     if (word === 'none') this.fail(at, '"none" stands alone');
-    if (word !== 'all' && word !== 'auto') this.fail(at, 'a port, a range, "all", "auto" or "~" is expected');
+    if (word !== 'all' && word !== 'auto') this.fail(at, this.choice);
     if (word === 'all' && next === end) return { ...none, kind: 'all' };
     if (word === 'auto' || this.text[next] !== ':')
       this.fail(next, word === 'auto' ? '"," or the end is expected' : '":", "," or the end is expected');
@@ -178,10 +180,10 @@ const isPlace = (head: string): boolean =>
   parseAddress(head.replace(/%.*$/, '')) !== null ||
   !/^(all:|(all|auto|none|~?\d+(-\d+)?)[:,]|~?\d+(-\d+)?:)/.test(head);
 
-/** Throws {@link PortSpecError}. */
-export const readPortSyntax = (text: string): PortSyntax => {
+/** `auto`: whether messages name it. Throws {@link PortSpecError}. */
+export const readPortSyntax = (text: string, auto: boolean): PortSyntax => {
   if (text === 'none') return { placed: false, address: '', interface: '', chunks: [] };
-  const reader = new Reader(text);
+  const reader = new Reader(text, auto);
   const slash = text.indexOf('/');
   const placed = slash >= 0 && isPlace(text.slice(0, slash));
   const where = placed ? reader.where(slash) : { address: '', interface: '' };

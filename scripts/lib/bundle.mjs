@@ -7,10 +7,10 @@
  * Why not one ES module: Node's ES loader and compiling half a megabyte cost 30 ms of a start that callers wait for.
  */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { rolldown } from 'rolldown';
 import { sharedColumns } from './columns.mjs';
-import { at } from './paths.mjs';
+import { at, writeIfChanged } from './paths.mjs';
 
 const CLIENT_ENTRY = at('controller', 'client', 'main.ts');
 const CLIENT = at('dist', 'client.cjs');
@@ -43,7 +43,7 @@ const oneScript = async (entry, file, plugins = []) => {
     plugins,
   });
   try {
-    await build.write({
+    const { output } = await build.generate({
       file,
       format: 'cjs',
       codeSplitting: false,
@@ -52,6 +52,7 @@ const oneScript = async (entry, file, plugins = []) => {
       sourcemap: false,
       comments: { legal: true, jsdoc: false, annotation: false },
     });
+    writeIfChanged(file, output[0].code);
   } finally {
     await build.close();
   }
@@ -61,7 +62,7 @@ export const bundle = async () => {
   if (!existsSync(ENTRY)) return { skipped: 'controller/app/main.ts is not there' };
   await oneScript(ENTRY, BUNDLE, [sharedColumns(), asciiOnly()]);
   await oneScript(CLIENT_ENTRY, CLIENT);
-  copyFileSync(at('scripts', 'lib', 'loader.cjs'), LOADER);
+  writeIfChanged(LOADER, readFileSync(at('scripts', 'lib', 'loader.cjs'), 'utf8'));
   rmSync(CACHE, { force: true });
   rmSync(at('dist', 'controller.mjs'), { force: true });
   return undefined;

@@ -90,11 +90,13 @@ describe('passt', () => {
   });
 
   it('with --one-off ends in the background when its guest has hung up', async () => {
-    expect(await attempt(passt('-q', '-1', '-s', path, '-P', pid))).toMatchObject({ status: 0, stderr: '' });
+    const log = `/run/scratch/${number}.log`;
+    expect(await attempt(passt('--trace', '-l', log, '-1', '-s', path, '-P', pid))).toMatchObject({ status: 0 });
     const only = guest(path);
     await says(only, 'answer');
     only.child.stdin?.end();
     await gone();
+    expect((await lab.user.run(['cat', log])).match(/disconnected.*/g)).toEqual(['disconnected: exiting']);
   });
 
   it('with --fd takes its caller’s connection, and ends with it', async () => {

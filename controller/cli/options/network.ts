@@ -7,6 +7,12 @@ import { type OptionRow, row } from './row.ts';
 
 const group = 'Network';
 
+/** A guest behind DHCP has one address and one gateway of each IP version; a namespace may be given several addresses. */
+const checkOnce = (raw: RawSettings, family: 4 | 6, earlier: string | null, address: string, option: string): void => {
+  if (raw.personality === 'passt' && earlier !== null)
+    throw new UsageError('conflict', `Two IPv${family} addresses for ${option}: ${earlier} and ${address}`);
+};
+
 const addResolver = (raw: RawSettings, value: string, option: string): void => {
   const address = values.readResolver(value, option);
   if (address === null) raw.dns = 'none';
@@ -50,9 +56,15 @@ export const NETWORK = {
     short: 'a',
     argument: 'ADDR[/PREFIX]',
     group,
-    help: 'guest address instead of those of the template interface; repeatable',
+    help: {
+      pasta: 'guest address instead of those of the template interface; repeatable',
+      passt: 'guest address instead of that of the template interface; once per IP version',
+    },
     apply: (raw, value, option) => {
-      raw.addresses.push(values.readGuestAddress(value, option));
+      const given = values.readGuestAddress(value, option);
+      const earlier = raw.addresses.find(({ family }) => family === given.family)?.address ?? null;
+      checkOnce(raw, given.family, earlier, given.address, option);
+      raw.addresses.push(given);
     },
   }),
   netmask: row({
@@ -80,6 +92,7 @@ export const NETWORK = {
     help: 'default gateway of the guest instead of that of the host; once per IP version',
     apply: (raw, value, option) => {
       const { family, address } = values.readGateway(value, option);
+      checkOnce(raw, family, raw[`gateway${family}`], address, option);
       if (family === 4) raw.gateway4 = address;
       else raw.gateway6 = address;
     },

@@ -103,6 +103,12 @@ describe('the command line', () => {
     ['--vhost-user --repair-path /a', '--repair-path is not supported: connections cannot be migrated'],
     ['-m 65522', 'Invalid MTU: 65522 (-m takes 0 or 68 to 65521)'],
     ['-a 10.0.2.15/24 -n 24', 'Redundant prefix length specification'],
+    ['-a 192.0.2.9 -a 2001:db8::9 -a 192.0.2.10', 'Two IPv4 addresses for -a: 192.0.2.9 and 192.0.2.10'],
+    ['-a fd00::1 --address fd00::1', 'Two IPv6 addresses for --address: fd00::1 and fd00::1'],
+    ['-g 192.0.2.1 -g fe80::1 -g 192.0.2.7', 'Two IPv4 addresses for -g: 192.0.2.1 and 192.0.2.7'],
+    ['-t foo', 'Invalid port specifier foo: a port, a range, "all" or "~" is expected (character 1, "f") in -t'],
+    ['-u +', 'a port, a range, "all" or "~" is expected'],
+    ['-t 2222:127.0.0.1/22', 'the target is a loopback address, at which a guest cannot be reached from outside'],
   ])('%s is refused', (line, message) => {
     expect(() => parse(line)).toThrow(UsageError);
     expect(() => parse(line)).toThrow(message);
@@ -116,6 +122,33 @@ describe('the command line', () => {
       expect(() => parseCommandLine(other, given), name).toThrow(`--${name} is for ${only} mode only`);
     }
   });
+});
+
+it('pasta takes -a more than once, and the last -g', () => {
+  const settings = parseCommandLine('pasta', words('-a 192.0.2.9 -a 192.0.2.10 -g 192.0.2.1 -g 192.0.2.7'));
+  expect(settings.addresses.map(({ address }) => address)).toEqual(['192.0.2.9', '192.0.2.10']);
+  expect(settings.gateway4).toBe('192.0.2.7');
+});
+
+it.each<[string, HostFacts, readonly string[], string | undefined]>([
+  ['-6 -D 9.9.9.9', HOST, ['Resolver 9.9.9.9 is not told to the guest, which has no IPv4'], undefined],
+  [
+    '-4 -D 2620:fe::9 -D 9.9.9.9',
+    HOST,
+    ['Resolver 2620:fe::9 is not told to the guest, which has no IPv6'],
+    'DNS: 9.9.9.9',
+  ],
+  ['-6', HOST, [], 'DNS: 2001:db8::53'],
+  [
+    '-6',
+    { ...HOST, resolvers: { servers: ['192.0.2.53'], search: [] } },
+    ["Couldn't get any nameserver address: give one with --dns"],
+    undefined,
+  ],
+])('a resolver of an IP version that is off is not told, and that is: %s', (line, facts, warnings, shown) => {
+  const made = plan(line, facts);
+  expect(made.warnings).toEqual(warnings);
+  expect(planSummary(made).find((text) => text.startsWith('DNS: '))).toBe(shown);
 });
 
 describe('the command lines of libvirt', () => {
