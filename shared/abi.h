@@ -76,6 +76,7 @@ enum column {
   COL_VRING_CHAIN = 4266,
   COL_VRING_LONG = 4267,
   COL_VRING_ROOM = 4268,
+  COL_VRING_LOOKS = 4269,
 };
 
 /* The int-valued socket options that the controller may set: X(level, option). */

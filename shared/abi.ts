@@ -78,6 +78,7 @@ export const COL = {
   VRING_CHAIN: 4266,
   VRING_LONG: 4267,
   VRING_ROOM: 4268,
+  VRING_LOOKS: 4269,
 } as const;
 export const COLUMN_INTS = 4352;
 

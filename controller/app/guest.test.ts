@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** One guest at a time: who is let in, who is not, and what follows when one goes. */
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { GuestLink } from '../link/link.ts';
 
 vi.mock('../io/io.ts', () => import('../../test/support/fake-io.ts'));
 const fake = await import('../../test/support/fake-io.ts');
+const log = await import('../obs/log.ts');
 const guest = await import('./guest.ts');
 
 const EAGAIN = 11;
@@ -97,6 +101,34 @@ describe('behind a listening socket', () => {
     roomToAsk = false;
     guest.onReadable();
     triedAgain();
+  });
+
+  test('who connects and hangs up again and again does not fill the log: five lines a second of each, and how many there were', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'pastiche-guest-'));
+    const path = join(directory, 'log');
+    const fd = openSync(path, 'w+');
+    log.openLog({ program: 'passt', version: '1', syslogFd: -1, file: { fd, size: 1_000_000 } });
+    log.leaveStderr();
+    begin(true, false);
+    const visit = (): void => {
+      guest.onReadable();
+      answer(0, 20);
+      hangUp();
+    };
+    // Beyond what other tests have logged.
+    fake.setNow(10_000);
+    for (let i = 0; i < 1000; i++) visit();
+    fake.setNow(11_000);
+    visit();
+    closeSync(fd);
+    const lines = readFileSync(path, 'utf8')
+      .split('\n')
+      .map((line) => line.replace(/^[\d.]+: \w+: +/, ''));
+    expect(lines.filter((line) => line === 'Accepted connection from PID 4711')).toHaveLength(6);
+    expect(lines.filter((line) => line === 'it is gone')).toHaveLength(6);
+    expect(lines).toContain('Connections of guests accepted: 995 more not logged');
+    expect(lines).toContain('Ends of connections of guests: 995 more not logged');
+    rmSync(directory, { recursive: true });
   });
 
   test('--one-off: the first one’s end is the end, and nobody is let in after it', () => {

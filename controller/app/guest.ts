@@ -17,6 +17,8 @@ export const REF_GUEST = OTHER_REF_BASE + 18;
 const PAUSE_MS = 1000;
 const EAGAIN = 11;
 
+const CAME = log.site('Connections of guests accepted');
+const WENT = log.site('Ends of connections of guests');
 const CROWD = log.site('Further connections to the socket of a guest');
 const REFUSED = log.site('Connections that could not be taken');
 
@@ -51,8 +53,9 @@ export const ended = (): string | null => over;
 /** The link's: a connection has ended. */
 export const onGone = (why: string): void => {
   const last = options === null || options.oneOff || !options.listening;
-  log.info(last ? `${why}: exiting` : why);
-  if (last) over = why;
+  if (!last) return log.infoAt(WENT, io.nowMs(), why);
+  log.info(`${why}: exiting`);
+  over = why;
 };
 
 const watchListener = (): void => {
@@ -83,7 +86,7 @@ export const onReadable = (): void => {
 
 const taken = (fd: number, pid: number): void => {
   if (options?.link.connected() === false && over === null) {
-    log.info(`Accepted connection from PID ${pid}`);
+    log.infoAt(CAME, io.nowMs(), `Accepted connection from PID ${pid}`);
     return begin(fd);
   }
   log.warnAt(CROWD, io.nowMs(), `Discarding connection from PID ${pid}`);

@@ -67,8 +67,13 @@ export interface Native {
    * and COL.VRING_SEGMENT is the next one's first segment. COL.VRING_ROOM: lost, larger than the guest's buffers. COL.VRING_CHAIN, -EPROTO, -EFAULT: as above.
    */
   vringSend(from: number, to: number, segment: number): number;
-  /** F_SETFL O_NONBLOCK, for descriptors that others made. 0 or -errno. */
-  nonBlocking(fd: number): number;
+
+  /** Whether a descriptor that somebody handed over is an event counter (eventfd(2)); makes it non-blocking. 0 or -errno (-EINVAL: it is none). */
+  checkEvent(fd: number): number;
+  /** Adds 1 to such a counter, non-blocking in any case. 0 or -errno (-EAGAIN: it is full). */
+  signalEvent(fd: number): number;
+  /** {@link close} for whatever somebody handed over: that of a socket does not wait for its data to be sent, whatever its sender set. */
+  closeForeign(fd: number): number;
 
   read(fd: number, at: number, len: number): number;
   /** The same from a position in the file, bytes. */

@@ -147,3 +147,7 @@ export const allow = (s: Site, nowMs: number): boolean => {
 export const warnAt = (s: Site, nowMs: number, text: string): void => {
   if (allow(s, nowMs)) warn(text);
 };
+/** {@link info}, likewise. */
+export const infoAt = (s: Site, nowMs: number, text: string): void => {
+  if (infoEnabled && allow(s, nowMs)) info(text);
+};

@@ -32,9 +32,13 @@ int32_t vringStop(int32_t queue);
 int32_t vringCall(int32_t queue, int32_t fd);
 int32_t vringReceive(int32_t at, int32_t end, int32_t max);
 int32_t vringSend(int32_t from, int32_t to, int32_t segment);
-int32_t nonBlocking(int32_t fd);
 /* At the start: 0 or -errno. */
 int32_t watchBusErrors();
+
+/* foreign-fd.cc */
+int32_t checkEvent(int32_t fd);
+int32_t signalEvent(int32_t fd);
+int32_t closeForeign(int32_t fd);
 
 /* stream.cc */
 int32_t readBytes(int32_t fd, int32_t at, int32_t len);

@@ -31,7 +31,7 @@ static bool takeDescriptors(msghdr &message) {
       if (count < FDS_MAX) {
         memory.columns[COL_FD + count++] = received;
       } else {
-        closeFd(received);
+        closeForeign(received);
         all = false;
       }
     }
@@ -41,7 +41,7 @@ static bool takeDescriptors(msghdr &message) {
 }
 
 static void giveBack() {
-  for (int32_t i = 0; i < memory.columns[COL_FD_COUNT]; i++) closeFd(memory.columns[COL_FD + i]);
+  for (int32_t i = 0; i < memory.columns[COL_FD_COUNT]; i++) closeForeign(memory.columns[COL_FD + i]);
   memory.columns[COL_FD_COUNT] = 0;
 }
 

@@ -7,12 +7,11 @@
 
 #include <endian.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+
+#include "foreign-fd.h"
 
 static constexpr uint64_t RECORD_BYTES = 32;
 static constexpr uint64_t PAGE_BYTES_MIN = 4096;
@@ -42,15 +41,6 @@ static bool overlapsAny(const GuestRegion &one, const GuestRegion *list, int32_t
     if (overlap(one.user, one.size, list[i].user, list[i].size)) return true;
   }
   return false;
-}
-
-/*
- * glibc's own fstat takes a path, which the filter refuses; where pointers have 64 bits the kernel's record is the same.
- * #syscalls:controller fstat — whether a guest's memory is a file, and how long
- */
-static int fileOf(int32_t fd, struct stat &out) {
-  static_assert(sizeof(long) == 8, "struct stat of the system call is another with 32 bits");
-  return static_cast<int>(syscall(SYS_fstat, fd, &out));
 }
 
 /*

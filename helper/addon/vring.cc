@@ -7,10 +7,8 @@
  * A lie inside a chain gives the chain back unused, and is counted. Chains may lie in several regions, piece by piece.
  */
 #include <endian.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -63,10 +61,26 @@ struct Ring {
   uint8_t *availAt;
   uint8_t *usedAt;
   int32_t callFd = -1;
+  /* What the last walk over all buffers that wait found: their room, or no limit where there was no such walk; and which ones they were. */
+  uint64_t foundRoom;
+  uint16_t foundTaken;
+  uint16_t foundOffered;
+  /* More than they the ring cannot hold, or a frame cannot use. */
+  bool foundFull;
 };
 
 static Ring rings[QUEUES];
 static uint32_t features = 0;
+
+/*
+ * Descriptors that were looked at in this call. A guest says how many there are for a byte of data; so many are free in a call to send, and
+ * then what a frame may be expected to take. Calls to receive end beyond LOOKS_MAX, to go on in the next turn.
+ */
+static uint64_t looks = 0;
+static constexpr uint64_t LOOKS_MAX = 8192;
+static constexpr uint64_t LOOKS_A_FRAME = 64;
+static constexpr uint64_t BYTES_A_LOOK = 256;
+static constexpr uint64_t NO_LIMIT = UINT64_MAX;
 
 /* ---- a value of shared memory, once ---- */
 
@@ -156,9 +170,8 @@ static void tell(Ring &r, uint16_t before) {
     wanted = (load16(r.availAt + FLAGS) & NO_INTERRUPT) == 0;
   }
   if (!wanted || r.callFd < 0) return;
-  uint64_t one = 1;
-  /* An event that is pending already, or a descriptor that is none, is the hypervisor's affair. */
-  (void)!write(r.callFd, &one, sizeof one);
+  /* A counter that is full is the hypervisor's affair. */
+  (void)signalEvent(r.callFd);
 }
 
 /* Entries written with giveBack() become the guest's. */
@@ -221,7 +234,10 @@ static Step next(Chain &c, Descriptor &d) {
   if (c.over) return Step::OVER;
   for (;;) {
     if (c.left-- == 0) return Step::LIE;
+    looks++;
     d = loadDescriptor(c.table + DESCRIPTOR_BYTES * c.at);
+    /* A buffer of no length is work for nothing; no driver has any (QEMU's device stops at them). */
+    if (d.len == 0) return Step::LIE;
     if ((d.flags & INDIRECT) == 0) break;
     if (!enterTable(c, d)) return Step::LIE;
   }
@@ -288,7 +304,7 @@ static int32_t receiveFrames(Ring &r, int64_t cursor, int64_t end, int32_t max) 
   uint16_t before = r.used;
   int32_t n = 0;
   int32_t ready = waiting(r);
-  for (int32_t chains = 0; chains < max && cursor + FRAME_BYTES_MAX <= end; chains++) {
+  for (int32_t chains = 0; chains < max && cursor + FRAME_BYTES_MAX <= end && looks < LOOKS_MAX; chains++) {
     if (ready == 0) {
       ready = look(r);
       if (ready == 0) {
@@ -319,7 +335,9 @@ static int32_t receiveFrames(Ring &r, int64_t cursor, int64_t end, int32_t max) 
 }
 
 static void clearCounts() {
+  looks = 0;
   memory.columns[COL_VRING_CHAIN] = memory.columns[COL_VRING_LONG] = memory.columns[COL_VRING_ROOM] = 0;
+  memory.columns[COL_VRING_LOOKS] = 0;
 }
 
 int32_t vringReceive(int32_t at, int32_t end, int32_t max) {
@@ -328,7 +346,9 @@ int32_t vringReceive(int32_t at, int32_t end, int32_t max) {
   clearCounts();
   memory.columns[COL_VRING_MORE] = 0;
   if (!r.running) return 0;
-  return escaping([&] { return receiveFrames(r, (int64_t{at} + FRAME_ALIGN - 1) & -FRAME_ALIGN, end, max); });
+  int32_t n = escaping([&] { return receiveFrames(r, (int64_t{at} + FRAME_ALIGN - 1) & -FRAME_ALIGN, end, max); });
+  memory.columns[COL_VRING_LOOKS] = static_cast<int32_t>(looks);
+  return n;
 }
 
 /* ---- to the guest ---- */
@@ -348,7 +368,8 @@ struct Buffer {
 };
 static Buffer buffers[SIZE_MAX_ENTRIES];
 
-enum class Room { ENOUGH, TOO_LITTLE, LATER, LIE, BROKEN };
+/* TOO_LITTLE: and there will be none for this frame; LATER: the guest can add some; TOO_MUCH_WORK: nobody knows. */
+enum class Room { ENOUGH, TOO_LITTLE, LATER, TOO_MUCH_WORK, LIE, BROKEN };
 
 static bool addPieces(const Descriptor &d, uint32_t &count, uint64_t &room) {
   for (uint64_t done = 0; done < d.len;) {
@@ -378,16 +399,34 @@ static bool addBuffer(const Ring &r, Buffer &b, uint64_t most, uint32_t &count) 
   return true;
 }
 
+/* All buffers that wait have `room` together, and that is too little. */
+static Room note(Ring &r, uint64_t room, bool full) {
+  r.foundRoom = room;
+  r.foundTaken = r.taken;
+  r.foundOffered = r.offered;
+  r.foundFull = full;
+  return full ? Room::TOO_LITTLE : Room::LATER;
+}
+/* Whether note() was called with less than `needed` for the very buffers that wait now. */
+static bool isKnownShort(Ring &r, uint64_t needed) {
+  if (needed <= r.foundRoom || r.taken != r.foundTaken) return false;
+  (void)look(r);
+  return r.offered == r.foundOffered;
+}
+
 /* Buffers for `needed` bytes: one, or with MRG_RXBUF as many as it takes. `n`: how many it looked at. */
-static Room gatherBuffers(Ring &r, uint64_t needed, uint32_t &n) {
+static Room gatherBuffers(Ring &r, uint64_t needed, uint64_t looksMax, uint32_t &n) {
   uint32_t count = 0;
   uint64_t room = 0;
-  for (n = 0; room < needed; n++) {
-    if (n == 1 && (features & VRING_MRG_RXBUF) == 0) return Room::TOO_LITTLE;
+  n = 0;
+  if (isKnownShort(r, needed)) return r.foundFull ? Room::TOO_LITTLE : Room::LATER;
+  for (; room < needed; n++) {
+    if (n == 1 && (features & VRING_MRG_RXBUF) == 0) return note(r, room, true);
     int32_t ready = waiting(r);
     if (ready >= 0 && n >= static_cast<uint32_t>(ready)) ready = look(r);
     if (ready < 0) return Room::BROKEN;
-    if (n >= static_cast<uint32_t>(ready)) return n == r.size ? Room::TOO_LITTLE : Room::LATER;
+    if (n >= static_cast<uint32_t>(ready)) return note(r, room, n == r.size);
+    if (looks >= looksMax) return Room::TOO_MUCH_WORK;
     int32_t head = headOf(r, n);
     if (head < 0) return Room::BROKEN;
     buffers[n].head = static_cast<uint16_t>(head);
@@ -443,17 +482,25 @@ static void fill(Ring &r, const Outgoing &frame, uint64_t needed, uint32_t n) {
   r.taken = static_cast<uint16_t>(r.taken + n);
 }
 
-/* One frame into the ring: 1 done with (sent, or lost and counted), 0 there is no room now, -errno. `lies`: chains that may still be given back as they are. */
-static int32_t sendOne(Ring &r, const Outgoing &frame, uint32_t &lies) {
+/* What one call may still cost: chains that are given back as they are, descriptors looked at. */
+struct Bounds {
+  uint32_t lies;
+  uint64_t looks;
+};
+
+/* One frame into the ring: 1 done with (sent, or lost and counted), 0 there is no room now, -errno. */
+static int32_t sendOne(Ring &r, const Outgoing &frame, Bounds &bounds) {
   uint64_t needed = headerBytes() + frame.headersBytes + frame.payloadBytes;
+  bounds.looks += LOOKS_A_FRAME + needed / BYTES_A_LOOK;
   bool asked = false;
   for (;;) {
     uint32_t n = 0;
-    switch (gatherBuffers(r, needed, n)) {
+    switch (gatherBuffers(r, needed, bounds.looks, n)) {
     case Room::ENOUGH:
       fill(r, frame, needed, n);
       return 1;
     case Room::TOO_LITTLE:
+    case Room::TOO_MUCH_WORK:
       memory.columns[COL_VRING_ROOM]++;
       return 1;
     case Room::LATER:
@@ -465,8 +512,8 @@ static int32_t sendOne(Ring &r, const Outgoing &frame, uint32_t &lies) {
       continue;
     case Room::LIE:
       memory.columns[COL_VRING_CHAIN]++;
-      if (n > lies) return -EPROTO;
-      lies -= n;
+      if (n > bounds.lies) return -EPROTO;
+      bounds.lies -= n;
       for (uint32_t i = 0; i < n; i++) giveBack(r, buffers[i].head, 0);
       r.taken = static_cast<uint16_t>(r.taken + n);
       continue;
@@ -491,13 +538,13 @@ static bool takesWhole(const uint8_t *vnet) {
 static const uint8_t NO_OFFLOADS[HEADER_BYTES] = {};
 
 /* Segments from `segment` on. As sendOne(); where there is no room, `segment` is the one to go on with. */
-static int32_t sendSegments(Ring &r, const Superframe &whole, int32_t &segment, uint32_t &lies) {
+static int32_t sendSegments(Ring &r, const Superframe &whole, int32_t &segment, Bounds &bounds) {
   uint8_t headers[HEADERS_BYTES_MAX];
   for (; segment < whole.segments; segment++) {
     writeSegmentHeaders(whole, segment, headers);
     auto payload = static_cast<uint64_t>(segmentPayload(whole, segment));
     Outgoing one = {NO_OFFLOADS, headers, static_cast<uint64_t>(whole.headersBytes), segmentData(whole, segment), payload};
-    int32_t result = sendOne(r, one, lies);
+    int32_t result = sendOne(r, one, bounds);
     if (result <= 0) return result;
   }
   segment = 0;
@@ -505,16 +552,16 @@ static int32_t sendSegments(Ring &r, const Superframe &whole, int32_t &segment, 
 }
 
 /* One frame of ours, its virtio-net header first, `bytes` of Ethernet behind that. OUT_OF_RANGE: it is none. */
-static int32_t sendFrame(Ring &r, uint8_t *vnet, int32_t bytes, int32_t &segment, uint32_t &lies) {
+static int32_t sendFrame(Ring &r, uint8_t *vnet, int32_t bytes, int32_t &segment, Bounds &bounds) {
   uint8_t *frame = vnet + VNET_BYTES;
   if (isSuperframe(vnet) && !takesWhole(vnet)) {
     Superframe whole;
     if (!parseSuperframe(vnet, frame, bytes, whole) || segment >= whole.segments) return OUT_OF_RANGE;
-    return sendSegments(r, whole, segment, lies);
+    return sendSegments(r, whole, segment, bounds);
   }
   bool complete = (features & VRING_CSUM) == 0;
   if (complete && !completeChecksum(vnet, frame, bytes)) return OUT_OF_RANGE;
-  return sendOne(r, {complete ? NO_OFFLOADS : vnet, frame, static_cast<uint64_t>(bytes), nullptr, 0}, lies);
+  return sendOne(r, {complete ? NO_OFFLOADS : vnet, frame, static_cast<uint64_t>(bytes), nullptr, 0}, bounds);
 }
 
 int32_t vringSend(int32_t from, int32_t to, int32_t segment) {
@@ -528,21 +575,23 @@ int32_t vringSend(int32_t from, int32_t to, int32_t segment) {
   clearCounts();
   memory.columns[COL_VRING_SEGMENT] = segment;
   if (!r.running) return 0;
-  return escaping([&] {
+  int32_t done = escaping([&] {
     uint16_t before = r.used;
-    uint32_t lies = SIZE_MAX_ENTRIES;
+    Bounds bounds = {SIZE_MAX_ENTRIES, LOOKS_MAX};
     int32_t at = segment;
     int32_t result = 1;
     int32_t i = from;
     wantNoKick(r);
     for (; i < to; i++) {
-      result = sendFrame(r, memory.arena + outAt[i], outLen[i] - VNET_BYTES, at, lies);
+      result = sendFrame(r, memory.arena + outAt[i], outLen[i] - VNET_BYTES, at, bounds);
       if (result <= 0) break;
     }
     publish(r, before);
     memory.columns[COL_VRING_SEGMENT] = at;
     return result < 0 ? result : i - from;
   });
+  memory.columns[COL_VRING_LOOKS] = static_cast<int32_t>(looks);
+  return done;
 }
 
 /* ---- setting up ---- */
@@ -581,6 +630,7 @@ int32_t vringStart(int32_t queue, int32_t size, int32_t base, int32_t at) {
   r.taken = r.offered = static_cast<uint16_t>(base);
   r.everTold = false;
   r.wantsKick = true;
+  r.foundRoom = NO_LIMIT;
   return escaping([&] {
     /* Whatever is there: only the guest is the worse for a wrong one. */
     r.used = load16(r.usedAt + INDEX);
@@ -601,5 +651,3 @@ int32_t vringCall(int32_t queue, int32_t fd) {
   rings[queue].callFd = fd;
   return 0;
 }
-
-int32_t nonBlocking(int32_t fd) { return errnoOr(fcntl(fd, F_SETFL, O_NONBLOCK)); }

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openDescriptors, testkit } from '../../../test/support/testkit.ts';
+import { openDescriptors, tcpPair, testkit } from '../../../test/support/testkit.ts';
 import {
   eventfd,
   F,
@@ -228,7 +228,15 @@ describe('refused: the connection ends with a sentence, and nothing is kept', ()
     ],
     'a kick by a file': [
       () => front.send(REQUEST.SET_VRING_KICK, u64(0n), [front.file]),
-      'a kick descriptor that cannot be waited for',
+      'vhost-user request 12 with a descriptor that is no event counter',
+    ],
+    'a call by the other end of the connection itself': [
+      () => front.send(REQUEST.SET_VRING_CALL, u64(1n), [front.socket]),
+      'vhost-user request 13 with a descriptor that is no event counter',
+    ],
+    'an error descriptor that is so': [
+      () => front.send(REQUEST.SET_VRING_ERR, u64(0n), [front.socket]),
+      'vhost-user request 14 with a descriptor that is no event counter',
     ],
     'enabled by a number': [() => front.send(REQUEST.SET_VRING_ENABLE, state(0, 2)), 'queue 0 enabled by 2'],
     'a region of no size': [() => memory(region({ size: 0n })), FILE],
@@ -253,16 +261,43 @@ describe('refused: the connection ends with a sentence, and nothing is kept', ()
     });
   }
 
-  test('a kick descriptor that is no counter', () => {
-    const [, tx] = front.setUp({ features: FEATURES }, pump);
-    const [read, write] = testkit.pipe();
-    front.send(REQUEST.SET_VRING_KICK, u64(1n), [read]);
-    pump();
-    testkit.write(write, Buffer.from('abc'));
-    expect(link.onEvent(CONNECTION + 2, io.EPOLLIN)).toBe(false);
-    expect(gone).toEqual(['a kick descriptor that is no event counter']);
-    for (const fd of [read, write]) testkit.close(fd);
-    expect(tx.told()).toBe(0);
+  const EPOLL_CREATE1 = process.arch === 'arm64' ? 20 : 291;
+  const OTHERS: Record<string, () => readonly number[]> = {
+    'a pipe': () => testkit.pipe(),
+    // Without a type of file, as an eventfd is.
+    'an epoll set': () => [testkit.syscall(EPOLL_CREATE1, 0)],
+  };
+  for (const [name, make] of Object.entries(OTHERS)) {
+    test(`${name} is no event counter`, () => {
+      for (const request of [REQUEST.SET_VRING_KICK, REQUEST.SET_VRING_CALL, REQUEST.SET_VRING_ERR]) {
+        front.setUp({ features: FEATURES }, pump);
+        const fds = make();
+        front.send(request, u64(1n), [fds.at(-1) as number]);
+        expect(refused()).toBe(`vhost-user request ${request} with a descriptor that is no event counter`);
+        for (const fd of fds) testkit.close(fd);
+        front.close();
+        connect();
+      }
+    });
+  }
+
+  test('a socket is closed without waiting for its data: reset, at whatever place it came', () => {
+    for (const [request, payload, fds] of [
+      [REQUEST.SET_OWNER, Buffer.alloc(0), 1],
+      [REQUEST.SET_VRING_ERR, u64(0n), 1],
+      [REQUEST.SET_MEM_TABLE, table([region()]), 1],
+      [REQUEST.SET_MEM_TABLE, table([region()]), 40],
+    ] as const) {
+      const [client, server] = tcpPair();
+      front.send(request, payload, Array(fds).fill(client));
+      testkit.close(client);
+      refused();
+      expect(testkit.poll(server, 1, 5000)).not.toBe(0);
+      expect(() => testkit.recv(server, 1, 0)).toThrow('reset by peer');
+      testkit.close(server);
+      front.close();
+      connect();
+    }
   });
 
   const ADDRESSES: Record<string, (bytes: Buffer) => void> = {

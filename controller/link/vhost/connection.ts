@@ -98,7 +98,7 @@ export class VhostConnection {
     if (r < 0) throw new ProtocolError(`the vhost-user socket cannot be watched (errno ${-r})`);
   }
   #closeFds(): void {
-    for (const fd of this.#fds) io.native.close(fd);
+    for (const fd of this.#fds) io.native.closeForeign(fd);
     this.#fds = [];
   }
 }

@@ -27,11 +27,12 @@ export const ringsOf = (kickRef: number, started: (queue: number) => void): Devi
   call: (queue, fd) => {
     io.native.vringCall(queue, fd);
   },
-  watchKick: (queue, fd) => io.native.watch(fd, io.EPOLLIN, kickRef + queue),
+  // Each addition is an event, and nobody reads the counter: another process has it, too, and may have made reading wait.
+  watchKick: (queue, fd) => io.native.watch(fd, io.EPOLLIN | io.EPOLLET, kickRef + queue),
   unwatchKick: (fd) => {
     io.native.unwatch(fd);
   },
-  prepare: (fd) => io.native.nonBlocking(fd),
+  checkEvent: (fd) => io.native.checkEvent(fd),
   close: (fd) => {
     io.native.close(fd);
   },

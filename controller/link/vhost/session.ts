@@ -38,8 +38,8 @@ export interface Device {
   call(queue: number, fd: number): void;
   watchKick(queue: number, fd: number): number;
   unwatchKick(fd: number): void;
-  /** O_NONBLOCK. */
-  prepare(fd: number): number;
+  /** Whether it is an event counter. */
+  checkEvent(fd: number): number;
   close(fd: number): void;
 }
 
@@ -106,10 +106,6 @@ export class VhostSession {
     return this.#rings[index]?.running ?? false;
   }
 
-  /** The kick descriptor of a queue, -1: none. */
-  kick(index: number): number {
-    return this.#rings[index]?.kick ?? -1;
-  }
   /** Where the front-end wants to hear that a queue is broken, -1: nowhere. */
   errorFd(index: number): number {
     return this.#rings[index]?.error ?? -1;
@@ -260,7 +256,10 @@ export class VhostSession {
     const ring = this.#rings[index] as Ring;
     const fd = fds[0] ?? -1;
     if (code === REQUEST.SET_VRING_KICK && none) throw new ProtocolError('a queue without a kick descriptor');
-    if (fd >= 0 && this.#device.prepare(fd) < 0) throw new ProtocolError('a descriptor that cannot be used');
+    // Of anything else we might come to be the last owner: the connection's own other end, a socket that takes its time to close.
+    if (fd >= 0 && this.#device.checkEvent(fd) < 0) {
+      throw new ProtocolError(`vhost-user request ${code} with a descriptor that is no event counter`);
+    }
     // From here on it is the ring's.
     fds.length = 0;
     if (code === REQUEST.SET_VRING_KICK) return this.#setKick(index, ring, fd);

@@ -2,8 +2,9 @@
 /** The link end to end: a front-end over a socket pair, memory in a file, rings in that, the addon as it is. */
 import { ftruncateSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openDescriptors, testkit } from '../../../test/support/testkit.ts';
+import { openDescriptors, SOCK_NONBLOCK, testkit } from '../../../test/support/testkit.ts';
 import {
+  count,
   F,
   FrontEnd,
   INDIRECT,
@@ -26,6 +27,8 @@ const CONNECTION = LINK_REF_BASE + 1;
 const KICK = LINK_REF_BASE + 2;
 const PLAIN = F.VERSION_1 | F.PROTOCOL_FEATURES;
 const FULL = PLAIN | F.CSUM | F.GUEST_CSUM | F.GUEST_TSO4 | F.GUEST_TSO6 | F.MRG_RXBUF | F.INDIRECT_DESC | F.EVENT_IDX;
+const FCNTL = process.arch === 'arm64' ? 25 : 72;
+const F_GETFL = 3;
 const HEADER = Buffer.alloc(12);
 /** Where frames of the tests lie in the guest, beyond the rings. */
 const DATA = 0x20000;
@@ -93,13 +96,31 @@ const offer = (queue: Queue, bytes: Uint8Array, cuts: readonly number[] = [], at
   return head;
 };
 
+/** A TCP segment over IPv4 of `bytes` with a partial checksum, a superframe of `mss` a segment; the header in front. */
+const superframe = (bytes: number, mss: number): Buffer => {
+  const frame = Buffer.alloc(54 + bytes);
+  frame.set([0x52, 0x54, 0, 1, 2, 3, 2, 0, 0, 0, 0, 1, 8, 0, 0x45]);
+  frame.writeUInt16BE(40 + bytes, 16);
+  frame.set([64, 6], 22);
+  frame.set([192, 0, 2, 1, 192, 0, 2, 2], 26);
+  frame.writeUInt16BE(80, 34);
+  frame.writeUInt16BE(40_000, 36);
+  frame.writeUInt32BE(0xfffffff0, 38);
+  frame.set([0x50, 0x18], 46);
+  frame.set(frameOf(bytes, 9), 54);
+  const pseudo = checksum.pseudo4(0xc0000201 | 0, 0xc0000202 | 0, 6, 20 + bytes);
+  frame.writeUInt16BE(pseudo, 50);
+  const header = Buffer.from([1, mss === 0 ? 0 : 1, 54, 0, mss & 0xff, mss >> 8, 34, 0, 16, 0, 0, 0]);
+  return Buffer.concat([header, frame]);
+};
+
 describe('from the guest', () => {
   test('a frame in one buffer, and in many', () => {
     const [, tx] = front.setUp({ features: PLAIN }, pump);
     expect(link.more()).toBe(true);
     const frame = withHeader(frameOf(1500));
     const a = offer(tx, frame);
-    const b = offer(tx, frame, [0, 5, 12, 40, 40, 1000], DATA + 4096);
+    const b = offer(tx, frame, [1, 5, 12, 40, 41, 1000], DATA + 4096);
     expect(received()).toEqual([frame, frame]);
     expect(link.more()).toBe(false);
     expect(tx.taken()).toEqual([
@@ -118,7 +139,45 @@ describe('from the guest', () => {
     testkit.write(tx.kick, u64(1n));
     expect(link.onEvent(KICK + 1, io.EPOLLIN)).toBe(true);
     expect(received()).toEqual([frame]);
-    expect(link.onEvent(KICK + 1, io.EPOLLIN)).toBe(false);
+    expect(io.native.wait(0, 0)).toBeGreaterThan(0);
+    expect(kicks()).toEqual([]);
+  });
+
+  /** Kicks that the epoll set tells of. */
+  const kicks = (): number[] =>
+    Array.from({ length: io.native.wait(0, 0) }, (_, i) => io.col[io.COL.EVENT_REF + i] as number).filter(
+      (ref) => ref === KICK || ref === KICK + 1,
+    );
+
+  test('one counter that kicks both queues, and that reading would wait for: each addition is an event of both, and nobody reads it', () => {
+    const [rx, tx] = front.setUp({ features: PLAIN }, pump);
+    front.send(REQUEST.SET_VRING_KICK, u64(0n), [tx.kick]);
+    pump();
+    expect(rx.kick).not.toBe(tx.kick);
+    testkit.nonBlocking(tx.kick, false);
+    for (let i = 0; i < 3; i++) {
+      testkit.write(tx.kick, u64(1n));
+      expect(kicks().sort()).toEqual([KICK, KICK + 1]);
+      expect(link.onEvent(KICK, io.EPOLLIN)).toBe(false);
+      expect(link.onEvent(KICK + 1, io.EPOLLIN)).toBe(true);
+      expect(kicks()).toEqual([]);
+    }
+    expect(count(tx.kick)).toBe(3);
+  });
+
+  test('a call descriptor that its sender makes blocking again is not by the time it is written to', () => {
+    const [, tx] = front.setUp({ features: PLAIN }, pump);
+    testkit.nonBlocking(tx.call, false);
+    offer(tx, withHeader(frameOf(60)));
+    expect(received()).toHaveLength(1);
+    const flags = testkit.syscall(FCNTL, tx.call, F_GETFL, 0);
+    expect(flags & SOCK_NONBLOCK).toBe(SOCK_NONBLOCK);
+    // And so a full one holds nobody up.
+    testkit.nonBlocking(tx.call, false);
+    expect(tx.told()).toBe(1);
+    testkit.write(tx.call, u64(2n ** 64n - 2n));
+    offer(tx, withHeader(frameOf(61)));
+    expect(received()).toHaveLength(1);
   });
 
   test('the header of a legacy guest is made longer', () => {
@@ -225,6 +284,11 @@ describe('lies of the guest', () => {
       return 3;
     },
     'less than a header': (tx) => tx.chain([{ at: DATA, len: 11 }]),
+    'a buffer of no length in a good chain': (tx) =>
+      tx.chain([
+        { at: DATA, len: 80 },
+        { at: DATA, len: 0 },
+      ]),
     'nothing at all': (tx) => tx.chain([{ at: DATA, len: 0 }]),
     'an indirect table of no length': (tx) => tx.chain([{ at, len: 0, flags: INDIRECT }]),
     'an indirect table of a length that is no multiple': (tx) => tx.chain([{ at, len: 17, flags: INDIRECT }]),
@@ -298,6 +362,19 @@ describe('lies of the guest', () => {
     ).toBe(3);
     expect(frames.map((frame) => frame.length)).toEqual([longest]);
     expect(tx.taken()).toHaveLength(4);
+  });
+
+  test('so it is with the header of a legacy guest, which is shorter', () => {
+    const [, tx] = front.setUp({ features: 0n }, pump);
+    const longest = 10 + 14 + 65_535;
+    for (const len of [longest, longest + 1]) tx.offer(tx.chain([{ at: DATA, len }]));
+    let frames: Buffer[] = [];
+    expect(
+      counting('frame-too-long', () => {
+        frames = received();
+      }),
+    ).toBe(1);
+    expect(frames.map((frame) => frame.length)).toEqual([longest + 2]);
   });
 
   const BREAKS: Record<string, (queue: Queue) => void> = {
@@ -449,23 +526,6 @@ describe('to the guest', () => {
     expect(rx.taken()).toHaveLength(16);
   });
 
-  /** A TCP segment over IPv4 of `bytes` with a partial checksum, a superframe of `mss` a segment; the header in front. */
-  const superframe = (bytes: number, mss: number): Buffer => {
-    const frame = Buffer.alloc(54 + bytes);
-    frame.set([0x52, 0x54, 0, 1, 2, 3, 2, 0, 0, 0, 0, 1, 8, 0, 0x45]);
-    frame.writeUInt16BE(40 + bytes, 16);
-    frame.set([64, 6], 22);
-    frame.set([192, 0, 2, 1, 192, 0, 2, 2], 26);
-    frame.writeUInt16BE(80, 34);
-    frame.writeUInt16BE(40_000, 36);
-    frame.writeUInt32BE(0xfffffff0, 38);
-    frame.set([0x50, 0x18], 46);
-    frame.set(frameOf(bytes, 9), 54);
-    const pseudo = checksum.pseudo4(0xc0000201 | 0, 0xc0000202 | 0, 6, 20 + bytes);
-    frame.writeUInt16BE(pseudo, 50);
-    const header = Buffer.from([1, mss === 0 ? 0 : 1, 54, 0, mss & 0xff, mss >> 8, 34, 0, 16, 0, 0, 0]);
-    return Buffer.concat([header, frame]);
-  };
   const transportSum = (frame: Buffer): number => {
     const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
     const bytes = frame.length - 34;
@@ -517,6 +577,96 @@ describe('to the guest', () => {
 
   test('nobody drives the queue: lost and counted', () => {
     expect(counting('tap-full', () => expect(send(withHeader(frameOf(60)), withHeader(frameOf(60)))).toBe(2))).toBe(2);
+  });
+});
+
+/** What a call of ours may look at (helper/addon/vring.cc): so many descriptors, one chain more, and some for each frame sent. */
+const LOOKS_MAX = 8192 + 2048;
+const LOOKS_A_FRAME = 64 + 2;
+
+describe('a guest that has us look at many descriptors', () => {
+  const ENTRIES = 1024;
+  const AT = 0x30000;
+  const looks = (): number => io.col[io.COL.VRING_LOOKS] as number;
+  /** A table of `ENTRIES` descriptors of a length each, for indirect ones; and what is last in it. */
+  const bigTable = (queue: Queue, len: number, flags: number, last = flags): void => {
+    for (let i = 0; i < ENTRIES; i++) {
+      const end = i + 1 === ENTRIES;
+      queue.descriptor(i, BigInt(DATA), len, end ? last : flags | NEXT, end ? 0 : i + 1, AT);
+    }
+  };
+  /** All entries of a queue: the first one has room for a header, the others are as large as they like. */
+  const fill = (queue: Queue, len: number, flags: number): void => {
+    queue.descriptor(0, BigInt(DATA), 12, WRITE, 0);
+    for (let i = 1; i < ENTRIES; i++) queue.descriptor(i, BigInt(AT), len, flags, 0);
+    for (let i = 0; i < ENTRIES; i++) queue.offer(i);
+  };
+  const frame = withHeader(frameOf(1514));
+
+  test('for buffers of no length: they are given back, and counted', () => {
+    const [rx] = front.setUp({ features: FULL, size: ENTRIES }, pump);
+    bigTable(rx, 0, WRITE);
+    fill(rx, 16 * ENTRIES, INDIRECT);
+    const lost = counting('vring-chain', () => {
+      expect(send(...Array(64).fill(frame))).toBeLessThan(64);
+    });
+    expect(lost).toBeGreaterThan(0);
+    expect(looks()).toBeLessThan(LOOKS_MAX);
+  });
+
+  test('for buffers of one byte, the whole queue too little: that is found out once, until the guest adds some', () => {
+    const [rx] = front.setUp({ features: FULL, size: ENTRIES }, pump);
+    fill(rx, 1, WRITE);
+    expect(counting('vring-room', () => expect(send(...Array(64).fill(frame))).toBe(64))).toBe(64);
+    expect(looks()).toBe(ENTRIES);
+    expect(counting('vring-room', () => expect(send(...Array(64).fill(frame))).toBe(64))).toBe(64);
+    expect(looks()).toBe(0);
+    // What does fit goes, takes what it needs, and what is left is looked at once more.
+    expect(send(withHeader(frameOf(500)))).toBe(1);
+    expect(rx.taken()).toHaveLength(501);
+    expect(send(frame)).toBe(0);
+    for (let i = 0; i < 5; i++) {
+      expect(send(frame)).toBe(0);
+      expect(looks()).toBe(0);
+    }
+    front.set16(rx.availAt + 4 + 2 * (rx.avail % ENTRIES), 0);
+    rx.descriptor(0, BigInt(DATA), 2000, WRITE, 0);
+    rx.offer(0);
+    expect(send(frame)).toBe(1);
+  });
+
+  test('for a superframe that becomes many segments: likewise', () => {
+    const [rx] = front.setUp({ features: PLAIN | F.GUEST_CSUM | F.MRG_RXBUF, size: ENTRIES }, pump);
+    fill(rx, 1, WRITE);
+    expect(counting('vring-room', () => expect(send(superframe(41 * 1460, 1460))).toBe(1))).toBe(41);
+    expect(looks()).toBe(ENTRIES);
+  });
+
+  test('for chains that turn out to lie at their ends: a call has its limit, and what it does not get to is lost and counted', () => {
+    const [rx] = front.setUp({ features: FULL, size: ENTRIES }, pump);
+    bigTable(rx, 1, WRITE, 0);
+    rx.descriptor(0, BigInt(AT), 16 * ENTRIES, INDIRECT, 0);
+    for (let i = 0; i < ENTRIES; i++) rx.offer(0);
+    expect(counting('vring-room', () => expect(send(...Array(16).fill(frame))).toBe(16))).toBeGreaterThan(0);
+    expect(looks()).toBeLessThan(LOOKS_MAX + 16 * LOOKS_A_FRAME);
+    expect(gone).toEqual([]);
+  });
+
+  test('on their way to us: a call has its limit, the next goes on', () => {
+    const [, tx] = front.setUp({ features: FULL, size: ENTRIES }, pump);
+    bigTable(tx, 1, 0, WRITE);
+    tx.descriptor(0, BigInt(AT), 16 * ENTRIES, INDIRECT, 0);
+    for (let i = 0; i < ENTRIES; i++) tx.offer(0);
+    let calls = 0;
+    const lost = counting('vring-chain', () => {
+      for (; link.more(); calls++) {
+        expect(received(512)).toEqual([]);
+        expect(looks()).toBeLessThan(LOOKS_MAX);
+      }
+    });
+    expect(lost).toBe(ENTRIES);
+    expect(calls).toBeGreaterThan(100);
+    expect(tx.taken()).toHaveLength(ENTRIES);
   });
 });
 

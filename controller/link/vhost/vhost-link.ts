@@ -17,12 +17,8 @@ const REF_KICK = LINK_REF_BASE + 2;
 const TO_GUEST = 0;
 const FROM_GUEST = 1;
 const HEADER_BYTES = 12;
-/** Where an eventfd's counter is read to and written from: within one call only. */
-const COUNTER_AT = io.SCRATCH_END - 4096;
-const COUNTER_BYTES = 8;
 
 const EFAULT = 14;
-const EAGAIN = 11;
 
 const BROKEN = log.site('Queues of the guest that broke');
 const MEMORY_GONE = "the guest's memory is gone: its file was truncated";
@@ -65,11 +61,7 @@ export const vhostLink = (onGone: (why: string) => void): GuestLink => {
     const fd = session?.errorFd(queue) ?? -1;
     session?.broke(queue);
     if (queue === FROM_GUEST) more = false;
-    if (fd < 0) return;
-    io.mem.fill(0, COUNTER_AT, COUNTER_AT + COUNTER_BYTES);
-    // In the byte order of the machine, whichever it is: not zero, and far from full.
-    io.mem[COUNTER_AT + 3] = 1;
-    io.native.write(fd, COUNTER_AT, COUNTER_BYTES);
+    if (fd >= 0) io.native.signalEvent(fd);
   };
   const onConnection = (mask: number): void => {
     try {
@@ -81,19 +73,8 @@ export const vhostLink = (onGone: (why: string) => void): GuestLink => {
       end(error.message);
     }
   };
-  /** False: there is nothing behind it. */
-  const onKick = (queue: number): boolean => {
-    const fd = session?.kick(queue) ?? -1;
-    // It was let go earlier in this batch of events.
-    if (fd < 0) return false;
-    const n = io.native.read(fd, COUNTER_AT, COUNTER_BYTES);
-    if (n === -EAGAIN) return false;
-    if (n !== COUNTER_BYTES) {
-      end('a kick descriptor that is no event counter');
-      return false;
-    }
-    return session?.runs(queue) ?? false;
-  };
+  /** False: it is of a queue that does not run, or was stopped earlier in this batch of events. */
+  const onKick = (queue: number): boolean => session?.runs(queue) ?? false;
 
   return {
     receivedHeaderBytes: HEADER_BYTES,
