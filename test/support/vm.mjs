@@ -74,8 +74,10 @@ export const passtBinary = (lab) => process.env['PASTICHE_PASST'] ?? join(dirnam
  * @returns {Promise<Started>}
  */
 export const startPasst = async (lab, socket, args = [], binary = passtBinary(lab)) => {
-  const passt = lab.user.spawn([binary, '-f', '-s', socket, ...args]);
   const listening = async () => (await lab.host.attempt(['ss', '-Hlx', 'src', socket])).stdout.includes(socket);
+  // One that was killed is there until its controller is gone, and the next would be refused.
+  await waitFor(async () => !(await listening()), { what: `nobody to listen at ${socket}` });
+  const passt = lab.user.spawn([binary, '-f', '-s', socket, ...args]);
   await waitFor(async () => hasExited(passt) || (await listening()), { what: `${socket} to listen` });
   if (hasExited(passt)) throw new Error(`passt ended (${passt.child.exitCode}):\n${passt.err()}`);
   return passt;
