@@ -107,7 +107,7 @@ describe('behind a listening socket', () => {
     const directory = mkdtempSync(join(tmpdir(), 'pastiche-guest-'));
     const path = join(directory, 'log');
     const fd = openSync(path, 'w+');
-    log.openLog({ program: 'passt', version: '1', syslogFd: -1, file: { fd, size: 1_000_000 } });
+    log.openLog({ program: 'passt', version: '1', pid: 1, syslogFd: -1, file: { fd, size: 1_000_000 } });
     log.leaveStderr();
     begin(true, false);
     const visit = (): void => {
