@@ -43,7 +43,7 @@
       'target_name': 'addon',
       'product_name': 'pastiche',
       'sources': [
-        'addon/module.cc', 'addon/arena.cc', 'addon/poll.cc', 'addon/frames.cc', 'addon/stream-frames.cc', 'addon/vring.cc', 'addon/vring-memory.cc', 'addon/foreign-fd.cc', 'addon/segments.cc', 'addon/stream.cc', 'addon/splice.cc', 'addon/dgram.cc',
+        'addon/module.cc', 'addon/arena.cc', 'addon/poll.cc', 'addon/frames.cc', 'addon/stream-frames.cc', 'addon/vring.cc', 'addon/vring-receive.cc', 'addon/vring-send.cc', 'addon/vring-memory.cc', 'addon/foreign-fd.cc', 'addon/segments.cc', 'addon/stream.cc', 'addon/splice.cc', 'addon/dgram.cc',
         'addon/sockopt.cc', 'addon/fdpass.cc', 'addon/checksum.cc', 'addon/crc.cc', 'addon/seal.cc',
       ],
       'include_dirs': ['<!(node -p "require(\'node-addon-api\').include_dir")'],

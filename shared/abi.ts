@@ -21,7 +21,7 @@ export const SPLICE_FULL = 2;
 export const SPLICE_END = 3;
 export const SPLICE_FROM_FAILED = 4;
 export const SPLICE_TO_FAILED = 5;
-/** Entries of a virtqueue at most, and what was negotiated of its rings' features (helper/addon/vring.cc): bits. */
+/** Entries of a virtqueue at most, and what was negotiated of its rings' features (helper/addon/vring.h): bits. */
 export const VRING_SIZE_MAX = 1024;
 export const VRING_LONG_HEADER = 1;
 export const VRING_MRG_RXBUF = 2;

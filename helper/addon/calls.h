@@ -24,7 +24,7 @@ int32_t writeFrames(int32_t fd, int32_t from, int32_t to);
 /* stream-frames.cc */
 int32_t writeStreamFrames(int32_t fd, int32_t from, int32_t to, int32_t skip);
 
-/* vring.cc */
+/* vring.cc, vring-receive.cc, vring-send.cc */
 int32_t vringMap(int32_t at, int32_t count);
 int32_t vringFeatures(int32_t bits);
 int32_t vringStart(int32_t queue, int32_t size, int32_t base, int32_t at);

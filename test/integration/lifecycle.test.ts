@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Start, background, exit status, and the many ways to end: whatever dies, nothing stays. */
+import { readlinkSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { descendants, type Guest, type Lab, makeLab, NET } from '../support/lab.mjs';
 import { contextSwitches, finish, isAlive, type Started, status, waitFor } from '../support/process.mjs';
@@ -161,6 +162,8 @@ describe('in the foreground', () => {
     for (let i = 0; i < 5; i++) {
       const guest = await lab.guest(['--config-net']);
       const controller = guest.toolProcesses().find((pid) => status(pid)['Name'] === 'node') as number;
+      // The command runs a moment before the tool counts itself as ready, and lets go of its caller's descriptors.
+      await waitFor(() => readlinkSync(`/proc/${guest.pid}/fd/0`) === '/dev/null', { what: 'the tool to be ready' });
       process.kill(controller, 'SIGKILL');
       // The kernel takes some 20 ms to dismantle Node: this is within them.
       expect(await guest.close()).toMatchObject({ status: 1, timedOut: false });

@@ -580,7 +580,7 @@ describe('to the guest', () => {
   });
 });
 
-/** What a call of ours may look at (helper/addon/vring.cc): so many descriptors, one chain more, and some for each frame sent. */
+/** What a call of ours may look at (helper/addon/vring.h): so many descriptors, one chain more, and some for each frame sent. */
 const LOOKS_MAX = 8192 + 2048;
 const LOOKS_A_FRAME = 64 + 2;
 

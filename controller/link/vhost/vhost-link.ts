@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * vhost-user: frames are in the guest's memory, which its hypervisor shares, in two rings (helper/addon/vring.cc), and each side tells the other
+ * vhost-user: frames are in the guest's memory, which its hypervisor shares, in two rings (helper/addon/vring.h), and each side tells the other
  * by an eventfd that there is something. A queue that does not run is a link that is down: what is sent is lost, and counted.
  */
 import * as io from '../../io/io.ts';
