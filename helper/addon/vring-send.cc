@@ -146,6 +146,7 @@ static int32_t sendOne(Ring &r, const Outgoing &frame, Bounds &bounds) {
   uint64_t needed = headerBytes() + frame.headersBytes + frame.payloadBytes;
   bounds.looks += LOOKS_A_FRAME + needed / BYTES_A_LOOK;
   bool asked = false;
+  uint16_t askedAt = 0;
   for (;;) {
     uint32_t n = 0;
     switch (gatherBuffers(r, needed, bounds.looks, n)) {
@@ -157,10 +158,11 @@ static int32_t sendOne(Ring &r, const Outgoing &frame, Bounds &bounds) {
       memory.columns[COL_VRING_ROOM]++;
       return 1;
     case Room::LATER:
-      if (asked) return 0;
-      /* And once more, for what came between looking and asking. */
+      if (asked && r.offered == askedAt) return 0;
+      /* And once more, for what came between looking and asking; where that was too little still, the kick asked for is one that was missed. */
       wantKick(r);
       asked = true;
+      askedAt = r.offered;
       (void)look(r);
       continue;
     case Room::LIE:
