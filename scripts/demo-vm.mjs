@@ -7,11 +7,11 @@
  *   npm run demo:vm [-- --skip-setup] [-- --passt PATH]    --passt: another one with the same command line
  */
 import { join } from 'node:path';
-import { makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
+import { NET, REPOSITORY } from '../test/support/lab.mjs';
 import { waitFor } from '../test/support/process.mjs';
 import { LEASE_LOG, passtBinary, startPasst, startVm, streamTo } from '../test/support/vm.mjs';
 import { readOptions } from './lib/options.mjs';
-import { textTable } from './lib/table.mjs';
+import { check, runDemo } from './lib/show.mjs';
 import { setupOrExit } from './setup.mjs';
 
 /** @typedef {import('../test/support/lab.mjs').Lab} Lab */
@@ -26,27 +26,6 @@ const SOCKET = '/run/scratch/passt.socket';
 const DHCLIENT = `-1 -cf /etc/dhclient.conf -pf /dev/null -e LOG=${LEASE_LOG} -sf /etc/dhcp-hook.sh eth0`;
 
 const options = readOptions(import.meta.url, { 'skip-setup': { type: 'boolean' }, passt: { type: 'string' } });
-
-/** @type {string[][]} */
-const results = [['check', 'result']];
-let failed = false;
-let interrupted = false;
-
-/** Runs one check, shows that it runs and what came of it. @param {string} what @param {() => Promise<string>} action */
-const check = async (what, action) => {
-  process.stdout.write(`• ${what} … `);
-  try {
-    const detail = await action();
-    console.log(detail);
-    results.push([what, detail]);
-  } catch (error) {
-    if (interrupted) throw error;
-    failed = true;
-    console.log('FAILED');
-    console.error(error instanceof Error ? error.message : error);
-    results.push([what, 'FAILED']);
-  }
-};
 
 /** What the guest's DHCP client was told last. @param {Vm} vm @param {readonly string[]} names */
 const told = async (vm, names) => {
@@ -163,30 +142,5 @@ const show = async (lab) => {
   });
 };
 
-const main = async () => {
-  if (!options['skip-setup']) setupOrExit({ vm: 'needed' });
-  console.log('demo: making namespaces "host" and "remote"');
-  const lab = await makeLab({ mtu: 65_520 });
-  const interrupt = async (/** @type {number} */ status) => {
-    if (interrupted) return;
-    interrupted = true;
-    console.log('\ndemo: interrupted, cleaning up');
-    await lab.cleanup();
-    process.exit(status);
-  };
-  process.on('SIGINT', () => interrupt(130));
-  process.on('SIGTERM', () => interrupt(143));
-  process.on('SIGHUP', () => interrupt(129));
-  try {
-    await show(lab);
-    console.log(`\n${textTable(results)}`);
-  } catch (error) {
-    if (interrupted) return;
-    console.error(`demo: ${error instanceof Error ? error.message : error}`);
-    failed = true;
-  }
-  await lab.cleanup();
-  process.exit(failed ? 1 : 0);
-};
-
-await main();
+if (!options['skip-setup']) setupOrExit({ vm: 'needed' });
+await runDemo({ mtu: 65_520 }, show);

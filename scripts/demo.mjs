@@ -8,9 +8,10 @@
  */
 import { chmodSync, cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { commandName, makeLab, NET, REPOSITORY } from '../test/support/lab.mjs';
+import { commandName, NET, REPOSITORY } from '../test/support/lab.mjs';
 import { namespaces, status, waitFor } from '../test/support/process.mjs';
 import { readOptions } from './lib/options.mjs';
+import { check, runDemo } from './lib/show.mjs';
 import { textTable } from './lib/table.mjs';
 import { setupOrExit } from './setup.mjs';
 
@@ -26,27 +27,6 @@ const [INBOUND_PORT, INBOUND_HTTP_PORT, OUTBOUND_PORT] = ['8081', '8082', '8083'
 const LOOPBACK = '127.0.0.1';
 
 const options = readOptions(import.meta.url, { 'skip-setup': { type: 'boolean' }, binary: { type: 'string' } });
-
-/** @type {string[][]} */
-const results = [['check', 'result']];
-let failed = false;
-let interrupted = false;
-
-/** Runs one check, shows that it runs and what came of it. @param {string} what @param {() => Promise<string>} action */
-const check = async (what, action) => {
-  process.stdout.write(`• ${what} … `);
-  try {
-    const detail = await action();
-    console.log(detail);
-    results.push([what, detail]);
-  } catch (error) {
-    if (interrupted) throw error;
-    failed = true;
-    console.log('FAILED');
-    console.error(error instanceof Error ? error.message : error);
-    results.push([what, 'FAILED']);
-  }
-};
 
 /** @param {Lab} lab @param {Guest} guest */
 const configure = async (lab, guest) => {
@@ -222,45 +202,25 @@ const privileges = (lab, guest) => {
   return textTable(rows);
 };
 
-const main = async () => {
-  if (!options['skip-setup']) setupOrExit();
-  console.log('demo: making namespaces "host" and "remote"');
-  const lab = await makeLab({ mtu: 65_520, ...(options.binary === undefined ? {} : { binary: options.binary }) });
-  const interrupt = async (/** @type {number} */ status) => {
-    if (interrupted) return;
-    interrupted = true;
-    console.log('\ndemo: interrupted, cleaning up');
-    await lab.cleanup();
-    process.exit(status);
-  };
-  process.on('SIGINT', () => interrupt(130));
-  process.on('SIGTERM', () => interrupt(143));
-  process.on('SIGHUP', () => interrupt(129));
-  try {
-    const inbound = ['-t', `${INBOUND_PORT},${INBOUND_HTTP_PORT}`, '-u', 'none'];
-    const guest = await lab.guest([...inbound, '-T', OUTBOUND_PORT, '-U', 'none'], lab.binary, { forwards: true });
-    console.log(`demo: ${lab.binary} runs as an ordinary user, PID ${guest.pid}\n`);
-    await configure(lab, guest);
-    await pings(guest);
-    await http(lab, guest);
-    await iperf(lab, guest);
-    await forwards(lab, guest);
-    console.log(`\nWhat its processes may do, from /proc:\n\n${privileges(lab, guest)}\n`);
-    await check('end, nothing left', async () => {
-      await guest.close();
-      await waitFor(() => lab.processes().every((pid) => !guest.toolProcesses().includes(pid)), {
-        what: 'the tool to end',
-      });
-      return 'all processes gone';
+/** @param {Lab} lab */
+const show = async (lab) => {
+  const inbound = ['-t', `${INBOUND_PORT},${INBOUND_HTTP_PORT}`, '-u', 'none'];
+  const guest = await lab.guest([...inbound, '-T', OUTBOUND_PORT, '-U', 'none'], lab.binary, { forwards: true });
+  console.log(`demo: ${lab.binary} runs as an ordinary user, PID ${guest.pid}\n`);
+  await configure(lab, guest);
+  await pings(guest);
+  await http(lab, guest);
+  await iperf(lab, guest);
+  await forwards(lab, guest);
+  console.log(`\nWhat its processes may do, from /proc:\n\n${privileges(lab, guest)}\n`);
+  await check('end, nothing left', async () => {
+    await guest.close();
+    await waitFor(() => lab.processes().every((pid) => !guest.toolProcesses().includes(pid)), {
+      what: 'the tool to end',
     });
-    console.log(`\n${textTable(results)}`);
-  } catch (error) {
-    if (interrupted) return;
-    console.error(`demo: ${error instanceof Error ? error.message : error}`);
-    failed = true;
-  }
-  await lab.cleanup();
-  process.exit(failed ? 1 : 0);
+    return 'all processes gone';
+  });
 };
 
-await main();
+if (!options['skip-setup']) setupOrExit();
+await runDemo({ mtu: 65_520, ...(options.binary === undefined ? {} : { binary: options.binary }) }, show);
