@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Four kinds of test. `unit` and `style` run in parallel; `security` and `integration` start processes, make namespaces
- * and measure time, so one file at a time. Tests run from sources with the addon that the build put into dist/.
+ * Five kinds of test. `unit` and `style` run in parallel; `security`, `interop` and `integration` start processes, make namespaces
+ * and measure time, so one file at a time; the first two of them beside each other. Tests run from sources with the addon that the build put into dist/.
  */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
@@ -30,6 +30,17 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'interop',
+          include: ['test/interop/**/*.test.ts'],
+          fileParallelism: false,
+          maxConcurrency: 32,
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
         },
       },
       {

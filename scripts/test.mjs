@@ -3,7 +3,7 @@
 /**
  * The whole test suite, as continuous integration runs it: set-up, types, lint, then every vitest project.
  *
- *   npm test [-- unit style security integration]    only these projects
+ *   npm test [-- unit style security interop integration]    only these projects
  *
  * Every part runs, also after a failure of an earlier one; the last line sums up; exit status 1 if anything failed.
  */
@@ -13,7 +13,9 @@ import { stripVTControlCharacters } from 'node:util';
 import { setupOrExit } from './setup.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const PROJECTS = ['unit', 'style', 'security', 'integration'];
+const PROJECTS = ['unit', 'style', 'security', 'interop', 'integration'];
+/** They wait much and compute little: side by side they take the time of the longer one. */
+const TOGETHER = ['security', 'interop'];
 
 const asked = process.argv.slice(2);
 const unknown = asked.find((name) => !PROJECTS.includes(name));
@@ -22,8 +24,8 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 
-/** Shows a program's output as it comes and keeps it. @param {string} file @param {readonly string[]} args @returns {Promise<{ status: number | null, output: string }>} */
-const run = (file, args) =>
+/** Keeps a program's output and, if asked, shows it as it comes. @param {string} file @param {readonly string[]} args @param {boolean} show @returns {Promise<{ status: number | null, output: string }>} */
+const run = (file, args, show) =>
   new Promise((done) => {
     const child = spawn(file, args, {
       cwd: root,
@@ -33,7 +35,7 @@ const run = (file, args) =>
     let output = '';
     const keep = (/** @type {Buffer} */ chunk) => {
       output += chunk;
-      process.stdout.write(chunk);
+      if (show) process.stdout.write(chunk);
     };
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
@@ -48,10 +50,11 @@ const failures = [];
 let passed = 0;
 let failed = 0;
 
-/** @param {string} name @param {string} file @param {readonly string[]} args */
-const part = async (name, file, args) => {
-  console.log(`\ntest: ${name}`);
-  const { status, output } = await run(file, args);
+/** `show` false: its output comes at its end, in one piece. @param {string} name @param {string} file @param {readonly string[]} args */
+const part = async (name, file, args, show = true) => {
+  if (show) console.log(`\ntest: ${name}`);
+  const { status, output } = await run(file, args, show);
+  if (!show) console.log(`\ntest: ${name}\n${output}`);
   if (status !== 0) failures.push(name);
   // vitest's own summary: "Tests  1 failed | 41 passed (42)"
   const summary = /^\s*Tests\s+(.*)$/m.exec(stripVTControlCharacters(output))?.[1] ?? '';
@@ -62,8 +65,14 @@ const part = async (name, file, args) => {
 setupOrExit({ vm: 'wanted' });
 await part('types', tool('tsc'), ['-p', 'tsconfig.json']);
 await part('lint', tool('biome'), ['check', '.']);
-for (const project of asked.length > 0 ? asked : PROJECTS)
-  await part(project, tool('vitest'), ['run', '--project', project]);
+/** @param {string} name @param {boolean} show */
+const project = (name, show) => part(name, tool('vitest'), ['run', '--project', name], show);
+const wanted = PROJECTS.filter((name) => asked.length === 0 || asked.includes(name));
+const together = wanted.filter((name) => TOGETHER.includes(name));
+for (const name of wanted) {
+  if (!together.includes(name)) await project(name, true);
+  else if (name === together[0]) await Promise.all(together.map((one, i) => project(one, i === 0)));
+}
 
 const seconds = Math.round((performance.now() - started) / 1000);
 console.log(`\n${failures.length === 0 ? 'all parts passed' : `failed: ${failures.join(', ')}`} in ${seconds} s`);
