@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Five kinds of test. `unit` and `style` run in parallel; `security`, `interop` and `integration` start processes, make namespaces
- * and measure time, so one file at a time; the first two of them beside each other. Tests run from sources with the addon that the build put into dist/.
+ * Six kinds of test. `unit` and `style` run in parallel; the others start processes, make namespaces and measure time, so one
+ * file at a time. What runs beside what is said by scripts/test.mjs. Tests run from sources with the addon that the build put into dist/.
  */
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
@@ -41,6 +41,17 @@ export default defineConfig({
           maxConcurrency: 32,
           testTimeout: 120_000,
           hookTimeout: 180_000,
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'vm',
+          include: ['test/vm/**/*.test.ts'],
+          fileParallelism: false,
+          maxConcurrency: 32,
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
         },
       },
       {
