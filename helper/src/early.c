@@ -207,6 +207,25 @@ static void audit(int argc, char **argv)
     answer(audit_text(json));
 }
 
+/* What is an ordinary program in Node (controller/client): under a name of its own, or as the first word after `pastiche`. */
+static const struct { const char *name, *word, *client; } CLIENTS[] = {
+    {.name = "pesto", .client = "pesto"},
+    {.word = "ports", .client = "ports"},
+};
+
+/* Returns if it is none of them: any other word after `pastiche` is the COMMAND that pasta runs. */
+static void become_client(const char *program, char **argv)
+{
+    const char *word = strstr(program, "pastiche") && argv[1] ? argv[1] : "";
+
+    for (size_t i = 0; i < ARRAY_SIZE(CLIENTS); i++) {
+        if (CLIENTS[i].name && strstr(program, CLIENTS[i].name))
+            exec_client(CLIENTS[i].client, argv + 1);
+        if (CLIENTS[i].word && strcmp(word, CLIENTS[i].word) == 0)
+            exec_client(CLIENTS[i].client, argv + 2);
+    }
+}
+
 void early_parse(int argc, char **argv, struct settings *s)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
@@ -215,12 +234,10 @@ void early_parse(int argc, char **argv, struct settings *s)
     bool pasta = strstr(program, "pasta") != NULL;
     bool passt = !pasta && !pastiche && strstr(program, "passt");
 
-    if (strstr(program, "pesto"))
-        exec_client("pesto", argv + 1);
+    if (argc > 0)
+        become_client(program, argv);
     if (!pastiche && !pasta && !passt)
         die("Called as \"%s\": the names of this program are pasta, passt, pastiche and pesto", program);
-    if (pastiche && argc > 1 && strcmp(argv[1], "ports") == 0)
-        exec_client("ports", argv + 2);
     *s = (struct settings){
         .name = passt ? "passt" : "pasta", .is_passt = passt, .guest_fd = -1, .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
         .netns_dir = "/run/netns", .argv = argv + 1,
