@@ -115,8 +115,7 @@ static void apply_passt(struct settings *s, enum early_id id, const char *argume
 static void apply(struct settings *s, enum early_id id, const char *argument)
 {
     switch (id) {
-    case EARLY_OTHER:
-    case EARLY_CONFIG_NET: break; /* the controller's business */
+    default: break; /* the controller's business, or of a personality that has a table of its own */
     case EARLY_SOCKET:
     case EARLY_FD:
     case EARLY_ONE_OFF:

@@ -31,12 +31,25 @@ export const EARLY_IDS = [
   'EARLY_ONE_OFF',
   'EARLY_VHOST_USER',
   'EARLY_PRINT_CAPABILITIES',
+  'EARLY_SLIRP_CONFIGURE',
+  'EARLY_SLIRP_EXIT_FD',
+  'EARLY_SLIRP_READY_FD',
+  'EARLY_SLIRP_MTU',
+  'EARLY_SLIRP_API_SOCKET',
+  'EARLY_SLIRP_NETNS_TYPE',
+  'EARLY_SLIRP_USERNS_PATH',
+  'EARLY_SLIRP_SANDBOX',
+  'EARLY_SLIRP_SECCOMP',
+  'EARLY_SLIRP_MACADDRESS',
+  'EARLY_SLIRP_TARGET_TYPE',
 ] as const;
 export type EarlyId = (typeof EARLY_IDS)[number];
 
 /** What the program was called as: it decides the defaults, and which options there are. */
 export const PERSONALITIES = ['pasta', 'passt'] as const;
 export type Personality = (typeof PERSONALITIES)[number];
+/** Those of this table, and the one that has its own (cli/slirp). */
+export type Program = Personality | 'slirp4netns';
 
 export const GROUPS = ['General', 'Network', 'Protocols', 'Forwarding', 'Namespace'] as const;
 export type Group = (typeof GROUPS)[number];
