@@ -32,6 +32,9 @@ const FACILITY_DAEMON = 3 << 3;
 const LINE_CHARS_MAX = 4096;
 const STDERR = 2;
 
+/** The journal reads stderr (the helper looked): each line has its priority in front, sd-daemon(3). */
+const inJournal = process.env['PASTICHE_STDERR'] === 'journal';
+
 let stderr = true;
 /** With time and label, as a log; without, as messages to the caller. */
 let stamped = false;
@@ -61,7 +64,7 @@ const emit = (kind: Kind, message: string): void => {
   const text = printable(message);
   const time = stamp();
   const line = `${time}: ${kind.label}${text}`;
-  if (stderr) send(STDERR, stamped ? `${line}\n` : `${text}\n`);
+  if (stderr) send(STDERR, `${inJournal ? `<${kind.severity}>` : ''}${stamped ? line : text}\n`);
   if (syslog >= 0 && kind !== DEBUG) send(syslog, `<${FACILITY_DAEMON | kind.severity}>${ident}[${pid}]: ${text}`);
   file?.append(line, time);
 };

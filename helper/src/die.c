@@ -13,7 +13,7 @@
 static struct {
     int terminal, syslog, file;
     const char *name;
-    bool is_ready;
+    bool is_ready, is_journal;
     int64_t opened_ms; /* the log file, whose lines begin with a time since then */
 } sinks = {.terminal = STDERR_FILENO, .syslog = -1, .file = -1};
 static void (*hook_before_end)(void);
@@ -29,6 +29,11 @@ void notice_to_logs(int syslog, const char *name, bool keep_stderr)
     sinks.name = name;
     sinks.terminal = keep_stderr ? STDERR_FILENO : -1;
     sinks.syslog = keep_stderr ? -1 : syslog;
+}
+
+void notice_to_journal(void)
+{
+    sinks.is_journal = true;
 }
 
 void notice_log_file(int fd)
@@ -70,7 +75,10 @@ __attribute__((format(printf, 2, 3))) static void print_to(int fd, const char *f
         return; /* nobody is there to be told */
 }
 
-static void print_line(int errnum, const char *format, va_list args)
+/* RFC 5424 6.2.1 */
+enum severity { ERROR = 3, WARNING = 4 };
+
+static void print_line(enum severity severity, int errnum, const char *format, va_list args)
 {
     char text[LINE_BYTES_MAX];
     int used = vsnprintf(text, sizeof(text), format, args);
@@ -81,7 +89,10 @@ static void print_line(int errnum, const char *format, va_list args)
             *c = '?';
     if (errnum != 0 && used < (int)sizeof(text))
         snprintf(text + used, sizeof(text) - (size_t)used, ": %s", errno_text(errnum));
-    print_to(sinks.terminal, "%s\n", text);
+    if (sinks.is_journal)
+        print_to(sinks.terminal, "<%d>%s\n", severity, text);
+    else
+        print_to(sinks.terminal, "%s\n", text);
     /* Facility daemon (3), severity error (3): RFC 3164 4.1.1 */
     print_to(sinks.syslog, "<27>%s: %s", sinks.name, text);
     /* In the form of the controller's lines. Until it is ready, the caller is told on stderr. */
@@ -95,7 +106,7 @@ void notice(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    print_line(0, format, args);
+    print_line(WARNING, 0, format, args);
     va_end(args);
 }
 
@@ -112,7 +123,7 @@ void die(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    print_line(0, format, args);
+    print_line(ERROR, 0, format, args);
     va_end(args);
     end();
 }
@@ -123,7 +134,7 @@ void die_errno(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    print_line(errnum, format, args);
+    print_line(ERROR, errnum, format, args);
     va_end(args);
     end();
 }

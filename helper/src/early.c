@@ -187,7 +187,7 @@ static void positional(struct settings *s, int count, char *const *args)
 }
 
 /* "pasta 0.1.0 (…)": the second word. */
-static const char *version_word(void)
+const char *version_word(void)
 {
     static char word[32];
     const char *start = strchr(VERSION_TEXT_PASTA, ' ');

@@ -95,6 +95,8 @@ void die_hook(void (*hook)(void));
 /* Lines go to stderr; from this call on to the log file, if there is one, and to syslog (-1: none) instead of stderr. */
 void notice_to_logs(int syslog, const char *name, bool keep_stderr);
 void notice_log_file(int fd);
+/* stderr is read by the journal: each line has its priority in front. */
+void notice_to_journal(void);
 const char *errno_text(int errnum);
 int64_t now_ms(void);
 
@@ -105,6 +107,7 @@ bool kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes);
 
 /* early.c */
 bool is_ifname_text(const char *text); /* json.c */
+const char *version_word(void);
 void early_parse(int argc, char **argv, struct settings *s);
 
 /* launch.c */
@@ -112,12 +115,17 @@ void early_parse(int argc, char **argv, struct settings *s);
 void fill_stdio(void);
 /* Of the others none but `keep` (-1: none at all) goes on. */
 void close_inherited(int keep);
+/* A number or a name of /etc/passwd, /etc/group; false: neither. */
+bool find_user(const char *text, uid_t *uid);
+bool find_group(const char *text, gid_t *gid);
 bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
 void find_controller(struct controller_paths *paths);
 /* pesto, `pastiche ports`: this process becomes Node with the client's bundle. */
 _Noreturn void exec_client(const char *which, char *const *args);
+/* The rest of the controller's start, in its own process: it becomes Node, with nothing but its channels. `parent` 0: it has none of ours. */
+_Noreturn void become_controller(const struct controller_paths *paths, const char *name, char *const *args, pid_t parent, int host_channel, int netns_channel);
 pid_t start_controller(const struct settings *s, const struct controller_paths *paths, int host_channel, int netns_channel);
 void die_with_parent(pid_t parent, int signum);
 
@@ -301,6 +309,22 @@ void seal_install(enum profile profile);
 void seal_freeze(void *memory, size_t bytes);
 const char *audit_text(bool json);
 
+/* notify.c: the service manager (systemd), where it started this process itself. */
+bool stderr_is_journal(void);
+void notify_open(const struct settings *s);
+/* false, with errno: it could not be told. */
+bool notify_ready(const char *status);
+void notify_stopping(const char *why); /* "": in order */
+
+/* split.c: helper and controller as two units, each of which the service manager starts. */
+struct split { int channel; }; /* -1: the controller is our child, as elsewhere */
+/* `pastiche helper`: takes its own words off the command line. `pastiche controller` does not come back. */
+void split_begin(int *argc, char ***argv, struct split *split);
+/* Dies of what an instance of two units cannot have. */
+void split_check(const struct split *split, struct settings *s);
+/* Tells the controller its command line and gives it the broker's channel (-1: none). */
+void split_greet(const struct split *split, const struct settings *s, int netns_channel);
+
 /* channel.c: one datagram at a time; never blocks. */
 #define MESSAGE_BYTES_MAX 65536
 #define FDS_PER_MESSAGE_MAX 253
@@ -311,7 +335,12 @@ bool channel_send(int fd, const char *buffer, size_t length, int *fds, int fd_co
 
 /* supervise.c */
 /* passt has no broker and no link to one: both are -1. */
-struct host { const struct settings *settings; pid_t controller, broker; int channel, link, launcher, syslog; };
+struct host {
+    const struct settings *settings;
+    pid_t controller, broker;
+    int channel, link, launcher, syslog;
+    bool is_split; /* the controller is no child of ours: `controller` is -1 all the time */
+};
 struct broker {
     const struct settings *settings;
     struct command command;

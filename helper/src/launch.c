@@ -87,6 +87,18 @@ static bool parse_id(const char *text, unsigned *id)
     return true;
 }
 
+bool find_user(const char *text, uid_t *uid)
+{
+    gid_t gid;
+
+    return parse_id(text, uid) || passwd_find(text, 0, uid, &gid);
+}
+
+bool find_group(const char *text, gid_t *gid)
+{
+    return parse_id(text, gid) || group_find(text, gid);
+}
+
 /* UID[:GID] or LOGIN[:GROUP]. A UID without GID takes the group of its passwd entry, else the same number. */
 static void parse_runas(const char *text, uid_t *uid, gid_t *gid)
 {
@@ -107,7 +119,7 @@ static void parse_runas(const char *text, uid_t *uid, gid_t *gid)
         }
     }
     if (ok && colon)
-        ok = parse_id(colon + 1, gid) || group_find(colon + 1, gid);
+        ok = find_group(colon + 1, gid);
     if (!ok)
         die("Invalid --runas option: %s", text);
 }
@@ -295,19 +307,19 @@ static void place_channels(int host_channel, int netns_channel)
     dup2(STDERR_FILENO, STDOUT_FILENO);
 }
 
-static char *const *controller_argv(const struct settings *s, const struct controller_paths *paths)
+static char *const *controller_argv(const struct controller_paths *paths, const char *name, char *const *args)
 {
     size_t count = 0;
 
-    while (s->argv[count])
+    while (args[count])
         count++;
     const char **argv = calloc(count + 4, sizeof(*argv));
     if (!argv)
         die("Out of memory");
     argv[0] = paths->node;
     argv[1] = paths->bundle;
-    argv[2] = s->name;
-    memcpy(argv + 3, s->argv, count * sizeof(*argv));
+    argv[2] = name;
+    memcpy(argv + 3, args, count * sizeof(*argv));
     return (char *const *)argv;
 }
 
@@ -329,14 +341,14 @@ static void no_io_uring(void)
         die_errno("Can't install a filter before Node.js starts");
 }
 
-static _Noreturn void controller_main(const struct settings *s, const struct controller_paths *paths, pid_t parent,
-                                      int host_channel, int netns_channel)
+_Noreturn void become_controller(const struct controller_paths *paths, const char *name, char *const *args, pid_t parent,
+                                 int host_channel, int netns_channel)
 {
-    /* libuv would otherwise try io_uring for files, which no filter of ours allows. */
-    char *const env[] = {(char *)(uintptr_t)"UV_USE_IO_URING=0", NULL};
+    /* libuv would otherwise try io_uring for files, which no filter of ours allows. The second is for obs/log.ts. */
+    char *const env[] = {(char *)(uintptr_t)"UV_USE_IO_URING=0",
+                         stderr_is_journal() ? (char *)(uintptr_t)"PASTICHE_STDERR=journal" : NULL, NULL};
     sigset_t none;
 
-    die_with_parent(parent, SIGKILL);
     setsid(); /* the terminal's Ctrl-C is not for it */
     if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
         die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
@@ -344,12 +356,13 @@ static _Noreturn void controller_main(const struct settings *s, const struct con
     drop_capabilities(false);
     no_new_privileges();
     no_io_uring();
-    die_with_parent(parent, SIGKILL); /* credentials have changed */
+    if (parent != 0)
+        die_with_parent(parent, SIGKILL); /* credentials have changed */
     if (chdir("/") != 0)
         die_errno("Can't change to /");
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    execve(paths->node, controller_argv(s, paths), env);
+    execve(paths->node, controller_argv(paths, name, args), env);
     die_errno("Can't start Node.js (%s)", paths->node);
 }
 
@@ -363,7 +376,8 @@ pid_t start_controller(const struct settings *s, const struct controller_paths *
         die_errno("Can't fork the controller");
     if (controller == 0) {
         die_hook(NULL);
-        controller_main(s, paths, parent, host_channel, netns_channel);
+        die_with_parent(parent, SIGKILL);
+        become_controller(paths, s->name, s->argv, parent, host_channel, netns_channel);
     }
     return controller;
 }

@@ -45,11 +45,13 @@ static void open_channel(int ends[2])
         die_errno("Can't make a socket pair");
 }
 
-static struct channels open_channels(bool with_broker)
+/* `channel`: to a controller that is there already; -1: none is. */
+static struct channels open_channels(bool with_broker, int channel)
 {
-    struct channels c = {.netns = {-1, -1}, .link = {-1, -1}};
+    struct channels c = {.host = {channel, -1}, .netns = {-1, -1}, .link = {-1, -1}};
 
-    open_channel(c.host);
+    if (channel < 0)
+        open_channel(c.host);
     if (with_broker) {
         open_channel(c.netns);
         open_channel(c.link);
@@ -111,10 +113,16 @@ int main(int argc, char **argv)
     struct settings settings;
     struct start start = {0};
     struct controller_paths paths;
+    struct split split;
 
     fill_stdio();
+    if (stderr_is_journal())
+        notice_to_journal();
+    split_begin(&argc, &argv, &split);
     early_parse(argc, argv, &settings);
-    close_inherited(settings.guest_fd);
+    split_check(&split, &settings);
+    close_inherited(split.channel >= 0 ? split.channel : settings.guest_fd);
+    notify_open(&settings);
     die_hook(remove_left_behind);
     if (settings.pid_file)
         pid_file_open(settings.pid_file);
@@ -122,15 +130,21 @@ int main(int argc, char **argv)
         guest_prepare(&settings);
     kernel_log_open(); /* while we may: root is given up next */
     start.started_as_root = take_identity(&settings);
-    find_controller(&paths);
+    if (split.channel < 0)
+        find_controller(&paths);
     raise_limits(&start);
-    struct host host = {.settings = &settings, .launcher = settings.foreground ? -1 : background()};
+    struct host host = {.settings = &settings, .is_split = split.channel >= 0, .launcher = settings.foreground ? -1 : background()};
     block_signals(&start.caller_mask);
 
-    struct channels c = open_channels(!settings.is_passt);
+    struct channels c = open_channels(!settings.is_passt, split.channel);
     /* First, because it takes longest: the rest is done while Node boots. */
-    host.controller = start_controller(&settings, &paths, c.host[1], c.netns[1]);
-    close(c.host[1]);
+    if (host.is_split) {
+        host.controller = -1;
+        split_greet(&split, &settings, c.netns[1]);
+    } else {
+        host.controller = start_controller(&settings, &paths, c.host[1], c.netns[1]);
+        close(c.host[1]);
+    }
     choose_names(&settings, &start);
     host.broker = -1;
     if (!settings.is_passt) {

@@ -155,7 +155,7 @@ int host_ready(void)
         host->launcher = -1;
     }
     seen.is_ready = true;
-    return 0;
+    return notify_ready(s->is_passt ? "The guest can connect" : "The namespace has its network") ? 0 : errno;
 }
 
 /* The kernel tells a parent no more than SIGSYS. */
@@ -200,6 +200,7 @@ static _Noreturn void finish(int status)
 {
     int64_t start = now_ms();
 
+    notify_stopping(last_words);
     if (!seen.is_ready)
         kill_child(host->controller); /* it has nothing to write yet */
     /* #syscalls:setup,host shutdown(*, SHUT_WR) — tells the controller to end */
@@ -328,7 +329,7 @@ static void host_signals(void)
         stopped_by(stop);
     if (host->broker < 0 && host->controller > 0 && controller_has_died())
         await_controller();
-    if (host->controller < 0 && (is_alone() || host->broker > 0 || seen.controller_status > 128))
+    if (host->controller < 0 && !host->is_split && (is_alone() || host->broker > 0 || seen.controller_status > 128))
         controller_ended();
     if (!is_alone() && host->broker < 0)
         finish(seen.broker_status);
@@ -345,6 +346,15 @@ static int host_timeout_ms(int64_t heard_ms)
         return -1;
     int64_t left = heard_ms + START_SILENCE_MS - now_ms();
     return left > 0 ? (int)left : 0;
+}
+
+/* It was told by others why it ended, in the journal of its own unit. Where it learned of the broker's end first, that is what counts. */
+static _Noreturn void split_controller_gone(void)
+{
+    if (seen.is_ready && ((!is_alone() && is_broker_ending()) || (is_last_guest_gone() && !seen.controller_hung_up)))
+        finish(is_alone() ? 0 : -1);
+    snprintf(last_words, sizeof(last_words), seen.is_ready ? "The controller has gone" : "The controller ended before it was ready");
+    finish(1);
 }
 
 static _Noreturn void never_ready(void)
@@ -369,6 +379,8 @@ void supervise_host(struct host *h)
         wait_for(set, ARRAY_SIZE(set), host_timeout_ms(heard_ms));
         if (set[0].revents)
             host_signals();
+        else if (h->channel < 0 && h->is_split)
+            split_controller_gone();
         else if (h->channel < 0)
             /* A controller that has closed its channel and goes on living is not ours any more, but for one that is on its orderly way out. */
             finish(seen.is_ready && is_last_guest_gone() && !seen.controller_hung_up ? 0 : 1);
