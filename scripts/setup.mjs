@@ -38,6 +38,9 @@ const PACKAGES = {
   'ngtcp2-server': ['gtlsserver'],
   'util-linux': ['setpriv', 'unshare', 'nsenter'],
   procps: ['ps'],
+  // Newer programs that use us, in root directories of their release.
+  mmdebstrap: ['mmdebstrap'],
+  uidmap: ['newuidmap'],
   // Virtual machines and what is in them.
   'busybox-static': ['busybox'],
   ...(process.arch === 'x64' ? { 'qemu-system-x86': ['qemu-system-x86_64'] } : {}),
@@ -179,9 +182,9 @@ const build = () => {
   }
 };
 
-/** Makes the image of the virtual machines; with fresh package lists when the machine's do not do. */
-const makeGuestImage = () => {
-  const make = () => run(process.execPath, [join(root, 'scripts/lib/guest-image.mjs')]);
+/** Runs a script that makes something of Debian packages; with fresh package lists when the machine's do not do. @param {string} script */
+const makeOfPackages = (script) => {
+  const make = () => run(process.execPath, [join(root, script)]);
   try {
     make();
   } catch (error) {
@@ -198,22 +201,29 @@ const makeGuestImage = () => {
  * @property {boolean} [bench] also the tools that the benchmark compares with
  * @property {'needed' | 'wanted'} [vm] also the image of the virtual machines; wanted: without it there is a word of warning, and
  *   under CI=true an error, but on machines for which there is none yet
+ * @property {boolean} [trees] also the Debian trees of programs that use us; without them the same
  */
 
 /** Everything that demo, tests and benchmark need. Throws an Error whose message is for the user. @param {SetupOptions} [options] */
-export const setup = ({ bench = false, vm } = {}) => {
+export const setup = ({ bench = false, vm, trees = false } = {}) => {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   if (major < 20 || (major === 20 && minor < 19))
     throw new Error(`Node ${process.versions.node} is too old: 20.19 or newer is needed`);
   installPackages(bench);
   build();
-  if (vm === undefined) return;
-  try {
-    step('image of the virtual machines', makeGuestImage);
-  } catch (error) {
-    if (vm === 'needed' || (process.env['CI'] === 'true' && hasGuests())) throw error;
-    console.error(`setup: no virtual machines: ${error instanceof Error ? error.message : error}`);
-  }
+  /** @param {string} what @param {string} script @param {boolean} needed */
+  const image = (what, script, needed) => {
+    try {
+      step(what, () => makeOfPackages(script));
+    } catch (error) {
+      if (needed) throw error;
+      console.error(`setup: no ${what}: ${error instanceof Error ? error.message : error}`);
+    }
+  };
+  const inCi = process.env['CI'] === 'true';
+  if (vm !== undefined)
+    image('image of the virtual machines', 'scripts/lib/guest-image.mjs', vm === 'needed' || (inCi && hasGuests()));
+  if (trees) image('Debian trees', 'scripts/lib/debian-tree.mjs', inCi);
 };
 
 /** For scripts: sets up or ends with status 1. @param {SetupOptions} [options] */

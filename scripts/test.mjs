@@ -70,7 +70,7 @@ const part = async (name, file, args, show = true) => {
   failed += Number(/(\d+) failed/.exec(summary)?.[1] ?? 0);
 };
 
-setupOrExit({ vm: 'wanted' });
+setupOrExit({ vm: 'wanted', trees: true });
 await part('types', tool('tsc'), ['-p', 'tsconfig.json']);
 await part('lint', tool('biome'), ['check', '.']);
 const wanted = (/** @type {string} */ name) => asked.length === 0 || asked.includes(name);
