@@ -2,78 +2,17 @@
 /*
  * The command line, as far as it decides what happens before the controller is up: which namespaces, what the tap is
  * called, foreground or background, --help and --version. The table is generated from the controller's, which parses
- * the same arguments again, in full; an option that is unknown there is unknown here. It has the options of both
- * personalities: the controller refuses those of the other one, here they have no effect.
+ * the same arguments again, in full; an option that is unknown there is unknown here. It has the options of pasta and passt:
+ * the controller refuses those of the other one, here they have no effect. slirp.c has the command line of slirp4netns.
  */
-#include "helper.h"
+#include "opts.h"
 
 #include <ctype.h>
 #include <getopt.h>
 
-#include "options.h"
-
-#define OPTIONS_MAX 160
-/* getopt values of long options without a short form start here */
-#define LONG_ONLY 1000
-
-static struct option long_options[OPTIONS_MAX];
-static char short_options[2 * OPTIONS_MAX + 2];
-
-static void build_tables(void)
-{
-    size_t used = 0;
-
-    /* '+': the first argument that is not an option ends the options; what follows belongs to COMMAND */
-    short_options[used++] = '+';
-    for (size_t i = 0; EARLY_OPTS[i].name; i++) {
-        const struct early_opt *opt = &EARLY_OPTS[i];
-
-        if (i + 1 >= OPTIONS_MAX)
-            die("The option table has more than %d rows", OPTIONS_MAX - 1);
-        long_options[i].name = opt->name;
-        long_options[i].has_arg = opt->has_arg;
-        long_options[i].val = opt->short_name ? opt->short_name : LONG_ONLY + (int)i;
-        if (opt->short_name) {
-            short_options[used++] = (char)opt->short_name;
-            if (opt->has_arg)
-                short_options[used++] = ':';
-        }
-    }
-}
-
-static enum early_id id_of(int value)
-{
-    if (value >= LONG_ONLY)
-        return EARLY_OPTS[value - LONG_ONLY].id;
-    for (const struct early_opt *opt = EARLY_OPTS; opt->name; opt++)
-        if (opt->short_name == value)
-            return opt->id;
-    return EARLY_OTHER;
-}
-
-static void write_all(int fd, const char *text)
-{
-    for (size_t left = strlen(text); left > 0;) {
-        ssize_t n = write(fd, text, left);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            _exit(1);
-        text += n;
-        left -= (size_t)n;
-    }
-}
-
-static _Noreturn void answer(const char *text)
-{
-    write_all(STDOUT_FILENO, text);
-    _exit(0);
-}
-
 static _Noreturn void usage(const struct settings *s)
 {
-    write_all(STDERR_FILENO, s->is_passt ? HELP_TEXT_PASST : HELP_TEXT_PASTA);
+    write_all(STDERR_FILENO, s->personality == PASST ? HELP_TEXT_PASST : HELP_TEXT_PASTA);
     _exit(1);
 }
 
@@ -121,11 +60,11 @@ static void apply(struct settings *s, enum early_id id, const char *argument)
     case EARLY_ONE_OFF:
     case EARLY_VHOST_USER:
     case EARLY_PRINT_CAPABILITIES:
-        if (s->is_passt)
+        if (s->personality == PASST)
             apply_passt(s, id, argument);
         break;
-    case EARLY_HELP: answer(s->is_passt ? HELP_TEXT_PASST : HELP_TEXT_PASTA);
-    case EARLY_VERSION: answer(s->is_passt ? VERSION_TEXT_PASST : VERSION_TEXT_PASTA);
+    case EARLY_HELP: answer(s->personality == PASST ? HELP_TEXT_PASST : HELP_TEXT_PASTA);
+    case EARLY_VERSION: answer(s->personality == PASST ? VERSION_TEXT_PASST : VERSION_TEXT_PASTA);
     case EARLY_FOREGROUND: s->foreground = true; break;
     case EARLY_PID_FILE: s->pid_file = argument; break;
     case EARLY_NETNS: s->netns = argument; break;
@@ -232,30 +171,36 @@ void early_parse(int argc, char **argv, struct settings *s)
     bool pastiche = strstr(program, "pastiche") != NULL;
     bool pasta = strstr(program, "pasta") != NULL;
     bool passt = !pasta && !pastiche && strstr(program, "passt");
+    bool slirp = !pasta && !pastiche && !passt && strstr(program, "slirp4netns");
 
     if (argc > 0)
         become_client(program, argv);
-    if (!pastiche && !pasta && !passt)
-        die("Called as \"%s\": the names of this program are pasta, passt, pastiche and pesto", program);
+    if (!pastiche && !pasta && !passt && !slirp)
+        die("Called as \"%s\": the names of this program are pasta, passt, pastiche, pesto and slirp4netns", program);
     *s = (struct settings){
-        .name = passt ? "passt" : "pasta", .is_passt = passt, .guest_fd = -1, .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
+        .personality = passt ? PASST : slirp ? SLIRP4NETNS : PASTA, .name = passt ? "passt" : slirp ? "slirp4netns" : "pasta",
+        .alone = passt, .guest_fd = -1, .tap_fd = -1, .ready_fd = -1, .exit_fd = -1, .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
         .netns_dir = "/run/netns", .argv = argv + 1,
     };
     if (pastiche && argc > 1 && strcmp(argv[1], "audit") == 0)
         audit(argc, argv);
 
-    build_tables();
-    argv[0] = (char *)(uintptr_t)s->name; /* getopt begins its messages with it */
-    for (;;) {
-        int value = getopt_long(argc, argv, short_options, long_options, NULL);
-
-        if (value == -1)
-            break;
-        if (value == '?')
-            usage(s);
-        apply(s, id_of(value), optarg);
+    if (slirp) {
+        slirp_parse(argc, argv, s);
+        return;
     }
-    if (!s->is_passt) {
+    opts_start(EARLY_OPTS, false);
+    argv[0] = (char *)(uintptr_t)s->name;
+    for (enum early_id id;;) {
+        enum opts_result result = opts_next(argc, argv, &id);
+
+        if (result == OPTS_END)
+            break;
+        if (result == OPTS_UNKNOWN)
+            usage(s);
+        apply(s, id, optarg);
+    }
+    if (s->personality == PASTA) {
         positional(s, argc - optind, argv + optind);
         return;
     }

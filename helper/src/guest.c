@@ -142,6 +142,11 @@ static void show_path(char shown[UNIX_PATH_BYTES + 1])
     shown[i] = '\0';
 }
 
+bool guest_is_awaited(void)
+{
+    return guest.given && guest.listens;
+}
+
 int guest_open(bool *listens, char path[UNIX_PATH_BYTES + 1])
 {
     errno = guest.given ? EALREADY : ENOTSOCK;

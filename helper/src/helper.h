@@ -46,15 +46,28 @@
 enum side { SIDE_HOST = 1, SIDE_NETNS = 2 };
 enum stage { STAGE_SETUP = 1, STAGE_SEALED = 2 };
 
-/* The command line as far as the helper needs it before the controller is up; written once, by early.c. */
+enum personality {
+    PASTA,
+    PASST,      /* a virtual machine at a UNIX socket */
+    SLIRP4NETNS /* a namespace, as pasta, or --target-type=bess: as passt, or --netns-type=tapfd: an inherited tap */
+};
+
+/* The command line as far as the helper needs it before the controller is up; written once, by early.c and slirp.c. */
 struct settings {
-    const char *name; /* of the personality: "pasta", "passt" */
+    enum personality personality;
+    const char *name; /* of the personality: "pasta", "passt", "slirp4netns" */
     const char *version;
-    bool is_passt; /* a virtual machine at a UNIX socket: no broker, no namespace, no tap */
-    bool one_off;  /* passt: the end of the guest's connection is ours */
+    bool alone;   /* the guest is at a socket or an inherited tap: no broker, no namespace to join, no tap of ours */
+    bool one_off; /* a guest at a socket: the end of its connection is ours */
     bool vhost_user;
     int guest_fd;  /* passt: the guest's connection, inherited; -1: none */
-    const char *socket; /* passt: where the guest connects to; NULL: a default name */
+    const char *socket; /* passt, bess: where the guest connects to; NULL: a default name */
+    bool bess;          /* slirp4netns: the guest is User Mode Linux, one frame a packet */
+    bool sandbox;       /* slirp4netns --enable-sandbox */
+    int tap_fd;         /* slirp4netns --netns-type=tapfd: inherited; -1: none */
+    int ready_fd;       /* slirp4netns: is told "1" when ready; -1: none */
+    int exit_fd;        /* slirp4netns: its hang-up is our end; -1: none */
+    bool exit_when_ready; /* slirp4netns: the exit-fd is not open, which counts as hung up */
     bool foreground;
     bool spawn; /* run a command in new namespaces, rather than join given ones */
     bool quiet;
@@ -105,16 +118,17 @@ void kernel_log_open(void);
 /* One sentence; false: the log has no record of it. */
 bool kernel_log_describe(const char *who, pid_t pid, char *text, size_t bytes);
 
-/* early.c */
+/* early.c, and slirp.c for the command line of slirp4netns */
 bool is_ifname_text(const char *text); /* json.c */
 const char *version_word(void);
 void early_parse(int argc, char **argv, struct settings *s);
+void slirp_parse(int argc, char **argv, struct settings *s);
 
 /* launch.c */
 /* Descriptors 0 to 2 exist, so that no other file takes their place. */
 void fill_stdio(void);
-/* Of the others none but `keep` (-1: none at all) goes on. */
-void close_inherited(int keep);
+/* Of the others none but `channel` (-1: none) and those of the settings (NULL: none) goes on. */
+void close_inherited(const struct settings *s, int channel);
 /* A number or a name of /etc/passwd, /etc/group; false: neither. */
 bool find_user(const char *text, uid_t *uid);
 bool find_group(const char *text, gid_t *gid);
@@ -269,24 +283,28 @@ void remove_left_behind(void);
 void pid_file_open(const char *path);
 void pid_file_leave(void); /* not ours to write: we only remove it, should its owner be killed */
 bool pid_file_write(void);
-/* unix.c: sockets that listen at a path, for one of three uses; errno set: EADDRINUSE live, ENOTSOCK something else. */
+/* unix.c: sockets that listen at a path, for one of these uses; errno set: EADDRINUSE live, ENOTSOCK something else. */
 #define UNIX_PATH_BYTES 107 /* unix(7): sun_path without its NUL */
 enum unix_use {
     UNIX_PRIVATE,       /* for our own user alone */
     UNIX_GUEST,         /* passt: for whom the umask lets in */
     UNIX_GUEST_DEFAULT, /* the same at a name that is nobody's in particular */
+    UNIX_API,           /* slirp4netns: for whom the umask lets in, our own user at most; any socket at the path is replaced */
 };
 /* Removed at the end, if it is still what is there. */
 int unix_open_listener(const char *path, enum unix_use use);
-/* The sockets of -c and --control. */
+/* The sockets of -c, of --control, and of --api-socket, in this order. */
 int unix_listen(int kind, const char *path);
 int unix_accept(int kind, pid_t *pid);
+/* Of the sockets whose clients are told apart by their user. */
 bool unix_is_open(void);
 
 /* guest.c: passt's socket. Before the first filter; dies of what is wrong. */
 void guest_prepare(const struct settings *s);
 /* For the controller: the listening socket, or the connected one. Once; -1 and errno: EALREADY, or there is none. */
 int guest_open(bool *listens, char path[UNIX_PATH_BYTES + 1]);
+/* It was, and nothing is known of the guest. */
+bool guest_is_awaited(void);
 /* The next connection. -1 and errno: EAGAIN nobody waits, EBADF nothing listens. */
 int guest_accept(pid_t *pid);
 

@@ -22,12 +22,21 @@ void fill_stdio(void)
             die_errno("Can't open /dev/null");
 }
 
-void close_inherited(int keep)
+/* What lies between those that are kept, in the order of their numbers. */
+void close_inherited(const struct settings *s, int channel)
 {
-    const unsigned first = STDERR_FILENO + 1, kept = keep < 0 ? first : (unsigned)keep;
+    const int kept[] = {channel, s ? s->guest_fd : -1, s ? s->tap_fd : -1, s ? s->ready_fd : -1, s ? s->exit_fd : -1};
+    unsigned first = STDERR_FILENO + 1, next;
 
-    if ((kept > first && close_range(first, kept - 1, 0) != 0) || close_range(keep < 0 ? first : kept + 1, ~0U, 0) != 0)
-        die_errno("Can't close inherited descriptors");
+    do {
+        next = UINT_MAX;
+        for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+            if (kept[i] >= (int)first && (unsigned)kept[i] < next)
+                next = (unsigned)kept[i];
+        if (next > first && close_range(first, next == UINT_MAX ? next : next - 1, 0) != 0)
+            die_errno("Can't close inherited descriptors");
+        first = next + 1;
+    } while (next != UINT_MAX);
 }
 
 /* The initial user namespace maps every ID to itself: user_namespaces(7). */
@@ -135,6 +144,9 @@ bool take_identity(const struct settings *s)
     uid_t uid = NOBODY;
     gid_t gid = NOBODY;
 
+    /* Its caller's namespaces, directories and sockets are root's. It is left later. */
+    if (s->personality == SLIRP4NETNS)
+        return root;
     if (s->runas) {
         parse_runas(s->runas, &uid, &gid);
     } else if (root) {
@@ -273,7 +285,7 @@ _Noreturn void exec_client(const char *which, char *const *args)
     struct controller_paths paths;
     size_t count = 0;
 
-    close_inherited(-1);
+    close_inherited(NULL, -1);
     find_node(paths.node);
     find_bundle("client", paths.bundle, sizeof(paths.bundle));
     while (args[count])
@@ -303,8 +315,6 @@ static void place_channels(int host_channel, int netns_channel)
     if (null < 0 || dup2(null, STDIN_FILENO) < 0)
         die_errno("Can't open /dev/null");
     close(null);
-    /* What the controller says before it is ready is for the user to read, not output of the command. */
-    dup2(STDERR_FILENO, STDOUT_FILENO);
 }
 
 static char *const *controller_argv(const struct controller_paths *paths, const char *name, char *const *args)
@@ -353,6 +363,9 @@ _Noreturn void become_controller(const struct controller_paths *paths, const cha
     if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
         die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
     place_channels(host_channel, netns_channel);
+    /* What the controller says before it is ready is for the user to read, not output of the command. slirp4netns has lines of its own there. */
+    if (s->personality != SLIRP4NETNS)
+        dup2(STDERR_FILENO, STDOUT_FILENO);
     drop_capabilities(false);
     no_new_privileges();
     no_io_uring();

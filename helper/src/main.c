@@ -35,7 +35,7 @@ static void choose_names(const struct settings *s, struct start *start)
     }
     if (index != 0)
         interface_name(index, start->template_name);
-    const char *tap = s->splice_only || s->is_passt ? "" : s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
+    const char *tap = s->splice_only || s->alone ? "" : s->ns_ifname ? s->ns_ifname : *start->template_name ? start->template_name : "tap0";
     snprintf(start->tap_name, sizeof(start->tap_name), "%s", tap);
 }
 
@@ -92,6 +92,15 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
     supervise_broker(&broker);
 }
 
+/* The host side's alone: who waits for the end of file of one would wait for ever. */
+static void leave_caller(const struct settings *s)
+{
+    if (s->ready_fd >= 0)
+        close(s->ready_fd);
+    if (s->exit_fd >= 0)
+        close(s->exit_fd);
+}
+
 static pid_t start_broker(const struct settings *s, const struct start *start, struct channels *c)
 {
     pid_t parent = getpid();
@@ -102,6 +111,7 @@ static pid_t start_broker(const struct settings *s, const struct start *start, s
     if (broker == 0) {
         die_hook(NULL);
         pid_file_leave();
+        leave_caller(s);
         die_with_parent(parent, SIGKILL);
         broker_main(s, start, c, parent);
     }
@@ -121,12 +131,12 @@ int main(int argc, char **argv)
     split_begin(&argc, &argv, &split);
     early_parse(argc, argv, &settings);
     split_check(&split, &settings);
-    close_inherited(split.channel >= 0 ? split.channel : settings.guest_fd);
+    close_inherited(&settings, split.channel);
     notify_open(&settings);
     die_hook(remove_left_behind);
     if (settings.pid_file)
         pid_file_open(settings.pid_file);
-    if (settings.is_passt)
+    if (settings.personality == PASST || settings.bess)
         guest_prepare(&settings);
     kernel_log_open(); /* while we may: root is given up next */
     start.started_as_root = take_identity(&settings);
@@ -136,7 +146,7 @@ int main(int argc, char **argv)
     struct host host = {.settings = &settings, .is_split = split.channel >= 0, .launcher = settings.foreground ? -1 : background()};
     block_signals(&start.caller_mask);
 
-    struct channels c = open_channels(!settings.is_passt, split.channel);
+    struct channels c = open_channels(!settings.alone, split.channel);
     /* First, because it takes longest: the rest is done while Node boots. */
     if (host.is_split) {
         host.controller = -1;
@@ -147,7 +157,7 @@ int main(int argc, char **argv)
     }
     choose_names(&settings, &start);
     host.broker = -1;
-    if (!settings.is_passt) {
+    if (!settings.alone) {
         close(c.netns[1]);
         host.broker = start_broker(&settings, &start, &c);
         close(c.netns[0]);

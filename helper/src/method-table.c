@@ -10,7 +10,7 @@ static const char *const FLOW_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "u
 static const char *const PORT_PROTOCOLS[] = {[FLOW_TCP] = "tcp", [FLOW_UDP] = "udp", NULL};
 static const char *const GROUP_ROLES[] = {
     [GROUP_SEND] = "send", [GROUP_ANSWERS] = "answers", [GROUP_JOIN] = "group", NULL};
-const char *const UNIX_KINDS[] = {"conf", "control", NULL};
+const char *const UNIX_KINDS[] = {"conf", "control", "api", NULL};
 
 #define AT(member) .at = offsetof(union params, member)
 #define ADDRESS .type = FIELD_STRING, .min = 2, .max = 45
@@ -141,7 +141,7 @@ static const struct method METHODS[] = {
     {"file.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, READABLE_FIELDS, run_file_open},
     {"file.create", SIDE_HOST, STAGE_SETUP, CREATE_FIELDS, run_file_create},
     {"syslog.open", SIDE_HOST, STAGE_SETUP, NO_FIELDS, run_syslog_open},
-    {"tap.open", SIDE_NETNS, STAGE_SETUP, TAP_FIELDS, run_tap_open},
+    {"tap.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, TAP_FIELDS, run_tap_open},
     {"link.set", SIDE_NETNS, STAGE_SETUP, LINK_FIELDS, run_link_set},
     {"address.add", SIDE_NETNS, STAGE_SETUP, ADDRESS_FIELDS, run_address_add},
     {"route.add", SIDE_NETNS, STAGE_SETUP, ROUTE_FIELDS, run_route_add},

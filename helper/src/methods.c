@@ -396,7 +396,7 @@ void run_unix_listen(const union params *p, struct outcome *o)
     o->fd = unix_listen(p->file.kind, p->file.path);
     if (o->fd >= 0)
         return;
-    fail(o, errno, "listen at %s", p->file.path);
+    fail(o, errno, session.settings->personality == SLIRP4NETNS ? "api_bindlisten: bind" : "listen at %s", p->file.path);
     if (o->errnum == EADDRINUSE)
         snprintf(o->text, sizeof(o->text), "Socket path %s already in use", p->file.path);
     else if (o->errnum == ENOTSOCK)

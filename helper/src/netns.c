@@ -105,16 +105,18 @@ static bool same_file(int fd, const char *path)
 /* NAME below the directory of named namespaces, or a path. */
 static void netns_path(const struct settings *s, char *path, size_t bytes)
 {
-    int length = strchr(s->netns, '/') ? snprintf(path, bytes, "%s", s->netns)
+    int length = s->personality == SLIRP4NETNS || strchr(s->netns, '/') ? snprintf(path, bytes, "%s", s->netns)
                                        : snprintf(path, bytes, "%s/%s", s->netns_dir, s->netns);
     if (length >= (int)bytes)
         die("Network namespace name/path %s too long", s->netns);
 }
 
-static int open_user_namespace(const char *path)
+static int open_user_namespace(const struct settings *s, const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
+    if (fd < 0 && s->personality == SLIRP4NETNS)
+        die_errno("%s", path);
     if (fd < 0)
         die_errno("Couldn't open user namespace %s", path);
     if (same_file(fd, "/proc/self/ns/user")) { /* entering one's own is an error: setns(2) */
@@ -140,15 +142,20 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
         die("Invalid userns: %s", s->userns);
     snprintf(watch->shown, sizeof(watch->shown), "%s", net);
 
-    int user_fd = *user ? open_user_namespace(user) : -1;
-    int net_fd = open(net, O_RDONLY | O_CLOEXEC);
+    int user_fd = -1, net_fd = open(net, O_RDONLY | O_CLOEXEC);
+    if (net_fd < 0 && s->personality == SLIRP4NETNS)
+        die_errno("%s", net);
+    if (*user && (net_fd >= 0 || access(user, F_OK) != 0))
+        user_fd = open_user_namespace(s, user);
     if (net_fd < 0)
         die_errno("Couldn't open network namespace %s", net);
     if (s->netns_quit)
         watch_target(watch, net);
-    if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) != 0)
+    /* slirp4netns: one that cannot be entered may be one that need not be, which the next call tells. */
+    if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) != 0 && s->personality != SLIRP4NETNS)
         die_errno("Couldn't enter user namespace %s", user);
     if (setns(net_fd, CLONE_NEWNET) != 0)
+        s->personality == SLIRP4NETNS ? die_errno("setns(CLONE_NEWNET)") :
         die_errno("Couldn't switch to pasta namespaces: %s", net);
     if (user_fd >= 0)
         close(user_fd);

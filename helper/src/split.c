@@ -213,7 +213,7 @@ static _Noreturn void begin_controller(int argc, char *const *argv)
 
     if (argc != 1 || argv[0][0] == '-')
         die("Usage: pastiche controller SOCKET");
-    close_inherited(-1);
+    close_inherited(NULL, -1);
     find_controller(&paths);
     /* Each flow is a descriptor here, as in main.c. */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {

@@ -82,9 +82,9 @@ static int next_signal(void)
     return read(signal_fd, &info, sizeof(info)) == sizeof(info) ? (int)info.ssi_signo : 0;
 }
 
-static void null_over_stdio(bool keep_stderr)
+static void null_over_stdio(int last)
 {
-    for (int fd = STDIN_FILENO; fd <= (keep_stderr ? STDOUT_FILENO : STDERR_FILENO); fd++)
+    for (int fd = STDIN_FILENO; fd <= last; fd++)
         /* #syscalls:setup,host,netns dup3(*, 0|1|2, 0) — /dev/null over the caller's stdin, stdout, stderr */
         if (dup3(null_fd, fd, 0) < 0)
             die_errno("Can't let go of standard input and output");
@@ -135,16 +135,32 @@ static struct { bool is_ready, controller_hung_up; int controller_status, broker
 /* Said at the very end: a controller that is still alive could write over it in the log file. */
 static char last_words[256];
 
+/* It stays where it was started, and is told of by a descriptor; nobody tells of it who has ended. */
+static bool is_slirp(void)
+{
+    return host->settings->personality == SLIRP4NETNS;
+}
+
+/* That nobody listens any more, or that it is no descriptor to write to, is no error: as with the original. */
+static void tell_caller(const struct settings *s)
+{
+    if (s->ready_fd < 0)
+        return;
+    if (write(s->ready_fd, "1", 1) != 1)
+        errno = 0;
+    close(s->ready_fd);
+}
+
 int host_ready(void)
 {
     const struct settings *s = host->settings;
-    bool keep_stderr = s->foreground && s->debug;
+    bool keep_stderr = is_slirp() || (s->foreground && s->debug);
 
     if (seen.is_ready)
         return EALREADY; /* or the PID file would grow with each call */
     if (!pid_file_write())
         return errno ? errno : EIO;
-    null_over_stdio(keep_stderr);
+    null_over_stdio(is_slirp() ? STDIN_FILENO : keep_stderr ? STDOUT_FILENO : STDERR_FILENO);
     notice_to_logs(host->syslog, s->name, keep_stderr);
     if (host->link >= 0 && write(host->link, "R", 1) != 1)
         return errno;
@@ -154,8 +170,9 @@ int host_ready(void)
         close(host->launcher);
         host->launcher = -1;
     }
+    tell_caller(s);
     seen.is_ready = true;
-    return notify_ready(s->is_passt ? "The guest can connect" : "The namespace has its network") ? 0 : errno;
+    return notify_ready(s->alone ? "The guest can connect" : "The namespace has its network") ? 0 : errno;
 }
 
 /* The kernel tells a parent no more than SIGSYS. */
@@ -238,19 +255,21 @@ static _Noreturn void stopped_by(int signum)
 {
     if (host->settings->spawn)
         finish(-1);
+    if (is_slirp())
+        finish(128 + signum);
     finish(signum == SIGINT || signum == SIGHUP ? 128 + signum : 0);
 }
 
-/* passt: there never was a broker. */
+/* passt, and slirp4netns without a namespace to enter: there never was a broker. */
 static bool is_alone(void)
 {
     return host->link < 0;
 }
 
-/* passt with --one-off: that the guest has hung up is the controller's to know. */
+/* passt with --one-off, or User Mode Linux: that the guest has hung up is the controller's to know. */
 static bool is_last_guest_gone(void)
 {
-    return host->settings->is_passt && host->settings->one_off;
+    return host->settings->alone && host->settings->one_off;
 }
 
 /* The controller may see the broker's end before we do, and then has every reason to end with 0. */
@@ -331,8 +350,17 @@ static void host_signals(void)
         await_controller();
     if (host->controller < 0 && !host->is_split && (is_alone() || host->broker > 0 || seen.controller_status > 128))
         controller_ended();
-    if (!is_alone() && host->broker < 0)
+    if (!is_alone() && host->broker < 0) {
+        if (is_slirp() && !seen.is_ready && !*last_words)
+            snprintf(last_words, sizeof(last_words), "child failed(%d)", seen.broker_status);
         finish(seen.broker_status);
+    }
+}
+
+/* User Mode Linux: it is ready when its guest has connected, however long that takes. */
+static bool is_waiting_for_guest(void)
+{
+    return host->settings->bess && guest_is_awaited();
 }
 
 /* How long to sleep. -1: until something happens. */
@@ -343,6 +371,8 @@ static int host_timeout_ms(int64_t heard_ms)
     if (host->channel < 0)
         return CONTROLLER_GRACE_MS;
     if (seen.is_ready)
+        return -1;
+    if (is_waiting_for_guest())
         return -1;
     int64_t left = heard_ms + START_SILENCE_MS - now_ms();
     return left > 0 ? (int)left : 0;
@@ -374,6 +404,7 @@ void supervise_host(struct host *h)
             {.fd = signal_fd, .events = POLLIN},
             {.fd = h->channel, .events = reply.waiting ? 0 : POLLIN},
             {.fd = h->launcher, .events = 0},
+            {.fd = seen.is_ready ? h->settings->exit_fd : -1, .events = 0},
         };
 
         wait_for(set, ARRAY_SIZE(set), host_timeout_ms(heard_ms));
@@ -384,7 +415,7 @@ void supervise_host(struct host *h)
         else if (h->channel < 0)
             /* A controller that has closed its channel and goes on living is not ours any more, but for one that is on its orderly way out. */
             finish(seen.is_ready && is_last_guest_gone() && !seen.controller_hung_up ? 0 : 1);
-        else if (!set[1].revents && !seen.is_ready && now_ms() - heard_ms >= START_SILENCE_MS)
+        else if (!set[1].revents && !seen.is_ready && !is_waiting_for_guest() && now_ms() - heard_ms >= START_SILENCE_MS)
             never_ready();
         if (set[1].revents)
             heard_ms = now_ms();
@@ -394,6 +425,9 @@ void supervise_host(struct host *h)
         }
         if (set[2].revents && h->launcher >= 0)
             finish(1); /* the launched process was killed while it waited for us */
+        /* slirp4netns: whoever started us has closed the other end, or had never opened it. What is wrong at start is said before that. */
+        if (set[3].revents || (seen.is_ready && h->settings->exit_when_ready && !reply.waiting))
+            finish(0);
     }
 }
 
@@ -474,7 +508,7 @@ static void broker_link(void)
     if (word == 'T')
         broker_terminate();
     seen.is_ready = true;
-    null_over_stdio(false);
+    null_over_stdio(STDERR_FILENO);
     notice_to_logs(broker->syslog, broker->settings->name, false);
 }
 

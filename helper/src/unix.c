@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * UNIX sockets that listen at a path, and the two over which a running instance is spoken to: -c (upstream's protocol) and
- * our own. Who is let in there is for this side to see: the controller has no user IDs of ours to compare with. The mode
+ * UNIX sockets that listen at a path, and the three over which a running instance is spoken to: -c (upstream's protocol), our own and
+ * that of slirp4netns. Who is let in there is for this side to see: the controller has no user IDs of ours to compare with. The mode
  * keeps others from connecting; SO_PEERCRED is for file systems that do not, and for a mode that was changed.
  */
 #include "helper.h"
@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define KINDS 2
+enum { CONF, CONTROL, API, KINDS }; /* UNIX_KINDS of method-table.c */
 
-static int listeners[KINDS] = {-1, -1};
+static int listeners[KINDS] = {-1, -1, -1};
 static uid_t own_uid;
 
 static int unix_socket(void)
@@ -20,13 +20,18 @@ static int unix_socket(void)
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
-/* From the first moment on, it is for us alone; passt's is for whom the caller's umask lets in, as the original's. */
+/*
+ * From the first moment on, it is for us alone; passt's is for whom the caller's umask lets in, as the original's. So is that of
+ * slirp4netns, but for writing, which connecting needs: 0755 less the umask.
+ */
 static int bind_as(int fd, const struct sockaddr_un *address, enum unix_use use)
 {
-    if (use != UNIX_PRIVATE)
+    if (use == UNIX_GUEST || use == UNIX_GUEST_DEFAULT)
         return bind(fd, (const struct sockaddr *)address, sizeof(*address));
     /* #syscalls:setup umask — a socket's mode is what its bind() leaves of 0777 */
     mode_t before = umask(0177);
+    if (use == UNIX_API)
+        umask(before | 022);
     int result = bind(fd, (const struct sockaddr *)address, sizeof(*address));
 
     umask(before);
@@ -70,7 +75,8 @@ static int bind_or_replace(int fd, const struct sockaddr_un *address, enum unix_
     errno = EADDRINUSE;
     if (use == UNIX_GUEST_DEFAULT && status.st_uid != geteuid())
         return -1;
-    if (!is_stale(address))
+    /* Callers of slirp4netns count on it that a path is theirs: an instance of theirs that lives on has lost it. */
+    if (use != UNIX_API && !is_stale(address))
         return -1;
     return unlinkat(AT_FDCWD, address->sun_path, 0) == 0 ? bind_as(fd, address, use) : -1;
 }
@@ -103,7 +109,7 @@ int unix_listen(int kind, const char *path)
     errno = EALREADY;
     if (listeners[kind] >= 0)
         return -1;
-    int fd = unix_open_listener(path, UNIX_PRIVATE);
+    int fd = unix_open_listener(path, kind == API ? UNIX_API : UNIX_PRIVATE);
     if (fd < 0)
         return -1;
     listeners[kind] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -121,7 +127,7 @@ int unix_listen(int kind, const char *path)
 
 bool unix_is_open(void)
 {
-    return listeners[0] >= 0 || listeners[1] >= 0;
+    return listeners[CONF] >= 0 || listeners[CONTROL] >= 0;
 }
 
 int unix_accept(int kind, pid_t *pid)
@@ -132,12 +138,13 @@ int unix_accept(int kind, pid_t *pid)
     errno = EBADF;
     if (listeners[kind] < 0)
         return -1;
-    /* #syscalls:setup,host accept4(*, 0, 0, SOCK_CLOEXEC+SOCK_NONBLOCK) — clients of -c and --control */
+    /* #syscalls:setup,host accept4(*, 0, 0, SOCK_CLOEXEC+SOCK_NONBLOCK) — clients of -c, --control and --api-socket */
     int fd = accept4(listeners[kind], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
         return -1;
     /* #syscalls:setup,host getsockopt(*, SOL_SOCKET, SO_PEERCRED, *, *) — who it is */
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && (peer.uid == own_uid || peer.uid == 0)) {
+    /* That of slirp4netns is for whom its mode lets in: callers in user namespaces of theirs have other IDs there. */
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && (kind == API || peer.uid == own_uid || peer.uid == 0)) {
         *pid = peer.pid;
         return fd;
     }

@@ -107,9 +107,9 @@ export const METHODS = {
   },
   /** A datagram socket connected to /dev/log. */
   'syslog.open': { sides: ['host'], stages: ['setup'], fds: 1, params: empty, result: justFd },
-  /** The tap made at start. */
+  /** The tap made at start; of the host side, the one that slirp4netns --netns-type=tapfd inherited, whose `index` is 0: it may be anywhere. */
   'tap.open': {
-    sides: ['netns'],
+    sides: ['host', 'netns'],
     stages: ['setup'],
     fds: 1,
     params: z.strictObject({ name: ifname }),
@@ -246,7 +246,7 @@ export const METHODS = {
     stages: ['setup'],
     fds: 1,
     params: z.strictObject({
-      kind: z.enum(['conf', 'control']),
+      kind: z.enum(['conf', 'control', 'api']),
       path: z.string().check(z.minLength(1), z.maxLength(107), z.regex(TEXT)),
     }),
     result: justFd,
@@ -256,7 +256,7 @@ export const METHODS = {
     sides: ['host'],
     stages: ['sealed'],
     fds: 1,
-    params: z.strictObject({ kind: z.enum(['conf', 'control']) }),
+    params: z.strictObject({ kind: z.enum(['conf', 'control', 'api']) }),
     result: z.strictObject({ fd: fdIndex, pid: z.int() }),
   },
   /**

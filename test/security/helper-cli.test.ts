@@ -78,7 +78,7 @@ describe('refused command lines: one sentence, exit status 1', () => {
     const done = await install.run([], { program: 'bin/spaghetti' });
     expect(done).toMatchObject({
       status: 1,
-      stderr: 'Called as "spaghetti": the names of this program are pasta, passt, pastiche and pesto\n',
+      stderr: 'Called as "spaghetti": the names of this program are pasta, passt, pastiche, pesto and slirp4netns\n',
     });
   });
 });

@@ -72,8 +72,9 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
   'unix.listen': [
     { kind: 'conf', path: '/nonexistent/conf' },
     { kind: 'control', path: 'x'.repeat(107) },
+    { kind: 'api', path: '/nonexistent/api' },
   ],
-  'unix.accept': [{ kind: 'conf' }, { kind: 'control' }],
+  'unix.accept': [{ kind: 'conf' }, { kind: 'control' }, { kind: 'api' }],
   'guest.open': [{}],
   'guest.accept': [{}],
   seal: [
