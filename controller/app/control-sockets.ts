@@ -37,12 +37,13 @@ const EACCES = 13;
 const FOREIGN = log.site('Clients of another user');
 const CROWD = log.site('Clients of the control socket hung up on to let others in');
 
-type Kind = Params<'unix.accept'>['kind'];
+/** The third kind has a protocol of its own. */
+type Kind = Exclude<Params<'unix.accept'>['kind'], 'api'>;
 /** rpc/connect's. */
 type Ask = (
   side: 'host',
   method: 'unix.accept',
-  params: Params<'unix.accept'>,
+  params: { kind: Kind },
   settle: (errno: number, result: Result<'unix.accept'> | null) => void,
 ) => boolean;
 

@@ -364,7 +364,7 @@ _Noreturn void become_controller(const struct controller_paths *paths, const cha
         die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
     place_channels(host_channel, netns_channel);
     /* What the controller says before it is ready is for the user to read, not output of the command. slirp4netns has lines of its own there. */
-    if (s->personality != SLIRP4NETNS)
+    if (strcmp(name, "slirp4netns") != 0)
         dup2(STDERR_FILENO, STDOUT_FILENO);
     drop_capabilities(false);
     no_new_privileges();
