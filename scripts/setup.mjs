@@ -41,6 +41,10 @@ const PACKAGES = {
   // Newer programs that use us, in root directories of their release.
   mmdebstrap: ['mmdebstrap'],
   uidmap: ['newuidmap'],
+  podman: ['podman', 'conmon'],
+  buildah: ['buildah'],
+  crun: ['crun'],
+  catatonit: ['/usr/bin/catatonit'],
   // Virtual machines and what is in them.
   'busybox-static': ['busybox'],
   ...(process.arch === 'x64' ? { 'qemu-system-x86': ['qemu-system-x86_64'] } : {}),

@@ -158,9 +158,12 @@ const reachable = (path, dir) => {
   return join(to, basename(dirname(path)), basename(path));
 };
 
-/** Compiles one of the lab's C programs. @param {string} source path in the repository @param {string} output */
-export const compile = async (source, output) => {
-  const cc = start(['gcc', '-std=gnu11', '-O2', '-Wall', '-Wextra', '-o', output, join(REPOSITORY, source)], {});
+/** Compiles one of the lab's C programs. @param {string} source path in the repository @param {string} output @param {readonly string[]} [flags] */
+export const compile = async (source, output, flags = []) => {
+  const cc = start(
+    ['gcc', '-std=gnu11', '-O2', '-Wall', '-Wextra', ...flags, '-o', output, join(REPOSITORY, source)],
+    {},
+  );
   const { status, stderr } = await finish(cc, { timeoutMs: 60_000 });
   if (status !== 0) throw new Error(`${source} does not compile:\n${stderr}`);
   return output;
