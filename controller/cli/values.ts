@@ -186,10 +186,10 @@ export const readDnsHost = (value: string, option: string): ParsedAddress | null
 };
 
 /** 0 to 2 are stdin, stdout and stderr. */
-export const readFd = (value: string, option: string): number => {
+export const readFd = (value: string, option: string, name = '--fd'): number => {
   const fd = decimal(value);
   if (fd >= 3 && fd <= 0x7fff_ffff) return fd;
-  throw invalid('Invalid --fd:', value, option, 'the number of an open descriptor, 3 or more');
+  throw invalid(`Invalid ${name}:`, value, option, 'the number of an open descriptor, 3 or more');
 };
 
 /** sun_path of unix(7), without its NUL. */

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Programs that talk to a running instance: `node client.cjs pesto ARGUMENTS…`, `node client.cjs ports ARGUMENTS…`. */
+/** Programs that talk to a running instance: `node client.cjs pesto ARGUMENTS…`, `node client.cjs ports ARGUMENTS…`; and the plugins that start one: `cni`, `netavark`. */
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { ArgumentError, ClientError } from './arguments.ts';
+import { cni } from './cni/plugin.ts';
+import { netavark } from './netavark/plugin.ts';
 import { PESTO_USAGE, pesto } from './pesto.ts';
 import { PORTS_USAGE, ports } from './ports.ts';
 
 /** Put in by the build, from package.json. */
 declare const PASTICHE_VERSION: string;
 
-const PROGRAMS = { pesto, ports } as const;
+const PROGRAMS = { pesto, ports, cni, netavark } as const;
 const USAGES: Readonly<Record<string, readonly [name: string, usage: string]>> = {
   pesto: ['pesto', PESTO_USAGE],
   ports: ['pastiche ports', PORTS_USAGE],

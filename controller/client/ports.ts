@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `pastiche ports`: forwarding rules over the JSON-RPC socket of a running instance (--control), with a result for each. */
-import { createJSONRPCRequest, isJSONRPCResponse, type JSONRPCErrorResponse } from 'json-rpc-2.0';
 import * as z from 'zod/mini';
 import { capsOf } from '../control/check-rules.ts';
 import { NAMES } from '../control/pesto-protocol.ts';
 import { type GivenRules, type ListResult, listResult, type RuleResult, rulesResult } from '../control/rule-schema.ts';
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { ArgumentError, ClientError, type Option, readArguments, type Token } from './arguments.ts';
+import { type Answer, ask } from './ask.ts';
 import { rulesOf, SPEC_OPTIONS } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
@@ -50,10 +50,6 @@ const METHODS: Readonly<Record<string, Method>> = {
 };
 /** Of errors that the server has no part in, with --json. */
 const CLIENT_FAULT = -1;
-/** Every rule of both tables, with its words. */
-const ANSWER_BYTES_MAX = 1024 * 1024;
-
-type Answer = { readonly result: unknown } | { readonly error: JSONRPCErrorResponse['error'] };
 
 export const ports = async (args: readonly string[], version: string): Promise<number> => {
   const { options, operands } = readArguments(args, OPTIONS);
@@ -111,24 +107,6 @@ const rulesFor = (specs: readonly Token[], { enabled }: ListResult): GivenRules 
   });
   if (rules.length === 0) throw new ClientError('These port specifications stand for no rule');
   return { rules };
-};
-
-const ask = async (connection: Connection, method: string, params: unknown): Promise<Answer> => {
-  connection.send(Buffer.from(`${JSON.stringify(createJSONRPCRequest(1, method, params))}\n`));
-  let bytes = Buffer.alloc(0);
-  const whole = await connection.read((chunk) => {
-    bytes = Buffer.concat([bytes, chunk]);
-    return bytes.includes(10);
-  }, ANSWER_BYTES_MAX);
-  if (!whole) throw new ClientError('The server has closed the connection');
-  try {
-    const response: unknown = JSON.parse(bytes.toString('utf8'));
-    if (isJSONRPCResponse(response) && response.id === 1)
-      return response.error === undefined ? { result: response.result } : { error: response.error };
-  } catch {
-    // Said below.
-  }
-  throw new ClientError('The server sent something that is not an answer');
 };
 
 const line = (rule: RuleResult): string => {

@@ -26,14 +26,14 @@ static const char *checked_ifname(const char *name)
     return name;
 }
 
-static int parse_fd(const char *text)
+static int parse_fd(const char *option, const char *text)
 {
     char *end;
 
     errno = 0;
     long value = strtol(text, &end, 10);
     if (!isdigit((unsigned char)*text) || *end || errno != 0 || value <= STDERR_FILENO || value > INT_MAX)
-        die("Invalid --fd: %s (it takes the number of an open descriptor, 3 or more)", text);
+        die("Invalid %s: %s (it takes the number of an open descriptor, 3 or more)", option, text);
     return (int)value;
 }
 
@@ -42,7 +42,7 @@ static void apply_passt(struct settings *s, enum early_id id, const char *argume
 {
     switch (id) {
     case EARLY_SOCKET: s->socket = argument; break;
-    case EARLY_FD: s->guest_fd = parse_fd(argument), s->one_off = true; break;
+    case EARLY_FD: s->guest_fd = parse_fd("--fd", argument), s->one_off = true; break;
     case EARLY_ONE_OFF: s->one_off = true; break;
     case EARLY_VHOST_USER: s->vhost_user = true; break;
     /* QEMU's docs/interop/vhost-user.rst, "Backend program conventions": devices of type "net" have no features to name. */
@@ -80,6 +80,10 @@ static void apply(struct settings *s, enum early_id id, const char *argument)
     case EARLY_TRACE: s->quiet = false, s->debug = true; break;
     case EARLY_NO_NETNS_QUIT: s->netns_quit = false; break;
     case EARLY_SPLICE_ONLY: s->splice_only = true; break;
+    case EARLY_LOCK_FD:
+        if (s->personality == PASTA)
+            s->lock_fd = parse_fd("--lock-fd", argument);
+        break;
     case EARLY_HOSTNAME: s->hostname = argument; break;
     /* Of -4 and -6, the last one wins. */
     case EARLY_IPV4_ONLY: s->want4 = true, s->want6 = false; break;
@@ -119,6 +123,8 @@ static void positional(struct settings *s, int count, char *const *args)
         return;
     if (s->userns)
         die("--userns needs --netns or a PID to join");
+    if (s->lock_fd >= 0)
+        die("--lock-fd needs --netns or a PID to join");
     s->spawn = true;
     s->foreground = true; /* the command's end is ours, so its caller must be able to wait for us */
     if (count > 0)
@@ -147,6 +153,8 @@ static void audit(int argc, char **argv)
 
 /* What is an ordinary program in Node (controller/client): under a name of its own, or as the first word after `pastiche`. */
 static const struct { const char *name, *word, *client; } CLIENTS[] = {
+    {.name = "pastiche-cni", .client = "cni"},
+    {.name = "pastiche-netavark", .client = "netavark"},
     {.name = "pesto", .client = "pesto"},
     {.word = "ports", .client = "ports"},
 };
@@ -175,11 +183,13 @@ void early_parse(int argc, char **argv, struct settings *s)
 
     if (argc > 0)
         become_client(program, argv);
+    if (pastiche && argc > 1 && strcmp(argv[1], "instance") == 0)
+        keeper_main(argv + 2);
     if (!pastiche && !pasta && !passt && !slirp)
         die("Called as \"%s\": the names of this program are pasta, passt, pastiche, pesto and slirp4netns", program);
     *s = (struct settings){
         .personality = passt ? PASST : slirp ? SLIRP4NETNS : PASTA, .name = passt ? "passt" : slirp ? "slirp4netns" : "pasta",
-        .alone = passt, .guest_fd = -1, .tap_fd = -1, .ready_fd = -1, .exit_fd = -1, .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
+        .alone = passt, .guest_fd = -1, .lock_fd = -1, .tap_fd = -1, .ready_fd = -1, .exit_fd = -1, .version = version_word(), .netns_quit = true, .want4 = true, .want6 = true,
         .netns_dir = "/run/netns", .argv = argv + 1,
     };
     if (pastiche && argc > 1 && strcmp(argv[1], "audit") == 0)

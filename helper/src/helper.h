@@ -61,6 +61,7 @@ struct settings {
     bool one_off; /* a guest at a socket: the end of its connection is ours */
     bool vhost_user;
     int guest_fd;  /* passt: the guest's connection, inherited; -1: none */
+    int lock_fd;   /* pasta: a lock file to be held, inherited; -1: none */
     const char *socket; /* passt, bess: where the guest connects to; NULL: a default name */
     bool bess;          /* slirp4netns: the guest is User Mode Linux, one frame a packet */
     bool sandbox;       /* slirp4netns --enable-sandbox */
@@ -142,6 +143,15 @@ _Noreturn void exec_client(const char *which, char *const *args);
 _Noreturn void become_controller(const struct controller_paths *paths, const char *name, char *const *args, pid_t parent, int host_channel, int netns_channel);
 pid_t start_controller(const struct settings *s, const struct controller_paths *paths, int host_channel, int netns_channel);
 void die_with_parent(pid_t parent, int signum);
+
+/* hold.c: the lock file of --lock-fd, held by every process of an instance; without one, nothing. */
+void hold_begin(int fd); /* in the launched process, before anything is forked */
+void hold_for_caller(void);
+void hold_mark(void); /* in each process, after the fork */
+void hold_at(int fd); /* another number, the only one left */
+int hold_fd(void);
+/* keeper.c: the other side of it, for our plugins */
+_Noreturn void keeper_main(char *const *words);
 
 /* netns.c: how the broker gets into the target namespaces, and notices that they are gone. */
 enum watch_kind { WATCH_NONE, WATCH_PID, WATCH_DIRECTORY, WATCH_POLL };

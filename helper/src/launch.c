@@ -25,7 +25,7 @@ void fill_stdio(void)
 /* What lies between those that are kept, in the order of their numbers. */
 void close_inherited(const struct settings *s, int channel)
 {
-    const int kept[] = {channel, s ? s->guest_fd : -1, s ? s->tap_fd : -1, s ? s->ready_fd : -1, s ? s->exit_fd : -1};
+    const int kept[] = {channel, s ? s->lock_fd : -1, s ? s->guest_fd : -1, s ? s->tap_fd : -1, s ? s->ready_fd : -1, s ? s->exit_fd : -1};
     unsigned first = STDERR_FILENO + 1, next;
 
     do {
@@ -308,9 +308,14 @@ static void place_channels(int host_channel, int netns_channel)
     int host_copy = fcntl(host_channel, F_DUPFD, 10);
     int netns_copy = netns_channel < 0 ? open("/dev/null", O_RDWR) : fcntl(netns_channel, F_DUPFD, 10);
 
+    /* A lock file is held by being open; nothing is done with it. */
+    int lock_copy = hold_fd() < 0 ? -1 : fcntl(hold_fd(), F_DUPFD, 10);
+
     if (host_copy < 0 || netns_copy < 0 || dup2(host_copy, 3) < 0 || dup2(netns_copy, 4) < 0 ||
-        close_range(5, ~0U, 0) != 0)
+        (lock_copy >= 0 && dup2(lock_copy, 5) < 0) || close_range(lock_copy >= 0 ? 6 : 5, ~0U, 0) != 0)
         die_errno("Can't place the controller's channels");
+    if (lock_copy >= 0)
+        hold_at(5);
     int null = open("/dev/null", O_RDWR);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0)
         die_errno("Can't open /dev/null");

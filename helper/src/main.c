@@ -110,6 +110,7 @@ static pid_t start_broker(const struct settings *s, const struct start *start, s
         die_errno("Can't fork the broker");
     if (broker == 0) {
         die_hook(NULL);
+        hold_mark();
         pid_file_leave();
         leave_caller(s);
         die_with_parent(parent, SIGKILL);
@@ -132,6 +133,7 @@ int main(int argc, char **argv)
     early_parse(argc, argv, &settings);
     split_check(&split, &settings);
     close_inherited(&settings, split.channel);
+    hold_begin(settings.lock_fd);
     notify_open(&settings);
     die_hook(remove_left_behind);
     if (settings.pid_file)
@@ -143,7 +145,10 @@ int main(int argc, char **argv)
     if (split.channel < 0)
         find_controller(&paths);
     raise_limits(&start);
+    if (!settings.foreground)
+        hold_for_caller();
     struct host host = {.settings = &settings, .is_split = split.channel >= 0, .launcher = settings.foreground ? -1 : background()};
+    hold_mark();
     block_signals(&start.caller_mask);
 
     struct channels c = open_channels(!settings.alone, split.channel);

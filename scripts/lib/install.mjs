@@ -44,7 +44,8 @@ export const installOutputs = () => {
     else missing.push(from.slice(at().length + 1));
   }
   if (existsSync(at('dist', 'bin', 'pasta')))
-    for (const name of ['passt', 'pastiche', 'pesto', 'slirp4netns']) link('pasta', at('dist', 'bin', name));
+    for (const name of ['passt', 'pastiche', 'pesto', 'slirp4netns', 'pastiche-cni', 'pastiche-netavark'])
+      link('pasta', at('dist', 'bin', name));
   return missing.length === 0
     ? undefined
     : { skipped: `${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not built` };

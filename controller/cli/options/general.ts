@@ -125,6 +125,16 @@ export const GENERAL = {
       raw.pidFile = values.readPidPath(value, option);
     },
   }),
+  'lock-fd': row({
+    argument: 'FD',
+    group,
+    only: 'pasta',
+    help: 'a lock file, inherited, that is held for as long as a process of this instance lives',
+    early: 'EARLY_LOCK_FD',
+    apply: (_raw, value, option) => {
+      values.readFd(value, option, '--lock-fd');
+    },
+  }),
   socket: socketRow('s'),
   'socket-path': socketRow(null),
   fd: row({

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Makes and ends attachments: the part that CNI and netavark have in common. */
+import { closeSync } from 'node:fs';
+import { argumentsOf, type Wanted } from './instance.ts';
+import { startInstance } from './native.ts';
+import { CODE, PluginError } from './plugin-error.ts';
+import { Attachment, type AttachmentRecord, allAttachments, type Identity } from './state.ts';
+
+/**
+ * The network of a container: there and ready on return, or an error and nothing of it is left. `kept` is for whoever looks at the
+ * attachment later. Returns the warnings of the instance.
+ */
+export const attach = (identity: Identity, wanted: Wanted, kept: unknown): string => {
+  const { attachment, seen } = Attachment.begin(identity, wanted.netns);
+  if (seen !== '') {
+    if (attachment.read() === null) attachment.destroy();
+    else attachment.close();
+    throw new PluginError(CODE.INTERFACE_EXISTS, `${wanted.ifname} is already there in ${wanted.netns}`);
+  }
+  try {
+    // Of a container that was made again before anybody ended its old network.
+    attachment.endInstance();
+    const record: AttachmentRecord = { ...identity, netns: wanted.netns, attached: false, kept };
+    attachment.write(record);
+    const warnings = start(attachment, wanted);
+    attachment.write({ ...record, attached: true });
+    attachment.close();
+    return warnings;
+  } catch (error) {
+    try {
+      attachment.destroy();
+    } catch {
+      // The runtime calls DEL now, which says what this would.
+    }
+    throw error;
+  }
+};
+
+const start = (attachment: Attachment, wanted: Wanted): string => {
+  const instance = attachment.makeInstance();
+  try {
+    return startInstance(argumentsOf(wanted), instance, attachment.directory);
+  } finally {
+    closeSync(instance);
+  }
+};
+
+/** Whatever was there, nothing is on return. */
+export const detach = (identity: Identity): void => {
+  Attachment.find(identity)?.destroy();
+};
+
+/** Ends what a network has beside these. All are tried; throws the first error. */
+export const detachOthers = (network: string, valid: readonly Omit<Identity, 'network'>[]): void => {
+  const isValid = (record: AttachmentRecord): boolean =>
+    valid.some(({ containerID, ifname }) => containerID === record.containerID && ifname === record.ifname);
+  let first: unknown;
+  for (const { directory, record } of allAttachments()) {
+    if (record !== null && (record.network !== network || isValid(record))) continue;
+    try {
+      const attachment = Attachment.findDirectory(directory);
+      // Without a record nothing was started, or it was about to be removed; whoever has it in work now has written one.
+      const now = attachment?.read() ?? null;
+      if (now === null || (now.network === network && !isValid(now))) attachment?.destroy();
+      else attachment?.close();
+    } catch (error) {
+      first ??= error;
+    }
+  }
+  if (first !== undefined) throw first;
+};
