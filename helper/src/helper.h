@@ -133,6 +133,8 @@ void close_inherited(const struct settings *s, int channel);
 /* A number or a name of /etc/passwd, /etc/group; false: neither. */
 bool find_user(const char *text, uid_t *uid);
 bool find_group(const char *text, gid_t *gid);
+/* What the executable's file gives us beyond our caller. First of all, and never for more than low ports. */
+void take_file_capability(void);
 bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
@@ -323,6 +325,8 @@ enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS };
 void no_new_privileges(void);
 /* CAP_NET_BIND_SERVICE: for ports below the privileged ones. */
 bool holds_low_ports(void);
+/* From the permitted set to the effective one, if it is there. */
+void raise_low_ports(void);
 void keep_low_ports_only(void);
 void drop_capabilities(bool keep_low_ports);
 /* keep_ids: only where no other user namespace is needed for it. */

@@ -8,6 +8,7 @@
 #include <pwd.h>
 #include <sched.h>
 #include <stddef.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -231,31 +232,8 @@ static bool resolve_program(const char *path, char *found)
     return S_ISREG(status.st_mode);
 }
 
-/* `node` on PATH, as execvp() would find it; the path must be absolute, since the controller's directory is "/". */
-static void find_node(char found[PATH_MAX])
-{
-    const char *given = getenv("PASTICHE_NODE");
-    const char *path = getenv("PATH");
-    char candidate[PATH_MAX];
-
-    if (given && *given) {
-        if (!resolve_program(given, found))
-            die_errno("Can't run Node.js at PASTICHE_NODE=%s", given);
-        return;
-    }
-    for (const char *at = path ? path : "/usr/local/bin:/usr/bin:/bin"; *at;) {
-        size_t length = strcspn(at, ":");
-
-        snprintf(candidate, sizeof(candidate), "%.*s/node", length ? (int)length : 1, length ? at : ".");
-        if (resolve_program(candidate, found))
-            return;
-        at += length + (at[length] == ':');
-    }
-    die("Can't find Node.js: no \"node\" on PATH, and PASTICHE_NODE is not set");
-}
-
-/* DIR/bin/pasta belongs to DIR/controller.cjs, DIR/bin/pesto to DIR/client.cjs; /proc/self/exe is already free of symbolic links. */
-static void find_bundle(const char *what, char *found, size_t bytes)
+/* Of DIR/bin/pasta, DIR/`name`; /proc/self/exe is already free of symbolic links. */
+static bool beside_bin(const char *name, char *found, size_t bytes)
 {
     char self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -268,7 +246,70 @@ static void find_bundle(const char *what, char *found, size_t bytes)
         if (slash)
             *slash = '\0';
     }
-    if (snprintf(found, bytes, "%s/%s.cjs", self, what) >= (int)bytes)
+    return snprintf(found, bytes, "%s/%s", self, name) < (int)bytes;
+}
+
+/* Whether we were given more than our caller has, by the executable's file: getauxval(3), AT_SECURE. */
+static bool privileged_by_file(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
+/*
+ * A file capability (docs/INSTALL.md). It may be in the permitted set only, which is how it should be set; and the kernel made
+ * /proc/self root's, where uid_map must be ours to write. Being dumpable again shows nothing to the user's other processes as
+ * long as we have what they have not: ptrace(2).
+ */
+void take_file_capability(void)
+{
+    if (!privileged_by_file())
+        return;
+    /* Files that the command line names are opened with the rights we have now: those must be the caller's. */
+    if (getuid() != geteuid() || getgid() != getegid())
+        die("This program must not be set-user-ID or set-group-ID (for ports below 1024, see setcap in docs/INSTALL.md)");
+    raise_low_ports();
+    prctl(PR_SET_DUMPABLE, 1);
+}
+
+/*
+ * `node` of the installation (a link beside the bundle, which install-files makes), else on PATH, as execvp() would find it; the
+ * path must be absolute, since the controller's directory is "/". A caller that has less than we have does not choose what
+ * runs beside us: then PASTICHE_NODE and PATH count for nothing.
+ */
+static void find_node(char found[PATH_MAX])
+{
+    const bool trusted = !privileged_by_file();
+    const char *given = trusted ? getenv("PASTICHE_NODE") : NULL;
+    const char *path = trusted ? getenv("PATH") : "/usr/bin:/usr/local/bin";
+    char candidate[PATH_MAX];
+
+    if (given && *given) {
+        if (!resolve_program(given, found))
+            die_errno("Can't run Node.js at PASTICHE_NODE=%s", given);
+        return;
+    }
+    if (beside_bin("node", candidate, sizeof(candidate)) && resolve_program(candidate, found))
+        return;
+    for (const char *at = path ? path : "/usr/local/bin:/usr/bin:/bin"; *at;) {
+        size_t length = strcspn(at, ":");
+
+        snprintf(candidate, sizeof(candidate), "%.*s/node", length ? (int)length : 1, length ? at : ".");
+        if (resolve_program(candidate, found))
+            return;
+        at += length + (at[length] == ':');
+    }
+    if (!trusted)
+        die("Can't find Node.js: with a file capability it is looked for beside the installed bundle, in /usr/bin and /usr/local/bin only");
+    die("Can't find Node.js: no \"node\" on PATH, and PASTICHE_NODE is not set");
+}
+
+/* DIR/bin/pasta belongs to DIR/controller.cjs, DIR/bin/pesto to DIR/client.cjs. */
+static void find_bundle(const char *what, char *found, size_t bytes)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "%s.cjs", what);
+    if (!beside_bin(name, found, bytes))
         die("The path of this program is too long");
     if (access(found, R_OK) != 0)
         die_errno("Can't read the %s %s", what, found);

@@ -129,6 +129,7 @@ int main(int argc, char **argv)
     fill_stdio();
     if (stderr_is_journal())
         notice_to_journal();
+    take_file_capability();
     split_begin(&argc, &argv, &split);
     early_parse(argc, argv, &settings);
     split_check(&split, &settings);

@@ -56,6 +56,17 @@ bool holds_low_ports(void)
     return data[0].effective & LOW_PORTS;
 }
 
+void raise_low_ports(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+    read_capabilities(data);
+    data[0].effective |= data[0].permitted & LOW_PORTS;
+    if (syscall(SYS_capset, &header, data) != 0)
+        die_errno("Can't take up the capability for low ports");
+}
+
 void keep_low_ports_only(void)
 {
     retain_capabilities(LOW_PORTS);
