@@ -40,6 +40,11 @@ const PACKAGES = {
   procps: ['ps'],
   // Newer programs that use us, in root directories of their release.
   mmdebstrap: ['mmdebstrap'],
+  // Packages of our own, and file capabilities.
+  rpm: ['rpmbuild'],
+  lintian: ['lintian'],
+  binutils: ['strip', 'readelf'],
+  'libcap2-bin': ['setcap'],
   uidmap: ['newuidmap'],
   podman: ['podman', 'conmon'],
   buildah: ['buildah'],
