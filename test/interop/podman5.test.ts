@@ -312,6 +312,15 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     expect(done.stderr).toContain('pasta networking is only supported for rootless mode');
   });
 
+  it('builds with Buildah, whose steps have a network of their own', async () => {
+    const said = await podman.build(
+      `nslookup ${NET.name} && stream down ${NET.server4} ${STREAM_PORT} ${STREAM_BYTES} 9 && cat /etc/resolv.conf && ip address`,
+    );
+    expect(said).toContain(`nameserver ${RESOLVER_IN_CONTAINER}`);
+    expect(said).toMatch(new RegExp(`inet ${NET.host4}/24 .* eth0`));
+    await gone(lab, '--netns /proc/');
+  });
+
   it(`runs ${CROWD} containers at once`, async () => {
     const names = Array.from({ length: CROWD }, (_, i) => `crowd${i}`);
     await Promise.all(names.map((name, i) => podman.witness(name, ['-p', `${8200 + i}:80`], [80])));

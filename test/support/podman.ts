@@ -238,6 +238,18 @@ export class Podman {
     return this.#side.attempt(argv, { ...options, env: { ...this.#env, ...options.env } });
   }
 
+  /** Runs something in a container of Buildah that has the usual root directory; what it says. */
+  async build(command: string): Promise<string> {
+    const storage = `--root ${this.home}/build --runroot ${this.runtime}/build --storage-driver vfs`;
+    const script = `set -e
+buildah() { command buildah ${storage} "$@"; }
+c=$(buildah from scratch)
+buildah copy -q "$c" ${this.home}/rootfs / >/dev/null
+buildah run "$c" -- sh -c "$1"
+buildah rm "$c" >/dev/null`;
+    return this.#side.run(['sh', '-c', script, 'sh', command], { env: this.#env });
+  }
+
   /** Arguments of `podman run` or `create`. */
   #container(name: string, args: readonly string[], command: readonly string[]): string[] {
     const fixed = ['-d', '--name', name, '--cgroups=disabled', '--pidfile', `${this.runtime}/${name}.pid`];
