@@ -3,6 +3,7 @@
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { ArgumentError, ClientError } from './arguments.ts';
 import { cni } from './cni/plugin.ts';
+import { DOCTOR_USAGE, doctor } from './doctor/doctor.ts';
 import { netavark } from './netavark/plugin.ts';
 import { PESTO_USAGE, pesto } from './pesto.ts';
 import { PORTS_USAGE, ports } from './ports.ts';
@@ -10,10 +11,11 @@ import { PORTS_USAGE, ports } from './ports.ts';
 /** Put in by the build, from package.json. */
 declare const PASTICHE_VERSION: string;
 
-const PROGRAMS = { pesto, ports, cni, netavark } as const;
+const PROGRAMS = { pesto, ports, cni, netavark, doctor } as const;
 const USAGES: Readonly<Record<string, readonly [name: string, usage: string]>> = {
   pesto: ['pesto', PESTO_USAGE],
   ports: ['pastiche ports', PORTS_USAGE],
+  doctor: ['pastiche doctor', DOCTOR_USAGE],
 };
 
 const main = async ([program = '', ...args]: readonly string[]): Promise<number> => {

@@ -164,6 +164,8 @@ static void become_client(const char *program, char **argv)
 {
     const char *word = strstr(program, "pastiche") && argv[1] ? argv[1] : "";
 
+    if (strcmp(word, "doctor") == 0)
+        doctor(argv + 2);
     for (size_t i = 0; i < ARRAY_SIZE(CLIENTS); i++) {
         if (CLIENTS[i].name && strstr(program, CLIENTS[i].name))
             exec_client(CLIENTS[i].client, argv + 1);

@@ -140,6 +140,10 @@ int background(void);                         /* in the survivor: descriptor tha
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
 void find_controller(struct controller_paths *paths);
 /* pesto, `pastiche ports`: this process becomes Node with the client's bundle. */
+/* Node's path, as a start finds it, to standard output; dies of what a start would die of. */
+void controller_paths_print(void);
+/* The controller's empty namespaces: this process enters them. */
+void controller_namespaces(void);
 _Noreturn void exec_client(const char *which, char *const *args);
 /* The rest of the controller's start, in its own process: it becomes Node, with nothing but its channels. `parent` 0: it has none of ours. */
 _Noreturn void become_controller(const struct controller_paths *paths, const char *name, char *const *args, pid_t parent, int host_channel, int netns_channel);
@@ -319,6 +323,9 @@ int guest_open(bool *listens, char path[UNIX_PATH_BYTES + 1]);
 bool guest_is_awaited(void);
 /* The next connection. -1 and errno: EAGAIN nobody waits, EBADF nothing listens. */
 int guest_accept(pid_t *pid);
+
+/* doctor.c: `pastiche doctor`, with the arguments after the word. */
+_Noreturn void doctor(char *const *args);
 
 /* seal.c */
 enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS };

@@ -321,6 +321,15 @@ void find_controller(struct controller_paths *paths)
     find_bundle("controller", paths->bundle, sizeof(paths->bundle));
 }
 
+void controller_paths_print(void)
+{
+    struct controller_paths paths;
+
+    find_controller(&paths);
+    printf("%s\n", paths.node);
+    fflush(stdout);
+}
+
 _Noreturn void exec_client(const char *which, char *const *args)
 {
     struct controller_paths paths;
@@ -397,6 +406,12 @@ static void no_io_uring(void)
         die_errno("Can't install a filter before Node.js starts");
 }
 
+void controller_namespaces(void)
+{
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
+        die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
+}
+
 _Noreturn void become_controller(const struct controller_paths *paths, const char *name, char *const *args, pid_t parent,
                                  int host_channel, int netns_channel)
 {
@@ -406,8 +421,7 @@ _Noreturn void become_controller(const struct controller_paths *paths, const cha
     sigset_t none;
 
     setsid(); /* the terminal's Ctrl-C is not for it */
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) != 0)
-        die_errno("Can't make the controller's empty namespaces (are user namespaces disabled?)");
+    controller_namespaces();
     place_channels(host_channel, netns_channel);
     /* What the controller says before it is ready is for the user to read, not output of the command. slirp4netns has lines of its own there. */
     if (strcmp(name, "slirp4netns") != 0)
