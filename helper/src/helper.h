@@ -164,6 +164,7 @@ enum watch_kind { WATCH_NONE, WATCH_PID, WATCH_DIRECTORY, WATCH_POLL };
 struct netns_watch {
     enum watch_kind kind;
     int fd;           /* pidfd, inotify, or the directory itself for WATCH_POLL */
+    int owner;        /* of a path: pidfd of the process in whose files it is, or -1 */
     char name[256];   /* the entry of the directory */
     char shown[4096]; /* for the message */
 };

@@ -62,7 +62,7 @@ static struct channels open_channels(bool with_broker, int channel)
 static _Noreturn void broker_main(const struct settings *s, const struct start *start, struct channels *c, pid_t parent)
 {
     struct broker broker = {
-        .settings = s, .host = parent, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1},
+        .settings = s, .host = parent, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1, .owner = -1},
     };
     struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP,
                               .tap = {.fd = -1}};

@@ -14,13 +14,21 @@
 
 /* ---- watching ---- */
 
+/* Readable when the process has ended; -1 where the kernel has none. */
+static int pidfd_of(const struct netns_watch *watch, pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    if (fd < 0 && errno == ESRCH)
+        die("Couldn't open network namespace %s: %s", watch->shown, errno_text(ENOENT));
+    return fd;
+}
+
 static void watch_pid(struct netns_watch *watch, pid_t pid)
 {
-    watch->fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    watch->fd = pidfd_of(watch, pid);
     if (watch->fd >= 0)
-        watch->kind = WATCH_PID; /* readable when the process has ended */
-    else if (errno == ESRCH)
-        die("Couldn't open network namespace %s: %s", watch->shown, errno_text(ENOENT));
+        watch->kind = WATCH_PID;
 }
 
 static void watch_path(struct netns_watch *watch, const char *path)
@@ -50,16 +58,21 @@ static void watch_target(struct netns_watch *watch, const char *path)
     char resolved[4096], *end;
     struct statfs where;
     const char *directory_end = strrchr(path, '/');
+    const char *number = strncmp(path, "/proc/", 6) == 0 ? path + 6 : "";
+    long pid = strtol(number, &end, 10);
+
+    if (end == number || *end != '/')
+        pid = 0;
 
     snprintf(resolved, sizeof(resolved), "%.*s", directory_end ? (int)(directory_end - path + 1) : 0, path);
     if (statfs(resolved, &where) == 0 && where.f_type == PROC_SUPER_MAGIC) {
-        const char *number = strncmp(path, "/proc/", 6) == 0 ? path + 6 : "";
-        long pid = strtol(number, &end, 10);
-        if (end != number && *end == '/' && pid > 0)
+        if (pid > 0)
             watch_pid(watch, (pid_t)pid);
         return;
     }
     watch_path(watch, path);
+    if (pid > 0) /* /proc/PID/root/…: a mount that is that process's alone ends with it, and its directory says nothing */
+        watch->owner = pidfd_of(watch, (pid_t)pid);
     if (watch->kind != WATCH_NONE && access(path, F_OK) != 0)
         die_errno("Couldn't open network namespace %s", path); /* it went away while we began to watch */
 }

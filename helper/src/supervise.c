@@ -521,6 +521,7 @@ void supervise_broker(struct broker *b)
             {.fd = b->channel, .events = reply.waiting ? 0 : POLLIN},
             {.fd = b->link, .events = POLLIN},
             {.fd = b->watch.kind == WATCH_PID || b->watch.kind == WATCH_DIRECTORY ? b->watch.fd : -1, .events = POLLIN},
+            {.fd = b->watch.owner, .events = POLLIN},
         };
         int timeout = reply.waiting ? RETRY_MS : b->watch.kind == WATCH_POLL ? 1000 : -1;
 
@@ -529,7 +530,7 @@ void supervise_broker(struct broker *b)
             broker_link(); /* first: the host side's death is a signal, too, and leaves no time for a command's last wishes */
         if (set[0].revents)
             broker_signals();
-        if ((set[3].revents || b->watch.kind == WATCH_POLL) && netns_gone(&b->watch))
+        if (set[4].revents || ((set[3].revents || b->watch.kind == WATCH_POLL) && netns_gone(&b->watch)))
             _exit(0);
         if ((set[1].revents || reply.waiting) && !serve(b->channel)) {
             close(b->channel);
