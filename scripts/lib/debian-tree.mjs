@@ -44,7 +44,7 @@ export const TREES = {
     ],
   },
   /** Where a package is installed: nothing there but what it depends on. */
-  plain: { suite: 'trixie', include: ['nodejs', 'iproute2', 'rpm', 'uidmap'] },
+  plain: { suite: 'trixie', include: ['nodejs', 'iproute2', 'rpm', 'uidmap', 'apparmor'] },
 };
 
 const cacheRoot = () => join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'pastiche', 'trees');

@@ -2,7 +2,10 @@
 /** What the tests of installations have in common: a read-only checkout, what is in a directory, and its programs. */
 import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { REPOSITORY } from './lab.mjs';
+import { treeCommand } from '../../scripts/lib/debian-tree.mjs';
+import { descendants, type Lab, REPOSITORY, type Side } from './lab.mjs';
+import { labPid } from './podman.ts';
+import { hasExited, waitFor } from './process.mjs';
 
 /** What `npm run install-files` reads, and no more. */
 const PARTS = ['CHANGELOG.md', 'LICENSES', 'README.md', 'dist', 'docs', 'package.json', 'scripts', 'systemd'];
@@ -60,3 +63,14 @@ export const PROGRAMS: readonly Program[] = [
   { path: 'pesto', args: ['--version'], says: /^pesto \d/ },
   { path: 'pastiche', args: ['audit', '--json'], says: /^\{/ },
 ];
+
+/** A Debian tree in the lab's network, in which many programs run one after the other; it is forgotten with the lab. */
+export const treeSide = async (lab: Lab, tree: string, binds: Record<string, string>): Promise<Side> => {
+  const holder = lab.host.spawn(treeCommand(tree, { binds }, ['sh', '-c', 'echo entered; exec cat']), {
+    stdin: 'pipe',
+  });
+  await waitFor(() => holder.out().includes('entered') || hasExited(holder), { what: 'the Debian tree' });
+  const innermost = descendants(holder.pid()).at(-1);
+  if (innermost === undefined) throw new Error(`the Debian tree cannot be entered:\n${holder.err()}`);
+  return lab.host.within(['nsenter', '-t', labPid(innermost), '-m', '-p', '--']);
+};
