@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * The sockets over which rules are changed while we run: pesto's (-c) and our own (--control). Descriptors, their events and
+ * The sockets over which rules are changed while we run: pesto's (-c), our own (--control) and slirp4netns' (--api-socket). Descriptors, their events and
  * what could not be written yet are here; what the bytes say is control/'s. The helper accepts, since it alone may ask
  * who a client is. No client can hold up the loop or another client: one read an event, bounded queues, time limits.
  */
@@ -8,16 +8,18 @@ import { MESSAGE_BYTES_MAX, type Params, type Result } from '../../shared/rpc/me
 import { Changes, type Forwarding } from '../control/changes.ts';
 import { JsonRpcSession } from '../control/json-rpc.ts';
 import { type Peer, PestoSession } from '../control/pesto-server.ts';
+import { SlirpApiSession, SlirpForwards } from '../control/slirp-api.ts';
 import { OTHER_REF_BASE } from '../flow/table.ts';
 import type { Direction, Protocol } from '../fwd/rule.ts';
 import * as io from '../io/io.ts';
 import * as log from '../obs/log.ts';
 
-/** References in the epoll set: the two listening sockets, then clients. */
+/** References in the epoll set: the listening sockets, then clients. */
 const REF_CONF = OTHER_REF_BASE + 16;
 const REF_CONTROL = OTHER_REF_BASE + 17;
+const REF_API = OTHER_REF_BASE + 19;
 const REF_CLIENT = OTHER_REF_BASE + 32;
-/** One of pesto's, and all others of the control socket. */
+/** One of pesto's, and all others of the control socket, or of the API's. */
 const CLIENTS_MAX = 32;
 const CONF_SLOT = 0;
 
@@ -37,13 +39,13 @@ const EACCES = 13;
 const FOREIGN = log.site('Clients of another user');
 const CROWD = log.site('Clients of the control socket hung up on to let others in');
 
-/** The third kind has a protocol of its own. */
-type Kind = Exclude<Params<'unix.accept'>['kind'], 'api'>;
+type Kind = Params<'unix.accept'>['kind'];
+const KINDS = ['conf', 'control', 'api'] as const satisfies readonly Kind[];
 /** rpc/connect's. */
 type Ask = (
   side: 'host',
   method: 'unix.accept',
-  params: { kind: Kind },
+  params: Params<'unix.accept'>,
   settle: (errno: number, result: Result<'unix.accept'> | null) => void,
 ) => boolean;
 
@@ -51,6 +53,8 @@ export interface ControlOptions {
   /** Listening sockets of `unix.listen`; null: there is none. */
   readonly conf: number | null;
   readonly control: number | null;
+  /** The API's, and where its ports lead to by default. */
+  readonly api: { readonly fd: number; readonly guest: string } | null;
   readonly forwarding: Forwarding;
   readonly ask: Ask;
   /** What rules may be (`CAP`), and the tables there are. */
@@ -62,6 +66,11 @@ export interface ControlOptions {
 
 interface Session {
   readonly wantsBytes: boolean;
+  /** Hanging up on it would lose nothing. */
+  readonly idle?: boolean;
+  /** When `tick` is to be called. */
+  readonly dueAt?: number;
+  tick?(now: number): void;
   onBytes(bytes: Uint8Array): void;
   onEnd(): void;
 }
@@ -69,9 +78,14 @@ interface Session {
 let changes: Changes | null = null;
 let options: ControlOptions;
 /** When a listening socket is watched again; infinity: it is, or will be for another reason. */
-const pausedUntil: Record<Kind, number> = { conf: Number.POSITIVE_INFINITY, control: Number.POSITIVE_INFINITY };
+const pausedUntil: Record<Kind, number> = {
+  conf: Number.POSITIVE_INFINITY,
+  control: Number.POSITIVE_INFINITY,
+  api: Number.POSITIVE_INFINITY,
+};
 let clients: (Client | null)[] = [];
 let pesto: PestoSession | null = null;
+let slirp: SlirpForwards | null = null;
 
 class Client implements Peer {
   readonly fd: number;
@@ -182,16 +196,17 @@ export const configure = (o: ControlOptions): void => {
   changes = new Changes(o.forwarding);
   clients = new Array(CLIENTS_MAX).fill(null);
   pesto = null;
-  watchListener('conf');
-  watchListener('control');
+  slirp = o.api === null ? null : new SlirpForwards({ changes, now: io.nowMs, guest: o.api.guest });
+  for (const kind of KINDS) watchListener(kind);
 };
 
-const listenerOf = (kind: Kind): number => options[kind] ?? -1;
+const listenerOf = (kind: Kind): number => (kind === 'api' ? options.api?.fd : options[kind]) ?? -1;
+const REFS: Record<Kind, number> = { conf: REF_CONF, control: REF_CONTROL, api: REF_API };
 const watchListener = (kind: Kind): void => {
   pausedUntil[kind] = Number.POSITIVE_INFINITY;
   const fd = listenerOf(kind);
   if (fd < 0) return;
-  const r = io.native.watch(fd, io.EPOLLIN, kind === 'conf' ? REF_CONF : REF_CONTROL);
+  const r = io.native.watch(fd, io.EPOLLIN, REFS[kind]);
   if (r < 0) throw new Error(`cannot watch descriptor ${fd}: errno ${-r}`);
 };
 const pause = (kind: Kind): void => {
@@ -201,7 +216,8 @@ const pause = (kind: Kind): void => {
 /** Events of references that are nobody else's. */
 export const onEvent = (ref: number, mask: number): void => {
   if (ref === REF_CONF) onConfReadable();
-  else if (ref === REF_CONTROL) onControlReadable();
+  else if (ref === REF_CONTROL) onClientWaits('control');
+  else if (ref === REF_API) onClientWaits('api');
   else clients[ref - REF_CLIENT]?.onEvent(mask);
 };
 
@@ -225,11 +241,12 @@ const onConfReadable = (): void => {
   });
 };
 
-const onControlReadable = (): void => {
-  io.native.unwatch(listenerOf('control'));
-  accept('control', (accepted) => {
+/** Clients that are served side by side. */
+const onClientWaits = (kind: 'control' | 'api'): void => {
+  io.native.unwatch(listenerOf(kind));
+  accept(kind, (accepted) => {
     if (accepted === null || changes === null) return;
-    watchListener('control');
+    watchListener(kind);
     const slot = freeSlot();
     if (slot < 0) {
       io.native.close(accepted.fd);
@@ -238,7 +255,10 @@ const onControlReadable = (): void => {
     log.debug(`Control socket: client (PID ${accepted.pid})`);
     const client = new Client(accepted.fd, slot, () => {});
     clients[slot] = client;
-    client.session = new JsonRpcSession({ ...options, changes, now: io.nowMs }, client);
+    client.session =
+      slirp === null
+        ? new JsonRpcSession({ ...options, changes, now: io.nowMs }, client)
+        : new SlirpApiSession(slirp, client);
     client.update();
   });
 };
@@ -247,9 +267,7 @@ const onControlReadable = (): void => {
 const freeSlot = (): number => {
   for (let slot = CONF_SLOT + 1; slot < CLIENTS_MAX; slot++) if (clients[slot] === null) return slot;
   const quiet = clients
-    .filter(
-      (one) => one !== null && one.slot !== CONF_SLOT && one.session instanceof JsonRpcSession && one.session.idle,
-    )
+    .filter((one) => one !== null && one.slot !== CONF_SLOT && one.session?.idle === true)
     .sort((a, b) => (a?.lastActive ?? 0) - (b?.lastActive ?? 0))[0];
   log.warnAt(CROWD, io.nowMs(), `Control socket: more than ${CLIENTS_MAX - 1} clients, one is hung up on`);
   quiet?.close();
@@ -273,8 +291,9 @@ const accept = (kind: Kind, done: (accepted: { fd: number; pid: number } | null)
 /** Milliseconds until {@link tick} has something to do; −1: nothing. */
 export const nextDelay = (now: number): number => {
   if (changes === null) return -1;
-  let next = Math.min(pausedUntil.conf, pausedUntil.control);
-  for (const client of clients) if (client !== null) next = Math.min(next, client.closeAt);
+  let next = Math.min(pausedUntil.conf, pausedUntil.control, pausedUntil.api);
+  for (const client of clients)
+    if (client !== null) next = Math.min(next, client.closeAt, client.session?.dueAt ?? Number.POSITIVE_INFINITY);
   let delay = next === Number.POSITIVE_INFINITY ? -1 : Math.max(0, next - now);
   for (const other of [changes.nextDelay(now), pesto?.nextDelay(now) ?? -1])
     if (other >= 0 && (delay < 0 || other < delay)) delay = other;
@@ -283,7 +302,8 @@ export const nextDelay = (now: number): number => {
 
 export const tick = (now: number): void => {
   if (changes === null) return;
-  for (const kind of ['conf', 'control'] as const) if (now >= pausedUntil[kind]) watchListener(kind);
+  for (const kind of KINDS) if (now >= pausedUntil[kind]) watchListener(kind);
+  for (const client of clients) client?.session?.tick?.(now);
   for (const client of clients) if (client !== null && now >= client.closeAt) client.close();
   pesto?.tick(now);
   changes.tick(io.nowMs);

@@ -35,6 +35,7 @@ export interface GuestOptions {
 
 let options: GuestOptions | null = null;
 let over: string | null = null;
+let onFirst: (() => void) | null = null;
 /** When the listening socket is watched again; infinity: it is, or will be for another reason. */
 let pausedUntil = Number.POSITIVE_INFINITY;
 
@@ -45,6 +46,11 @@ export const configure = (o: GuestOptions): void => {
   pausedUntil = Number.POSITIVE_INFINITY;
   if (o.listening) watchListener();
   else begin(o.fd);
+};
+
+/** `call`, once, when the first connection has been taken. */
+export const whenFirst = (call: () => void): void => {
+  onFirst = call;
 };
 
 /** Why there will be no guest any more; null: there is one, or may be. */
@@ -69,6 +75,8 @@ const begin = (fd: number): void => {
   station.reconnected();
   options?.link.connect(fd);
   ndp.announce();
+  onFirst?.();
+  onFirst = null;
 };
 
 /** Somebody connects. */

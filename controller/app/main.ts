@@ -13,7 +13,8 @@ import * as turn from './turn.ts';
 
 const main = async (): Promise<void> => {
   try {
-    await start(process.argv[2] === 'passt' ? 'passt' : 'pasta', process.argv.slice(3));
+    const name = process.argv[2];
+    await start(name === 'passt' || name === 'slirp4netns' ? name : 'pasta', process.argv.slice(3));
   } catch (error) {
     log.error(describeFailure(error));
     process.exit(1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From the command line to a sealed, running pair of processes. The order is the security property: see docs/ARCHITECTURE.md. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { core } from 'zod/mini';
 import {
   HOST_CHANNEL_FD,
@@ -10,11 +10,15 @@ import {
   type Result,
 } from '../../shared/rpc/methods.ts';
 import { UsageError } from '../cli/errors.ts';
-import type { Personality } from '../cli/options/row.ts';
+import type { Program } from '../cli/options/row.ts';
 import { parseCommandLine } from '../cli/parse.ts';
 import { makePlan } from '../cli/plan.ts';
 import { PlanError } from '../cli/plan-error.ts';
 import type { Plan } from '../cli/plan-schema.ts';
+import type { Settings } from '../cli/settings.ts';
+import { makeSlirpPlan } from '../cli/slirp/plan.ts';
+import { parseSlirp } from '../cli/slirp/settings.ts';
+import { slirpSummary } from '../cli/slirp/summary.ts';
 import { guestSummary, planSummary } from '../cli/summary.ts';
 import { capsOf } from '../control/check-rules.ts';
 import * as flowDescriptors from '../flow/descriptors.ts';
@@ -28,8 +32,9 @@ import { DiscoverError, discover } from '../host/discover.ts';
 import type { HostFacts } from '../host/facts.ts';
 import * as io from '../io/io.ts';
 import * as icmpError from '../link/icmp-error.ts';
-import type { Link } from '../link/link.ts';
+import type { GuestLink, Link } from '../link/link.ts';
 import * as out from '../link/out.ts';
+import { packetLink } from '../link/packet-link.ts';
 import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
 import { streamLink } from '../link/stream-link.ts';
@@ -38,6 +43,7 @@ import { vhostLink } from '../link/vhost/vhost-link.ts';
 import * as log from '../obs/log.ts';
 import * as pcap from '../obs/pcap.ts';
 import * as trace from '../obs/trace.ts';
+import * as arp from '../proto/arp.ts';
 import * as dhcpv4 from '../proto/dhcpv4.ts';
 import * as dhcpv6 from '../proto/dhcpv6.ts';
 import * as icmp from '../proto/icmp.ts';
@@ -62,6 +68,7 @@ type Hello = Result<'session.hello'>;
 const MTU_UNTOLD = 65_520;
 /** Where RLIMIT_NOFILE is "unlimited". */
 const DESCRIPTORS_UNLIMITED = 1 << 20;
+const STDOUT = 1;
 const STDERR = 2;
 /** A number that nothing else has at that time, and below 64: a larger descriptor table costs an RCU grace period, 13 ms. */
 const SPARE_FD = 60;
@@ -88,30 +95,81 @@ export const describeFailure = (error: unknown): string => {
   return error instanceof Error ? `internal error: ${error.stack ?? error.message}` : `internal error: ${error}`;
 };
 
+/** What the command line says, as far as the start depends on it, and the plan that it makes. */
+interface Asked {
+  readonly level: Settings['level'];
+  /** Where the guest is: in a namespace that the broker is in, behind a socket, or behind a tap that we were started with. */
+  readonly place: 'netns' | 'socket' | 'given-tap';
+  /** There is a tap to open. */
+  readonly tap: boolean;
+  readonly plan: (hello: Hello, facts: HostFacts, tapMac: string | null) => Plan;
+  /** What goes to stdout when all works. */
+  readonly told: (plan: Plan) => readonly string[];
+}
+
+const readCommandLine = (program: Program, args: readonly string[]): Asked => {
+  if (program === 'slirp4netns') {
+    const settings = parseSlirp(args);
+    const { target } = settings;
+    return {
+      level: 'quiet',
+      place: target === 'bess' ? 'socket' : target === 'tapfd' ? 'given-tap' : 'netns',
+      tap: target !== 'bess',
+      plan: (hello, facts, tapMac) => makeSlirpPlan(settings, hello, facts, tapMac),
+      told: (plan) => slirpSummary(settings, plan),
+    };
+  }
+  const settings = parseCommandLine(program, args);
+  return {
+    level: settings.level,
+    place: program === 'passt' ? 'socket' : 'netns',
+    tap: program !== 'passt' && !settings.spliceOnly,
+    plan: (hello, facts, tapMac) => makePlan(settings, hello, facts, tapMac),
+    told: () => [],
+  };
+};
+
+/** Nobody may be there to read it, which is no reason not to start. */
+const say = (lines: readonly string[]): void => {
+  try {
+    if (lines.length > 0) writeSync(STDOUT, `${lines.join('\n')}\n`);
+  } catch {
+    // A full pipe, or a closed one.
+  }
+};
+
+const LINKS: Readonly<Record<NonNullable<Plan['guest']>['kind'], (onGone: (why: string) => void) => GuestLink>> = {
+  stream: streamLink,
+  'vhost-user': vhostLink,
+  packets: packetLink,
+};
+
 /** Resolves when the guest's first frame may be read. */
-export const start = async (personality: Personality, args: readonly string[]): Promise<void> => {
+export const start = async (program: Program, args: readonly string[]): Promise<void> => {
   checkNode();
-  const settings = parseCommandLine(personality, args);
-  log.setLevel(settings.level ?? 'info');
+  const asked = readCommandLine(program, args);
+  log.setLevel(asked.level ?? 'info');
   const host = new HelperClient(HOST_CHANNEL_FD);
   const hello = await host.call('session.hello', { protocol: PROTOCOL_VERSION });
   // A virtual machine's network is behind its socket: there is no namespace, and nobody at the other channel.
-  const netns = personality === 'passt' ? null : new HelperClient(NETNS_CHANNEL_FD);
+  const netns = asked.place === 'netns' ? new HelperClient(NETNS_CHANNEL_FD) : null;
   await netns?.call('session.hello', { protocol: PROTOCOL_VERSION });
-  const tap = netns === null || settings.spliceOnly ? null : await netns.call('tap.open', { name: hello.tap });
-  const plan = makePlan(settings, hello, await hostFacts(host), tap?.mac ?? null);
+  const tap = asked.tap ? await (netns ?? host).call('tap.open', { name: hello.tap }) : null;
+  const plan = asked.plan(hello, await hostFacts(host), tap?.mac ?? null);
 
-  await openSinks(host, plan, personality, hello);
+  await openSinks(host, plan, program, hello);
   if (netns !== null && tap !== null) await configureNamespace(netns, plan);
   await listen({ host, netns }, plan);
   const socket = plan.guest === null ? null : await host.call('guest.open', {});
-  const guestLink = socket === null ? null : (plan.guest?.vhostUser ? vhostLink : streamLink)(guest.onGone);
-  configureProtocols(plan, tap === null ? guestLink : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso));
+  const guestLink = plan.guest === null ? null : LINKS[plan.guest.kind](guest.onGone);
+  const link = tap === null ? guestLink : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso);
+  configureProtocols(plan, link, netns !== null);
   configureForwarding(plan);
   await openControl(host, plan);
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);
   if (log.infoEnabled && socket !== null) for (const line of guestSummary(plan, socket.path)) log.info(line);
   for (const warning of plan.warnings) log.warn(warning);
+  say(asked.told(plan));
 
   const { fd: nothing } = await host.call('file.open', { name: 'null' });
   const filter = readFileSync(new URL('./controller.bpf', import.meta.url));
@@ -129,20 +187,23 @@ export const start = async (personality: Personality, args: readonly string[]): 
   if (guestLink !== null && socket !== null) {
     guest.configure({ ...socket, link: guestLink, oneOff: plan.guest?.oneOff ?? false, ask: connect.ask });
   }
-  await host.call('ready', {});
+  // slirp4netns is ready when its one guest is there.
+  if (plan.guest?.kind === 'packets') guest.whenFirst(() => connect.ask('host', 'ready', {}, () => {}));
+  else await host.call('ready', {});
 };
 
-/** -c and --control: where rules are changed while we run. */
+/** -c, --control and slirp4netns' --api-socket: where rules are changed while we run. */
 const openControl = async (
   host: HelperClient,
-  { personality, conf, control, network, listen }: Plan,
+  { personality, conf, control, api, network, listen }: Plan,
 ): Promise<void> => {
-  const listenAt = async (kind: 'conf' | 'control', path: string | null): Promise<number | null> =>
-    path === null ? null : (await host.call('unix.listen', { kind, path })).fd;
-  if (conf === null && control === null) return;
+  const listenAt = async (kind: 'conf' | 'control' | 'api', path: string): Promise<number> =>
+    (await host.call('unix.listen', { kind, path })).fd;
+  if (conf === null && control === null && api === null) return;
   controlSockets.configure({
-    conf: await listenAt('conf', conf),
-    control: await listenAt('control', control),
+    conf: conf === null ? null : await listenAt('conf', conf),
+    control: control === null ? null : await listenAt('control', control),
+    api: api === null ? null : { fd: await listenAt('api', api.path), guest: api.guest },
     forwarding: listeners,
     ask: connect.ask,
     caps: capsOf({
@@ -152,7 +213,7 @@ const openControl = async (
       udp: network.enable.udp,
       scan: personality === 'pasta',
     }),
-    directions: personality === 'passt' ? ['host'] : ['host', 'splice'],
+    directions: personality === 'pasta' ? ['host', 'splice'] : ['host'],
     shut: (['tcp', 'udp'] as const).filter((one) => listen.netns.every(({ protocol }) => protocol !== one)),
   });
 };
@@ -241,11 +302,13 @@ const descriptorLimit = (): number => {
 };
 
 /** The sockets that -t, -u, -T and -U ask for. A copy of stderr, see {@link sealOurselves}, has its number before them. */
-const listen = async (clients: Clients, { network, forward, conf, control }: Plan): Promise<void> => {
+const listen = async (clients: Clients, { network, forward, conf, control, personality }: Plan): Promise<void> => {
   // Which servers `auto` counts depends on where the guest is.
   station.configure(network);
   io.native.dup2(STDERR, SPARE_FD);
-  await startForwarding(clients, forward, descriptorLimit(), conf !== null || control !== null);
+  // Only pasta has rules that ask for who listens.
+  const mayLook = personality === 'pasta' && (conf !== null || control !== null);
+  await startForwarding(clients, forward, descriptorLimit(), mayLook);
 };
 
 /** Who takes what comes to them. */
@@ -256,7 +319,7 @@ const configureForwarding = ({ forward }: Plan): void => {
 };
 
 /** The protocols as the plan wants them, ready for the first frame; without a link there is none. */
-export const configureProtocols = (plan: Plan, link: Link | null): void => {
+export const configureProtocols = (plan: Plan, link: Link | null, hasBroker: boolean): void => {
   const { network } = plan;
   const linkMtu = network.mtu === 0 ? MTU_UNTOLD : network.mtu;
   siphash.seed();
@@ -265,6 +328,7 @@ export const configureProtocols = (plan: Plan, link: Link | null): void => {
     out.attach(link);
     received.configure(link.receivedHeaderBytes);
   }
+  arp.configure(network);
   ndp.configure(network);
   dhcpv4.configure(network);
   dhcpv6.configure(network);
@@ -282,7 +346,7 @@ export const configureProtocols = (plan: Plan, link: Link | null): void => {
   spliceCaps.configure(descriptors);
   tcp.configure({
     tso: link?.tso ?? false,
-    hypervisor: plan.personality === 'passt',
+    hypervisor: plan.guest !== null,
     linkMtu,
     descriptors,
     ...tcpRetries,
@@ -295,7 +359,7 @@ export const configureProtocols = (plan: Plan, link: Link | null): void => {
   turn.configure({
     link,
     hostChannel: HOST_CHANNEL_FD,
-    netnsChannel: plan.personality === 'passt' ? null : NETNS_CHANNEL_FD,
+    netnsChannel: hasBroker ? NETNS_CHANNEL_FD : null,
     observe: observe === null ? null : (at, len) => observe('from tap', at, len),
     endTurn: plan.pcap === null ? null : pcap.flush,
   });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * getopt_long(3) over the OPTIONS table, in the mode callers rely on: "+" (the first operand ends the options), clusters of
- * short options, `--name=value`, and unambiguous prefixes of long names.
+ * getopt_long(3) over a table of options, in the modes callers rely on: "+" (the first operand ends the options) or permuting (they
+ * may be mixed), clusters of short options, `--name=value`, and unambiguous prefixes of long names.
  *
  * Written here because no library does it: util.parseArgs has neither prefixes nor "first operand ends" (everything after
  * COMMAND belongs to COMMAND), and commander or yargs have no prefixes and word their refusals differently. The helper reads
@@ -10,27 +10,33 @@
  */
 import { UsageError } from './errors.ts';
 import type { OptionRow } from './options/row.ts';
-import { OPTION_ROWS, type OptionName } from './options.ts';
+import { OPTION_ROWS } from './options.ts';
 
-export interface Occurrence {
-  readonly name: OptionName;
-  readonly row: OptionRow;
+/** What is asked of a row. */
+interface Row {
+  readonly short: string | null;
+  readonly argument: string | null;
+}
+export interface Occurrence<R extends Row = OptionRow> {
+  readonly name: string;
+  readonly row: R;
   /** '' for options without argument. */
   readonly value: string;
   /** How it was written, for messages: '-m' or '--mtu'. */
   readonly spelling: string;
 }
-export interface Parsed {
-  readonly options: readonly Occurrence[];
+export interface Parsed<R extends Row = OptionRow> {
+  readonly options: readonly Occurrence<R>[];
   readonly operands: readonly string[];
 }
 
-type Entry = readonly [string, OptionRow];
+type Entry<R extends Row> = readonly [string, R];
+type Rows<R extends Row> = readonly Entry<R>[];
 
-const findLong = (given: string): Entry => {
-  const exact = OPTION_ROWS.find(([name]) => name === given);
+const findLong = <R extends Row>(rows: Rows<R>, given: string): Entry<R> => {
+  const exact = rows.find(([name]) => name === given);
   if (exact !== undefined) return exact;
-  const candidates = OPTION_ROWS.filter(([name]) => name.startsWith(given));
+  const candidates = rows.filter(([name]) => name.startsWith(given));
   const [only] = candidates;
   if (only === undefined) throw new UsageError('unknown-option', `unrecognized option '--${given}'`);
   if (candidates.length > 1) {
@@ -40,23 +46,23 @@ const findLong = (given: string): Entry => {
   return only;
 };
 
-const findShort = (letter: string): Entry => {
-  const found = OPTION_ROWS.find(([, row]) => row.short === letter);
+const findShort = <R extends Row>(rows: Rows<R>, letter: string): Entry<R> => {
+  const found = rows.find(([, row]) => row.short === letter);
   if (found === undefined) throw new UsageError('unknown-option', `invalid option -- '${letter}'`);
   return found;
 };
 
-const occurrence = ([name, row]: Entry, value: string, spelling: string): Occurrence => ({
-  name: name as OptionName,
+const occurrence = <R extends Row>([name, row]: Entry<R>, value: string, spelling: string): Occurrence<R> => ({
+  name,
   row,
   value,
   spelling,
 });
 
 /** One `--name`, `--name=value` or `--name value`; `next` takes the following argument, if any. */
-const readLong = (text: string, next: () => string | undefined): Occurrence => {
+const readLong = <R extends Row>(rows: Rows<R>, text: string, next: () => string | undefined): Occurrence<R> => {
   const equals = text.indexOf('=');
-  const entry = findLong(equals < 0 ? text : text.slice(0, equals));
+  const entry = findLong(rows, equals < 0 ? text : text.slice(0, equals));
   const [name, row] = entry;
   const spelling = `--${name}`;
   if (row.argument === null) {
@@ -69,11 +75,11 @@ const readLong = (text: string, next: () => string | undefined): Occurrence => {
 };
 
 /** A cluster such as `-fdm1500` or `-fdm 1500`. */
-const readShorts = (cluster: string, next: () => string | undefined): Occurrence[] => {
-  const found: Occurrence[] = [];
+const readShorts = <R extends Row>(rows: Rows<R>, cluster: string, next: () => string | undefined): Occurrence<R>[] => {
+  const found: Occurrence<R>[] = [];
   for (let i = 0; i < cluster.length; i++) {
     const letter = cluster[i] as string;
-    const entry = findShort(letter);
+    const entry = findShort(rows, letter);
     if (entry[1].argument === null) {
       found.push(occurrence(entry, '', `-${letter}`));
       continue;
@@ -86,19 +92,25 @@ const readShorts = (cluster: string, next: () => string | undefined): Occurrence
   return found;
 };
 
-/** Splits arguments (without the program's name) into options and operands. Throws {@link UsageError}. */
-export const getopt = (args: readonly string[]): Parsed => {
-  const options: Occurrence[] = [];
+/** Splits arguments (without the program's name) into options and operands; `permute`: operands may come before options. Throws {@link UsageError}. */
+export const getoptOf = <R extends Row>(rows: Rows<R>, args: readonly string[], permute: boolean): Parsed<R> => {
+  const options: Occurrence<R>[] = [];
+  const operands: string[] = [];
   let at = 0;
   const next = (): string | undefined => args[at++];
   while (at < args.length) {
     const arg = args[at] as string;
     // A lone "-" is an operand, as in getopt.
-    if (!arg.startsWith('-') || arg === '-') break;
+    const isOperand = !arg.startsWith('-') || arg === '-';
+    if (isOperand && !permute) break;
     at++;
     if (arg === '--') break;
-    if (arg.startsWith('--')) options.push(readLong(arg.slice(2), next));
-    else options.push(...readShorts(arg.slice(1), next));
+    if (isOperand) operands.push(arg);
+    else if (arg.startsWith('--')) options.push(readLong(rows, arg.slice(2), next));
+    else options.push(...readShorts(rows, arg.slice(1), next));
   }
-  return { options, operands: args.slice(at) };
+  return { options, operands: [...operands, ...args.slice(at)] };
 };
+
+/** {@link getoptOf} pasta's and passt's table, in which what follows the first operand is the command's. */
+export const getopt = (args: readonly string[]): Parsed => getoptOf(OPTION_ROWS, args, false);

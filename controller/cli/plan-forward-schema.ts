@@ -42,7 +42,7 @@ export const nat = frozen({
   /** Stands for the host's own address, `host4` and `host6`. */
   guestAddr4: z.nullable(address4),
   guestAddr6: z.nullable(address6),
-  /** Ports 53 and 853 of it lead to `dnsHost4` and `dnsHost6`. */
+  /** Ports 53 and 853 of it (`dnsPorts`) lead to `dnsHost4` and `dnsHost6`. */
   dnsForward4: z.nullable(address4),
   dnsForward6: z.nullable(address6),
   /** Of the template interface. */
@@ -52,6 +52,10 @@ export const nat = frozen({
   dnsHost6: z.nullable(address6),
   /** Of resolv.conf, in its order. */
   resolvers: z.readonly(z.array(address)),
+  /** Addresses that the guest sees and that lead nowhere but where the above says. */
+  closed: z.optional(z.readonly(z.array(address))),
+  /** Ports of `dnsForward4` and `dnsForward6`, if not 53 and 853. */
+  dnsPorts: z.optional(z.readonly(z.array(port))),
 });
 
 /**

@@ -12,11 +12,17 @@ const mac = z.string().check(z.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/));
 const interface4 = frozen({ address: address4, prefix: z.int().check(z.gte(1), z.lte(32)) });
 const interface6 = frozen({ address: address6, prefix: z.int().check(z.gte(1), z.lte(128)) });
 
+const seconds = z.int().check(z.gte(1), z.lte(0xffff_ffff));
+const neighbours4 = z.optional(z.readonly(z.array(frozen({ address: address4, mac }))));
+const neighbours6 = z.optional(z.readonly(z.array(frozen({ address: address6, mac }))));
+
 const network4 = frozen({
   addresses: z.readonly(z.tuple([interface4], interface4)),
   gateway: address4,
   dns: z.readonly(z.array(address4).check(z.maxLength(3))),
   pinned: flag,
+  neighbours: neighbours4,
+  pool: z.optional(frozen({ first: address4, count: z.int().check(z.gte(1), z.lte(16)), leaseS: seconds })),
 });
 const network6 = frozen({
   addresses: z.readonly(z.array(interface6)),
@@ -24,6 +30,15 @@ const network6 = frozen({
   ourLinkLocal: address6.check(z.regex(/^fe[89ab]/)),
   dns: z.readonly(z.array(address6).check(z.maxLength(3))),
   pinned: flag,
+  neighbours: neighbours6,
+  advertised: z.optional(
+    frozen({
+      prefix: address6,
+      validS: seconds,
+      preferredS: seconds,
+      routerS: z.int().check(z.gte(0), z.lte(65_535)),
+    }),
+  ),
 });
 const network = frozen({
   v4: z.nullable(network4),
@@ -50,9 +65,9 @@ const outboundInterface = z.union([z.literal(''), ifname]);
 
 export const planSchema = frozen({
   network,
-  personality: z.enum(['pasta', 'passt']),
+  personality: z.enum(['pasta', 'passt', 'slirp4netns']),
   /** A virtual machine behind a socket; null: a namespace, with or without a tap. */
-  guest: z.nullable(frozen({ vhostUser: flag, oneOff: flag })),
+  guest: z.nullable(frozen({ kind: z.enum(['stream', 'vhost-user', 'packets']), oneOff: flag })),
   /** The tap's name in the namespace; '': there is none (--splice-only, passt). */
   ifname: z.union([z.literal(''), ifname]),
   /** What to configure inside the namespace, in this order; null: the guest does it itself. */
@@ -89,6 +104,8 @@ export const planSchema = frozen({
   /** Path of the socket that speaks pesto's protocol, and of our own JSON-RPC socket; null: none. */
   conf: z.nullable(z.string()),
   control: z.nullable(z.string()),
+  /** The socket of slirp4netns' API, and the address that ports lead to where a request names none; null: none. */
+  api: z.nullable(frozen({ path: z.string(), guest: address4 })),
   /** Multicast and broadcast of the guest leave, and groups that it joined come back. */
   multicast: flag,
   /** The command is ours: `command.start` is to be called. */

@@ -18,19 +18,20 @@ const OUR_MAC = '9a:55:9a:55:9a:55';
 /** Of the guest where there is no link that it could be seen on. */
 const NOBODY = '02:00:00:00:00:00';
 /** Of a virtual machine before its first frame: whoever it is, it hears us. */
-const EVERYBODY = 'ff:ff:ff:ff:ff:ff';
+export const EVERYBODY = 'ff:ff:ff:ff:ff:ff';
 const OUR_LINK_LOCAL = 'fe80::1';
 /** RFC 8200 §5 */
 const IPV6_MTU_MIN = 1280;
 /** MAXNS of resolv.h */
 const SERVERS_PER_FAMILY_MAX = 3;
 
-/** The link-local address a guest makes of its MAC (RFC 4291 appendix A), in the canonical text of RFC 5952. */
-const eui64LinkLocal = (mac: string): string => {
+/** The address a guest makes of its MAC in a /64 that ends in "::" (RFC 4291 appendix A), in the canonical text of RFC 5952. */
+export const eui64 = (prefix: string, mac: string): string => {
   const b = mac.split(':').map((byte) => Number.parseInt(byte, 16)) as [number, number, number, number, number, number];
   const groups = [((b[0] ^ 2) << 8) | b[1], (b[2] << 8) | 0xff, 0xfe00 | b[3], (b[4] << 8) | b[5]];
-  return `fe80::${groups.map((group) => group.toString(16)).join(':')}`;
+  return `${prefix}${groups.map((group) => group.toString(16)).join(':')}`;
 };
+const eui64LinkLocal = (mac: string): string => eui64('fe80::', mac);
 
 /** Router advertisements must come from a link-local address (RFC 4861 §6.1.2): the gateway's if it is one, else the template's, which the guest must not have itself. */
 const ourLinkLocal = (v6: FamilyPlan, guestMac: string): string => {
@@ -168,7 +169,7 @@ export const makePlan = (
       },
     },
     personality: settings.personality,
-    guest: passt ? { vhostUser: settings.vhostUser, oneOff: settings.oneOff } : null,
+    guest: passt ? { kind: settings.vhostUser ? 'vhost-user' : 'stream', oneOff: settings.oneOff } : null,
     ifname: hello.tap,
     configNet: planConfigNet(settings, [v4, v6]),
     nsMac: settings.nsMac,
@@ -182,6 +183,7 @@ export const makePlan = (
     nat,
     conf: settings.conf,
     control: settings.control,
+    api: null,
     spawn: hello.spawn,
     foreground: hello.foreground,
     templates: { v4: v4?.template?.link.name ?? null, v6: v6?.template?.link.name ?? null },
@@ -194,6 +196,11 @@ export const makePlan = (
       ...(settings.family === 'both' && !facts.ipv6 ? ['IPv6 is not available on this host: IPv4 only'] : []),
     ],
   };
+  return checkPlan(draft);
+};
+
+/** The plan, frozen. Throws {@link PlanError} where it contradicts itself. */
+export const checkPlan = (draft: Plan): Plan => {
   const checked = planSchema.safeParse(draft);
   if (checked.success) return checked.data;
   throw new PlanError(

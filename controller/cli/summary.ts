@@ -45,15 +45,16 @@ const interfaceLine = ({ personality, ifname, network }: Plan): string => {
 export const guestSummary = ({ guest }: Plan, path: string): readonly string[] => {
   if (guest === null || path === '') return [];
   const device = '-device virtio-net-pci,netdev=s';
-  const qemu = guest.vhostUser
-    ? `-chardev socket,id=c,path=${path} -netdev vhost-user,id=s,chardev=c ${device}`
-    : `${device} -netdev stream,id=s,server=off,addr.type=unix,addr.path=${path}`;
+  const qemu =
+    guest.kind === 'vhost-user'
+      ? `-chardev socket,id=c,path=${path} -netdev vhost-user,id=s,chardev=c ${device}`
+      : `${device} -netdev stream,id=s,server=off,addr.type=unix,addr.path=${path}`;
   const memory = '-m SIZE -object memory-backend-memfd,id=m,size=SIZE,share=on -numa node,memdev=m';
   return [
     `UNIX domain socket bound at ${path}`,
     'Start QEMU with:',
     `    ${qemu}`,
-    ...(guest.vhostUser ? [`    ${memory}`] : []),
+    ...(guest.kind === 'vhost-user' ? [`    ${memory}`] : []),
   ];
 };
 

@@ -212,7 +212,10 @@ export const change = (next: Tables, mode: ChangeMode, done: Done): boolean => {
 
 const begun = (next: Tables, mode: ChangeMode, done: Done): void => {
   const before = inForce;
-  const had = (direction: Direction, rule: Rule): boolean => before[direction].some((one) => sameRule(one, rule));
+  // Most are the very same object, and there may be thousands.
+  const same = new Set([...before.host, ...before.splice]);
+  const had = (direction: Direction, rule: Rule): boolean =>
+    same.has(rule) || before[direction].some((one) => sameRule(one, rule));
   const known = new Map<Rule, boolean>();
   for (const direction of DIRECTIONS) for (const rule of next[direction]) known.set(rule, had(direction, rule));
   const isKnown = (rule: Rule): boolean => known.get(rule) === true;

@@ -184,3 +184,42 @@ describe('errors', () => {
     expect(saidBy('198.51.100.9', 80, '198.51.100.9')).toBe(null);
   });
 });
+
+describe('addresses that are closed', () => {
+  const nowhere = (
+    remote: string,
+    port: number,
+    type: import('../flow/table.ts').FlowType = flows.FLOW_TCP,
+  ): boolean => {
+    const f = flowTo(remote, port, type);
+    const found = nat.leadsNowhere(f);
+    flows.release(f);
+    return found;
+  };
+  const SLIRP = {
+    ...NOTHING,
+    ...{ dnsForward4: '10.0.2.3', dnsForward6: 'fd00::3', dnsHost6: null, dnsPorts: [53] },
+    closed: ['10.0.2.2', '10.0.2.3', 'fd00::2', 'fd00::3'],
+  };
+  test('lead nowhere but where they stand for something, at the ports it has', () => {
+    nat.configure(SLIRP);
+    for (const type of [flows.FLOW_TCP, flows.FLOW_UDP] as const) {
+      expect(nowhere('10.0.2.2', 80, type)).toBe(true);
+      expect(nowhere('10.0.2.3', 53, type)).toBe(false);
+      expect(leadsTo('10.0.2.3', 53, type)).toBe('198.51.100.53');
+      for (const port of [80, 853]) expect(nowhere('10.0.2.3', port, type)).toBe(true);
+      // There is no resolver of that family.
+      expect(nowhere('fd00::3', 53, type)).toBe(true);
+      expect(nowhere('10.0.2.4', 80, type)).toBe(false);
+    }
+    nat.configure({ ...SLIRP, hostLoopback4: '10.0.2.2' });
+    expect(nowhere('10.0.2.2', 80)).toBe(false);
+    expect(leadsTo('10.0.2.2', 80)).toBe('127.0.0.1');
+  });
+  test('are ours: pings to them are answered', () => {
+    nat.configure(SLIRP);
+    expect(nat.standsForHost(true, ...wordsOf('10.0.2.3'))).toBe(true);
+    expect(nat.standsForHost(false, ...wordsOf('fd00::2'))).toBe(true);
+    expect(nat.standsForHost(true, ...wordsOf('10.0.2.4'))).toBe(false);
+  });
+});

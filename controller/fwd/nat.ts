@@ -7,6 +7,7 @@
  *   --dns-forward, ports 53 and 853            the host's resolver (--dns-host)
  *   --map-host-loopback (default: the gateway) 127.0.0.1, ::1. But a gateway that is a resolver of the host answers for names itself
  *   --map-guest-addr                           the host's own address
+ *   what is closed (slirp4netns' own addresses) nowhere
  * From the host, by source: what the guest may not be told (loopback), or what would be its own address, is shown as one of these,
  * or as the gateway. The rest is left as it is.
  */
@@ -29,6 +30,8 @@ export interface Nat {
   readonly dnsHost4: string | null;
   readonly dnsHost6: string | null;
   readonly resolvers: readonly string[];
+  readonly closed?: readonly string[] | undefined;
+  readonly dnsPorts?: readonly number[] | undefined;
 }
 
 const DNS_PORT = 53;
@@ -50,6 +53,9 @@ const addresses = new Int32Array(2 * PLACES * WORDS);
 const taken = new Uint8Array(2 * PLACES);
 /** Whether the address that stands for the loopback is also a resolver of the host: bit 0 IPv4, bit 1 IPv6. */
 let loopbackResolves = 0;
+/** Four words each. */
+let closed = new Int32Array(0);
+let dnsPorts: readonly number[] = [DNS_PORT, DNS_OVER_TLS_PORT];
 
 const place = (v4: boolean, which: number): number => (v4 ? 0 : PLACES) + which;
 const set = (v4: boolean, which: number, text: string | null): void => {
@@ -74,7 +80,11 @@ export const configure = (nat: Nat): void => {
   set(false, DNS_HOST, nat.dnsHost6);
   const resolves = (text: string | null): boolean => text !== null && nat.resolvers.includes(text);
   loopbackResolves = (resolves(nat.hostLoopback4) ? 1 : 0) | (resolves(nat.hostLoopback6) ? 2 : 0);
+  closed = Int32Array.from((nat.closed ?? []).flatMap(wordsOf));
+  dnsPorts = nat.dnsPorts ?? [DNS_PORT, DNS_OVER_TLS_PORT];
 };
+const wordsOf = (text: string): readonly number[] =>
+  text.includes(':') ? parseIpv6(text) : [0, 0, MAPPED_WORD, parseIpv4(text)];
 
 const isAt = (v4: boolean, which: number, w0: number, w1: number, w2: number, w3: number): boolean => {
   const at = place(v4, which);
@@ -90,6 +100,18 @@ const isNames = (f: Flow): boolean => {
   const port = remotePort(f);
   return typeOf(f) !== FLOW_PING && (port === DNS_PORT || port === DNS_OVER_TLS_PORT);
 };
+/** Whether the flow is for the host's resolver, by the address that stands for it. */
+const isForResolver = (f: Flow): boolean =>
+  typeOf(f) !== FLOW_PING && dnsPorts.includes(remotePort(f)) && remoteIs(f, DNS_FORWARD);
+
+/** Whether the flow's destination is none: nobody is at that address, or not at that port. */
+export const leadsNowhere = (f: Flow): boolean =>
+  isClosed(remoteWord(f, 0), remoteWord(f, 1), remoteWord(f, 2), remoteWord(f, 3)) && !translate(f);
+const isClosed = (w0: number, w1: number, w2: number, w3: number): boolean => {
+  for (let i = 0; i < closed.length; i += WORDS)
+    if (closed[i + 3] === w3 && closed[i + 2] === w2 && closed[i + 1] === w1 && closed[i] === w0) return true;
+  return false;
+};
 
 /** Where the flow leads on the host, in IPv6 form; valid until the next call of {@link translate}. */
 const destination = new Int32Array(WORDS);
@@ -97,7 +119,7 @@ const destination = new Int32Array(WORDS);
 /** Works {@link destination} out. False: it is the remote address itself. */
 const translate = (f: Flow): boolean => {
   const v4 = isV4(f);
-  if (isNames(f) && remoteIs(f, DNS_FORWARD) && has(v4, DNS_HOST)) return lead(v4, DNS_HOST);
+  if (isForResolver(f) && has(v4, DNS_HOST)) return lead(v4, DNS_HOST);
   if (remoteIs(f, HOST_LOOPBACK) && !(isNames(f) && (loopbackResolves & (v4 ? 1 : 2)) !== 0)) {
     destination[0] = 0;
     destination[1] = 0;
@@ -123,9 +145,11 @@ export const destinationText = (f: Flow): string => {
   return isV4(f) ? addr.ipv4Text(w3) : addr.ipv6Text(w0, w1, w2, w3);
 };
 
-/** Whether the address stands for the host itself: pings to it are answered without asking. */
+/** Whether the address stands for the host itself, or is one of our own: pings to it are answered without asking. */
 export const standsForHost = (v4: boolean, w0: number, w1: number, w2: number, w3: number): boolean =>
-  isAt(v4, HOST_LOOPBACK, w0, w1, w2, w3) || (isAt(v4, GUEST_ADDR, w0, w1, w2, w3) && has(v4, HOST));
+  isClosed(w0, w1, w2, w3) ||
+  isAt(v4, HOST_LOOPBACK, w0, w1, w2, w3) ||
+  (isAt(v4, GUEST_ADDR, w0, w1, w2, w3) && has(v4, HOST));
 
 /**
  * Who an ICMP error about flow `f` is from, as the guest knows it: replaces `from` (four words, IPv6 form or word 3 alone). False: it is nobody

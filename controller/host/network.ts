@@ -9,6 +9,13 @@ export interface InterfaceAddress {
   readonly prefix: number;
 }
 
+/** Somebody of ours on the link. */
+export interface Neighbour {
+  readonly address: string;
+  /** xx:xx:xx:xx:xx:xx */
+  readonly mac: string;
+}
+
 export interface Network4 {
   /** The guest's; the first one is what DHCP assigns. */
   readonly addresses: readonly [InterfaceAddress, ...InterfaceAddress[]];
@@ -17,6 +24,10 @@ export interface Network4 {
   readonly dns: readonly string[];
   /** Inbound flows go to the first address, whatever addresses the guest is heard to use. */
   readonly pinned: boolean;
+  /** The only addresses that are answered for by ARP; without it, every one is, with our MAC. */
+  readonly neighbours?: readonly Neighbour[] | undefined;
+  /** Addresses that DHCP gives, each client its own, for so long; without it, the first of `addresses`, for ever. */
+  readonly pool?: { readonly first: string; readonly count: number; readonly leaseS: number } | undefined;
 }
 
 export interface Network6 {
@@ -27,6 +38,18 @@ export interface Network6 {
   readonly ourLinkLocal: string;
   readonly dns: readonly string[];
   readonly pinned: boolean;
+  /** As of Network4, by neighbour discovery. */
+  readonly neighbours?: readonly Neighbour[] | undefined;
+  /** What router advertisements say, seconds; without it, the prefix of the first address, for ever. */
+  readonly advertised?:
+    | {
+        /** A /64. */
+        readonly prefix: string;
+        readonly validS: number;
+        readonly preferredS: number;
+        readonly routerS: number;
+      }
+    | undefined;
 }
 
 export interface Network {

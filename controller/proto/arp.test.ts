@@ -36,6 +36,7 @@ beforeEach(() => {
   fake.reset();
   out.attach(tapLink(7, 12));
   station.configure(makeNetwork());
+  arp.configure(makeNetwork());
 });
 
 describe('ARP', () => {
@@ -83,6 +84,19 @@ describe('ARP', () => {
     station.see4(0xc000024d | 0);
     expect(ask('0.0.0.0', '192.0.2.77')).toEqual([]);
     expect(ask('0.0.0.0', '192.0.2.10')).toEqual([]);
+  });
+  test('where neighbours are named, they alone are answered for, probes too, each with its own MAC', () => {
+    const { v4 } = makeNetwork();
+    const neighbours = [
+      { address: '192.0.2.2', mac: '52:55:c0:00:02:02' },
+      { address: '192.0.2.3', mac: '52:55:c0:00:02:03' },
+    ];
+    arp.configure(makeNetwork({ v4: v4 && { ...v4, neighbours } }));
+    for (const sender of ['0.0.0.0', '192.0.2.10']) {
+      for (const { address, mac } of neighbours)
+        expect(ask(sender, address).map((frame) => frame.slice(44, 56))).toEqual([mac.replaceAll(':', '')]);
+      for (const other of ['192.0.2.1', '192.0.2.4', '203.0.113.9']) expect(ask(sender, other)).toEqual([]);
+    }
   });
   test('an announcement (RFC 5227 §3) and a reply are not answered', () => {
     expect(ask('192.0.2.30', '192.0.2.30')).toEqual([]);

@@ -367,3 +367,21 @@ describe('hostile and foreign datagrams', () => {
     expect(reply().options.get(61)).toBe('0102005e005302');
   });
 });
+
+describe('a pool', () => {
+  test('gives an address of its own, for so long', () => {
+    configure(v4({ pool: { first: '192.0.2.15', count: 16, leaseS: 86_400 } }));
+    handle(message(typed(DISCOVER)));
+    expect([reply().yiaddr, reply().options.get(51)]).toEqual(['192.0.2.15', '00015180']);
+  });
+  test('…and each client another one', () => {
+    configure(v4({ pool: { first: '192.0.2.15', count: 16, leaseS: 86_400 } }));
+    const given = [1, 2, 1].map((client) => {
+      const body = [...message(typed(DISCOVER))];
+      body[28 + 5] = client;
+      handle(body);
+      return dotted((fake.tapFrames[0] as Buffer).subarray(42 + 16, 42 + 20));
+    });
+    expect(given).toEqual(['192.0.2.15', '192.0.2.16', '192.0.2.15']);
+  });
+});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
  * DHCP server for the one guest (RFC 2131, RFC 2132). It has one address to give and gives it for ever, to whoever asks:
- * no lease is stored, and the same request has the same answer after a restart.
+ * no lease is stored, and the same request has the same answer after a restart. (slirp4netns has a few: dhcp-pool.ts.)
  *
  * - DISCOVER → OFFER, or ACK with Rapid Commit (RFC 4039). REQUEST → ACK; NAK when it wants another address than ours
  *   (RFC 2131 §4.3.2); silence when it chose another server. INFORM → ACK without address and lease (§4.3.5).
@@ -15,6 +15,7 @@
 import { parseIpv4 } from '../host/address-text.ts';
 import type { Network, Network4 } from '../host/network.ts';
 import * as io from '../io/io.ts';
+import { DhcpPool } from '../link/dhcp-pool.ts';
 import * as out from '../link/out.ts';
 import * as received from '../link/received.ts';
 import * as station from '../link/station.ts';
@@ -63,8 +64,10 @@ const L4 = L3 + ipv4.HEADER_BYTES;
 const L7 = L4 + udp.HEADER_BYTES;
 
 let on = false;
-/** The address to give, our own, and the subnet's broadcast address. */
+/** The address to give (where there is a pool: for the client that is being answered), our own, and the subnet's broadcast address. */
 let address = 0;
+let pool: DhcpPool | null = null;
+let leaseS = LEASE_INFINITE;
 let server = 0;
 let directedBroadcast = 0;
 /** What is told, the same in every reply. */
@@ -80,6 +83,8 @@ export const configure = (network: Network): void => {
   if (v4 === null) return;
   const mask = ipv4Mask(v4.addresses[0].prefix);
   address = parseIpv4(v4.addresses[0].address);
+  pool = v4.pool === undefined ? null : new DhcpPool(parseIpv4(v4.pool.first), v4.pool.count);
+  leaseS = v4.pool?.leaseS ?? LEASE_INFINITE;
   server = parseIpv4(v4.gateway);
   directedBroadcast = address | ~mask;
   fqdnWire = nameBytes(network.fqdn);
@@ -156,6 +161,10 @@ const checksumGood = (ipAt: number, udpAt: number, end: number): boolean => {
 
 const answer = (request: number, end: number): void => {
   const v = io.view;
+  if (pool !== null) {
+    const wanted = dhcp.optionWord(v, request, end, dhcp.REQUESTED_ADDRESS);
+    address = pool.addressFor(dhcp.chaddrHigh(v, request), dhcp.chaddrLow(v, request), wanted);
+  }
   switch (dhcp.optionByte(v, request, end, dhcp.MESSAGE_TYPE)) {
     case 0:
       // No type: BOOTP; a type of the wrong length is nothing that can be answered.
@@ -204,7 +213,7 @@ const reply = (request: number, end: number, kind: number): void => {
     p = dhcp.putByte(v, p, dhcp.MESSAGE_TYPE, type);
     p = dhcp.putWord(v, p, dhcp.SERVER_ID, server);
   }
-  if (type === dhcp.OFFER || (type === dhcp.ACK && !informed)) p = dhcp.putWord(v, p, dhcp.LEASE_TIME, LEASE_INFINITE);
+  if (type === dhcp.OFFER || (type === dhcp.ACK && !informed)) p = dhcp.putWord(v, p, dhcp.LEASE_TIME, leaseS);
   if (type !== dhcp.NAK) {
     dhcp.copyNames(v, message, request, end);
     p = putConfiguration(p, message, request, end, type);

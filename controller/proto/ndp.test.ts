@@ -258,3 +258,35 @@ test("router advertisements and redirects of the guest's tell us nothing", () =>
     expect(sendFrame(icmp(LL, 'ff02::1', [type, 0, 0, 0, 0, 0, 0, 0, ...new Array<number>(32).fill(0)]))).toEqual([]);
   }
 });
+
+describe('a network that names its neighbours and lifetimes', () => {
+  const neighbours = [
+    { address: 'fd00::2', mac: '52:56:00:00:00:02' },
+    { address: 'fd00::3', mac: '52:56:00:00:00:03' },
+  ];
+  beforeEach(() => {
+    const { v6, enable } = makeNetwork();
+    const advertised = { prefix: 'fd00::', validS: 86_400, preferredS: 14_400, routerS: 1800 };
+    configure({
+      v6: v6 && { ...v6, addresses: [], dns: ['fd00::3'], neighbours, advertised },
+      enable: { ...enable, dhcpv6: false },
+    });
+  });
+  test('answers for them alone, each with its own MAC', () => {
+    for (const { address, mac } of neighbours) {
+      const [answer] = sendFrame(icmp(LL, SOLICITED_NODE, ns(address)));
+      expect(answer?.subarray(-6).toString('hex')).toBe(mac.replaceAll(':', ''));
+      expect(sendFrame(icmp('::', SOLICITED_NODE, ns(address, [])))).toHaveLength(1);
+    }
+    for (const other of ['fd00::4', 'fe80::9', '2001:db8::1'])
+      expect(sendFrame(icmp(LL, SOLICITED_NODE, ns(other)))).toEqual([]);
+  });
+  test('advertises its prefix for as long', () => {
+    const ra = solicit();
+    expect([ra[54 + 5], ra.readUInt16BE(54 + 6)]).toEqual([0, 1800]);
+    const prefix = optionsOf(ra).get(3);
+    expect([prefix?.[0], prefix?.readUInt32BE(2), prefix?.readUInt32BE(6)]).toEqual([64, 86_400, 14_400]);
+    expect(prefix?.subarray(14).toString('hex')).toBe('fd000000000000000000000000000000');
+    expect(optionsOf(ra).get(25)?.subarray(6).toString('hex')).toBe('fd000000000000000000000000000003');
+  });
+});

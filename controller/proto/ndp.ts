@@ -8,6 +8,8 @@
  * - Router solicitation → router advertisement; an unsolicited one at start and every 200 to 600 s. The whole advertisement
  *   is made once, in configure(); only addresses and checksum differ.
  *
+ * Where the network names its neighbours (slirp4netns' does), only those are answered for, each with its own MAC.
+ *
  * The virtio-net header before each frame has been checked (wire/vnet sane()) or cleared before handle() is called.
  */
 import { parseIpv6, parseMac } from '../host/address-text.ts';
@@ -52,8 +54,19 @@ const NA_BYTES = ndp.NEIGHBOUR_BYTES + ndp.LINK_LAYER_BYTES;
 let advertisement = new Uint8Array(0);
 let nextMs = 0;
 
+/** Neighbours: four words of the address, and the two integers of the MAC; null: everybody. */
+let neighbours: Int32Array | null = null;
+const COLUMNS = 6;
+
 /** Makes the advertisement. Throws RangeError for text that is no address. */
 export const configure = (network: Network): void => {
+  const named = network.v6?.neighbours;
+  neighbours =
+    named === undefined
+      ? null
+      : Int32Array.from(
+          named.flatMap(({ address, mac }) => [...parseIpv6(address), parseMac(mac).high, parseMac(mac).low]),
+        );
   const on = network.v6 !== null && network.enable.ndp && network.enable.ra;
   advertisement = on ? build(network, network.v6) : new Uint8Array(0);
   nextMs = 0;
@@ -64,22 +77,29 @@ const build = (network: Network, v6: NonNullable<Network['v6']>): Uint8Array<Arr
   const v = new DataView(bytes.buffer);
   const managed = network.enable.dhcpv6 && v6.addresses.length > 0;
   icmpv6.setType(v, 0, icmpv6.ROUTER_ADVERTISEMENT);
-  ndp.setAdvertisement(v, 0, CURRENT_HOP_LIMIT, managed ? ndp.RA_MANAGED : 0, ROUTER_LIFETIME_S);
+  const routerS = v6.advertised?.routerS ?? ROUTER_LIFETIME_S;
+  ndp.setAdvertisement(v, 0, CURRENT_HOP_LIMIT, managed ? ndp.RA_MANAGED : 0, routerS);
   const mac = parseMac(network.ourMac);
   let p = ndp.putLinkLayer(v, ndp.RA_BYTES, ndp.SOURCE_LINK_LAYER, mac.high, mac.low);
   // A smaller one is no IPv6 link, and hosts ignore it (RFC 4861 §4.6.4).
   if (network.mtu >= PACKET_BYTES_MAX) p = ndp.putMtu(v, p, network.mtu);
-  const first = v6.addresses[0];
-  if (first !== undefined) p = putPrefix(v, p, first.address);
+  const prefix = v6.advertised?.prefix ?? v6.addresses[0]?.address;
+  if (prefix !== undefined) p = putPrefix(v, p, prefix, v6.advertised);
   if (network.tellDns) p = putResolvers(v, p, v6.dns);
   if (network.tellSearch) p = putSearch(v, p, network.search);
   return bytes.slice(0, p);
 };
 
-const putPrefix = (v: DataView, p: number, address: string): number => {
+const putPrefix = (
+  v: DataView,
+  p: number,
+  address: string,
+  lifetimes: NonNullable<Network['v6']>['advertised'],
+): number => {
   const words = parseIpv6(address);
   const [w0, w1] = [words[0] & ipv6MaskWord(64, 0), words[1] & ipv6MaskWord(64, 1)];
-  return ndp.putPrefix64(v, p, ndp.PREFIX_ON_LINK | ndp.PREFIX_AUTONOMOUS, w0, w1);
+  const flags = ndp.PREFIX_ON_LINK | ndp.PREFIX_AUTONOMOUS;
+  return ndp.putPrefix64(v, p, flags, w0, w1, lifetimes?.validS, lifetimes?.preferredS);
 };
 /** As many resolvers as there is room for. */
 const putResolvers = (v: DataView, p: number, dns: readonly string[]): number => {
@@ -162,7 +182,8 @@ const neighbourSolicitation = (at: number, icmpAt: number, end: number): void =>
       return drop(DROP['ndp-malformed']);
     }
     // Nobody but us could object, so from here on it is the guest's: what is for it need not wait until it says something.
-    if (!station.isOurs6(t0, t1, t2, t3)) station.see6(t0, t1, t2, t3);
+    if (neighbours === null ? !station.isOurs6(t0, t1, t2, t3) : !isNeighbour(t0, t1, t2, t3))
+      station.see6(t0, t1, t2, t3);
     else neighbourAdvertisement(t0, t1, t2, t3, ALL_NODES_0, 0, 0, ALL_NODES_3, 0);
     return;
   }
@@ -172,8 +193,19 @@ const neighbourSolicitation = (at: number, icmpAt: number, end: number): void =>
   const d3 = ipv6.srcWord(v, at, 3);
   station.see6(d0, d1, d2, d3);
   if (station.isGuest6(t0, t1, t2, t3) || isSource(at, t0, t1, t2, t3)) return;
+  if (neighbours !== null && !isNeighbour(t0, t1, t2, t3)) return;
   neighbourAdvertisement(t0, t1, t2, t3, d0, d1, d2, d3, ndp.NA_SOLICITED);
 };
+
+/** Row of a neighbour in the table; -1: none. */
+const rowOf = (w0: number, w1: number, w2: number, w3: number): number => {
+  const table = neighbours as Int32Array;
+  for (let i = 0; i < table.length; i += COLUMNS) {
+    if (table[i + 3] === w3 && table[i + 2] === w2 && table[i + 1] === w1 && table[i] === w0) return i;
+  }
+  return -1;
+};
+const isNeighbour = (w0: number, w1: number, w2: number, w3: number): boolean => rowOf(w0, w1, w2, w3) >= 0;
 
 const isUnicast = (w0: number, w1: number, w2: number, w3: number): boolean =>
   !ipv6.isMulticast(w0) && !ipv6.isUnspecified(w0, w1, w2, w3) && !ipv6.isLoopback(w0, w1, w2, w3);
@@ -234,7 +266,10 @@ const neighbourAdvertisement = (
   ndp.setNaFlags(v, message, ndp.NA_ROUTER | solicited | ndp.NA_OVERRIDE);
   ndp.setTarget(v, message, t0, t1, t2, t3);
   const option = message + ndp.NEIGHBOUR_BYTES;
-  ndp.putLinkLayer(v, option, ndp.TARGET_LINK_LAYER, station.ourMacHigh(), station.ourMacLow());
+  const row = neighbours === null ? -1 : rowOf(t0, t1, t2, t3);
+  const high = row < 0 ? station.ourMacHigh() : ((neighbours as Int32Array)[row + 4] as number);
+  const low = row < 0 ? station.ourMacLow() : ((neighbours as Int32Array)[row + 5] as number);
+  ndp.putLinkLayer(v, option, ndp.TARGET_LINK_LAYER, high, low);
   send(at, NA_BYTES, d0, d1, d2, d3);
 };
 

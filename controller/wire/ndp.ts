@@ -111,14 +111,22 @@ export const putMtu = (v: DataView, p: number, mtu: number): number => {
   v.setInt32(p + 4, mtu);
   return p + MTU_BYTES;
 };
-/** A /64 prefix with infinite lifetimes, by its first two words; the host bits are 0 (RFC 4861 §4.6.2). */
-export const putPrefix64 = (v: DataView, p: number, flags: number, w0: number, w1: number): number => {
+/** A /64 prefix by its first two words; the host bits are 0 (RFC 4861 §4.6.2). Lifetimes in seconds, for ever without them. */
+export const putPrefix64 = (
+  v: DataView,
+  p: number,
+  flags: number,
+  w0: number,
+  w1: number,
+  validS = INFINITE,
+  preferredS = INFINITE,
+): number => {
   v.setUint8(p, PREFIX_INFORMATION);
   v.setUint8(p + 1, PREFIX_BYTES / UNIT);
   v.setUint8(p + 2, 64);
   v.setUint8(p + 3, flags);
-  v.setInt32(p + 4, INFINITE);
-  v.setInt32(p + 8, INFINITE);
+  v.setInt32(p + 4, validS);
+  v.setInt32(p + 8, preferredS);
   v.setInt32(p + 12, 0);
   v.setInt32(p + 16, w0);
   v.setInt32(p + 20, w1);

@@ -158,8 +158,8 @@ class World {
     const tso = this.vnetBytes !== 0;
     const link = tapLink(TAP_FD, this.vnetBytes, tso, tso && !(flags & WORLD.NO_USO));
     const multicast = (flags & WORLD.MULTICAST) !== 0;
-    const plan = { network, nat: natOf(network), pcap: null, multicast };
-    configureProtocols(plan as unknown as Plan, link);
+    const plan = { network, nat: natOf(network), guest: null, pcap: null, multicast };
+    configureProtocols(plan as unknown as Plan, link, false);
     turns.configure({
       link,
       hostChannel: HOST_CHANNEL_FD,

@@ -20,7 +20,7 @@ let forwarding: FakeForwarding;
 let knock: { conf: number; control: number };
 type Settle = (errno: number, result: { fd: number; pid: number } | null) => void;
 /** What the helper was asked and has not answered. */
-let asked: { kind: 'conf' | 'control'; settle: Settle }[];
+let asked: { kind: 'conf' | 'control' | 'api'; settle: Settle }[];
 let full = false;
 
 const turn = (timeoutMs = 0): number => {
@@ -51,6 +51,7 @@ const start = (tables: Tables = SERVER_TABLES): void => {
   control.configure({
     conf,
     control: ours,
+    api: null,
     forwarding,
     ask: (_side, _method, { kind }, settle) => {
       if (full) return false;

@@ -63,6 +63,11 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
   flows.setTuple(f, v4, ipAt, tcp.srcPort(io.view, at), tcp.dstPort(io.view, at));
   begin.enter(f, lru.LRU_TCP_OPENING);
   begin.takeSyn(f, at);
+  if (nat.leadsNowhere(f)) {
+    drop(DROP['flow-refused']);
+    refuse(f, ENETUNREACH);
+    return flows.NO_FLOW;
+  }
   const hops = hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit;
   if (connect.request(f, 'tcp', 0, hops, nat.destinationText(f))) return f;
   drop(DROP['flow-pending-full']);

@@ -45,6 +45,7 @@ const REFUSED_MS = 1000;
 const EIO = 5;
 const ENFILE = 23;
 const EMFILE = 24;
+const ENETUNREACH = 101;
 
 let timeoutMs = TIMEOUT_MS;
 let streamTimeoutMs = STREAM_TIMEOUT_MS;
@@ -70,6 +71,10 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
   const cls = toGroup ? group.CLASS : share.classOfNew(f);
   activity.makeRoom(cls);
   share.enter(cls, f);
+  if (!toGroup && nat.leadsNowhere(f)) {
+    onFailed(f, ENETUNREACH);
+    return f;
+  }
   if (!(toGroup ? group.ask(f) : request(f, 'udp', srcPort, 0, nat.destinationText(f)))) {
     drop(DROP['flow-pending-full']);
     activity.close(f);

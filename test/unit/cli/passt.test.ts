@@ -165,7 +165,7 @@ describe('the command lines of libvirt', () => {
       v6: { addresses: [{ address: '2001:db8:ac10:fd01::1:10', prefix: 64 }], pinned: true },
     });
     expect([made.guest, made.log.file, made.spawn]).toEqual([
-      { vhostUser: false, oneOff: true },
+      { kind: 'stream', oneOff: true },
       '/var/log/passt.log',
       false,
     ]);
@@ -185,7 +185,7 @@ describe('the command lines of libvirt', () => {
       '--vhost-user --one-off --socket /run/libvirt/qemu/passt/1-vm-net0.socket --pid /run/libvirt/qemu/passt/1-vm-net0-passt.pid ' +
         '--interface eth0 --log-file /var/run/kubevirt/passt.log --tcp-ports %eth0/all --udp-ports all',
     );
-    expect(made.guest).toEqual({ vhostUser: true, oneOff: true });
+    expect(made.guest).toEqual({ kind: 'vhost-user', oneOff: true });
     expect(rules(made)).toEqual([
       'TCP [*]%eth0:1-32767 => 1-32767 (best effort)',
       'TCP [*]%eth0:61000-65535 => 61000-65535 (best effort)',
