@@ -54,7 +54,7 @@ const readCidr = (text: string): { network: number; prefix: number } => {
   if (prefix < 1 || prefix > PREFIX_MAX) throw fault(`prefix length needs to be 1-${PREFIX_MAX}`);
   const network = parseIpv4(address);
   if ((network & ~ipv4Mask(prefix)) !== 0)
-    throw fault(`CIDR needs to be a network address like 10.0.2.0/24, not like ${text}`);
+    throw fault('CIDR needs to be a network address like 10.0.2.0/24, not like 10.0.2.100/24');
   return { network, prefix };
 };
 
@@ -73,7 +73,7 @@ const readMacAddress = (text: string): string => {
     return readMac(text, '--macaddress');
   } catch {
     throw fault(
-      `"${text}" is an invalid MAC address.\nmacaddress has to be a valid MAC address (hex string, 6 bytes, each byte separated by a ':').`,
+      `"${text}" is an invalid MAC address. macaddress has to be a valid MAC address (hex string, 6 bytes, each byte separated by a ':').`,
     );
   }
 };

@@ -82,7 +82,7 @@ describe('the command line', () => {
   });
   it('names a MAC address that is none, as callers know it', () => {
     expect(() => parse('-c --macaddress zz:00:00:00:00:01 4711 tap0')).toThrow(
-      /^"zz:00:00:00:00:01" is an invalid MAC address\.\nmacaddress has to be a valid MAC address \(/,
+      /^"zz:00:00:00:00:01" is an invalid MAC address\. macaddress has to be a valid MAC address \(/,
     );
   });
 });
