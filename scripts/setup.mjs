@@ -51,6 +51,7 @@ const PACKAGES = {
   crun: ['crun'],
   catatonit: ['/usr/bin/catatonit'],
   // Virtual machines and what is in them.
+  ...(process.arch === 'x64' ? { 'user-mode-linux': ['/usr/bin/linux.uml'] } : {}),
   'busybox-static': ['busybox'],
   ...(process.arch === 'x64' ? { 'qemu-system-x86': ['qemu-system-x86_64'] } : {}),
   // libFuzzer and its runtime, for `npm run fuzz`.

@@ -18,6 +18,8 @@ const LOOPBACK_PORT = 7041;
 const SECOND_HOST4 = '192.0.2.9';
 const GUEST = '10.0.2.100';
 const MEGABYTES = 24;
+/** 1 << CAP_NET_BIND_SERVICE */
+const LOW_PORTS = 1 << 10;
 
 let lab: Lab;
 let stream: string;
@@ -139,11 +141,19 @@ describe.each([
       /10\.0\.2\.2 .*52:55:0a:00:02:02[\s\S]*|10\.0\.2\.3 .*52:55:0a:00:02:03/,
     );
 
-    const pid = slirp.tool.pid();
-    // CAP_NET_BIND_SERVICE, and nothing else.
-    expect(Number.parseInt(status(pid)['CapEff'] ?? '', 16) & ~(1 << 10)).toBe(0);
-    expect(status(pid)).toMatchObject({ Seccomp: '2', NoNewPrivs: '1' });
     expect(await slirp.close()).toMatchObject({ status: 0 });
+  });
+
+  it('--enable-sandbox: the process that was started has /etc, /run and no capability but for low ports', async () => {
+    // What is mounted below /run by others stays there.
+    const slirp = await start({ as, args: ['-c', '--enable-sandbox', '--enable-seccomp'] });
+    const pid = slirp.tool.pid();
+    const root = (await lab.host.run(['ls', `/proc/${labPid(pid)}/root`])).split('\n');
+    expect(root).toEqual(expect.arrayContaining(['etc', 'run']));
+    for (const gone of ['home', 'root', 'var']) expect(root).not.toContain(gone);
+    expect(Number.parseInt(status(pid)['CapEff'] ?? '', 16) & ~LOW_PORTS).toBe(0);
+    expect(status(pid)).toMatchObject({ Seccomp: '2', NoNewPrivs: '1' });
+    expect(await lookUp(slirp, 'udp', '10.0.2.3')).toBe(NET.server4);
   });
 
   it('without -c there is a tap and nothing more; a real DHCP client gets the fifteenth address', async () => {
@@ -169,6 +179,10 @@ describe.each([
     await lab.host.attempt(['kill', String(dhclient)]);
   });
 });
+
+/** A PID as the lab sees it. */
+const labPid = (pid: number): string =>
+  /^NSpid:.*\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '';
 
 describe('its network', () => {
   it('is where --cidr says, without the host and the resolver if so wanted', async () => {
