@@ -13,6 +13,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { bundle, compile } from './lib/bundle.mjs';
 import { installOutputs } from './lib/install.mjs';
+import { buildManual } from './lib/manual.mjs';
 import { buildNative, collectAnnotations, configureNative, generateOptions } from './lib/native.mjs';
 import { at, root } from './lib/paths.mjs';
 import { missingTools } from './lib/tools.mjs';
@@ -45,6 +46,7 @@ const PARTS = [
   ['configure', configureNative],
   ['native', buildNative],
   ['bundle', bundle],
+  ['manual pages and completions', buildManual],
   ['install', installOutputs],
   ['code cache', compile],
 ];
@@ -67,6 +69,7 @@ const main = async () => {
       'pastiche.node',
     ])
       rmSync(at('dist', file), { force: true });
+    for (const path of ['completions', 'man']) rmSync(at('dist', path), { recursive: true, force: true });
   }
   let failed = 0;
   for (const [name, part] of PARTS) {

@@ -6,28 +6,14 @@
  *
  * Usage: node scripts/gen-options.mjs [OUTPUT]
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { rolldown } from 'rolldown';
+import { fileURLToPath } from 'node:url';
+import { loadTypeScript } from './lib/load.mjs';
 import { writeIfChanged } from './lib/paths.mjs';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const output = resolve(process.argv[2] ?? join(root, 'helper/gen/options.h'));
-
-const loadTable = async (path) => {
-  const scratch = mkdtempSync(join(tmpdir(), 'pastiche-options-'));
-  try {
-    const bundle = await rolldown({ input: join(root, path), platform: 'node', cwd: root });
-    const file = join(scratch, 'options.mjs');
-    await bundle.write({ file, format: 'esm', codeSplitting: false });
-    await bundle.close();
-    return await import(pathToFileURL(file).href);
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
-};
 
 /** UTF-8 as a C string literal, one source line a text line. Octal escapes: unlike hexadecimal ones they end after three digits. */
 const literal = (text) =>
@@ -104,8 +90,8 @@ ${literal(versionText('passt', version))};
 };
 
 const table = {
-  ...(await loadTable('controller/cli/options.ts')),
-  ...(await loadTable('controller/cli/slirp/options.ts')),
+  ...(await loadTypeScript('controller/cli/options.ts')),
+  ...(await loadTypeScript('controller/cli/slirp/options.ts')),
 };
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 writeIfChanged(output, header(table, version));

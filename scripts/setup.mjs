@@ -50,6 +50,10 @@ const PACKAGES = {
   buildah: ['buildah'],
   crun: ['crun'],
   catatonit: ['/usr/bin/catatonit'],
+  // Manual pages and completions are read by what will read them.
+  mandoc: ['mandoc'],
+  zsh: ['zsh'],
+  fish: ['fish'],
   // Virtual machines and what is in them.
   ...(process.arch === 'x64' ? { 'user-mode-linux': ['/usr/bin/linux.uml'] } : {}),
   'busybox-static': ['busybox'],

@@ -88,7 +88,8 @@ export const helpText = (personality: Personality): string => {
   usage.push(
     '',
     'Ports of a running instance are listed and changed by "pesto PATH" (its option -c) and by',
-    '"pastiche ports list|add|remove PATH" (its option --control); both have --help.',
+    '"pastiche ports list|add|remove PATH" (its option --control); both have --help. What a machine lacks is told by',
+    '"pastiche doctor", what this build can do by "pastiche capabilities".',
   );
   return `${usage.join('\n')}\n`;
 };

@@ -11,7 +11,19 @@ export interface Option {
   readonly type: 'string' | 'boolean';
   readonly short?: string;
   readonly multiple?: true;
+  /** Name of the argument in --help. */
+  readonly argument?: string;
+  readonly help: string;
 }
+/** The lines of --help for these options. */
+export const optionLines = (options: Readonly<Record<string, Option>>): string =>
+  Object.entries(options)
+    .map(([name, { short, argument, help }]) => {
+      const option = `${short === undefined ? '    ' : `-${short}, `}--${name}${argument === undefined ? '' : ` ${argument}`}`;
+      return `  ${option.padEnd(30)}${help}\n`;
+    })
+    .join('');
+
 export interface Token {
   readonly name: string;
   /** '' for options without argument. */

@@ -7,15 +7,17 @@ import { DOCTOR_USAGE, doctor } from './doctor/doctor.ts';
 import { netavark } from './netavark/plugin.ts';
 import { PESTO_USAGE, pesto } from './pesto.ts';
 import { PORTS_USAGE, ports } from './ports.ts';
+import { CAPABILITIES_USAGE, capabilities } from './surface/capabilities.ts';
 
 /** Put in by the build, from package.json. */
 declare const PASTICHE_VERSION: string;
 
-const PROGRAMS = { pesto, ports, cni, netavark, doctor } as const;
+const PROGRAMS = { pesto, ports, cni, netavark, doctor, capabilities } as const;
 const USAGES: Readonly<Record<string, readonly [name: string, usage: string]>> = {
   pesto: ['pesto', PESTO_USAGE],
   ports: ['pastiche ports', PORTS_USAGE],
   doctor: ['pastiche doctor', DOCTOR_USAGE],
+  capabilities: ['pastiche capabilities', CAPABILITIES_USAGE],
 };
 
 const main = async ([program = '', ...args]: readonly string[]): Promise<number> => {

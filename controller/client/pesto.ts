@@ -8,24 +8,53 @@ import {
   type ToldTable,
 } from '../control/pesto-protocol.ts';
 import { REPORT_BYTES_MAX, REPORT_REQUEST, type Report, reportSchema } from '../control/pesto-report.ts';
-import { ArgumentError, ClientError, type Option, readArguments } from './arguments.ts';
+import { ArgumentError, ClientError, type Option, optionLines, readArguments } from './arguments.ts';
 import { applyCommands, changesAnything, listing } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
 
 /** For {@link readArguments}. */
 export const PESTO_OPTIONS = {
-  add: { type: 'boolean', short: 'A', multiple: true },
-  delete: { type: 'boolean', short: 'D', multiple: true },
-  clear: { type: 'string', short: 'C', multiple: true },
-  'tcp-ports': { type: 'string', short: 't', multiple: true },
-  'udp-ports': { type: 'string', short: 'u', multiple: true },
-  'tcp-ns': { type: 'string', short: 'T', multiple: true },
-  'udp-ns': { type: 'string', short: 'U', multiple: true },
-  show: { type: 'boolean', short: 's', multiple: true },
-  debug: { type: 'boolean', short: 'd', multiple: true },
-  help: { type: 'boolean', short: 'h', multiple: true },
-  version: { type: 'boolean', multiple: true },
+  add: { type: 'boolean', short: 'A', multiple: true, help: 'Port specifications that follow are added' },
+  delete: {
+    type: 'boolean',
+    short: 'D',
+    multiple: true,
+    help: 'Port specifications that follow are deleted; each must match a rule exactly',
+  },
+  clear: {
+    type: 'string',
+    short: 'C',
+    multiple: true,
+    argument: 'PIF',
+    help: 'Delete all rules of a table: HOST (towards the namespace) or SPLICE (towards the host)',
+  },
+  'tcp-ports': {
+    type: 'string',
+    short: 't',
+    multiple: true,
+    argument: 'SPEC',
+    help: 'TCP ports of the host, as in pasta',
+  },
+  'udp-ports': { type: 'string', short: 'u', multiple: true, argument: 'SPEC', help: 'UDP ports of the host' },
+  'tcp-ns': {
+    type: 'string',
+    short: 'T',
+    multiple: true,
+    argument: 'SPEC',
+    help: "TCP ports of the namespace's loopback",
+  },
+  'udp-ns': {
+    type: 'string',
+    short: 'U',
+    multiple: true,
+    argument: 'SPEC',
+    help: "UDP ports of the namespace's loopback",
+  },
+  show: { type: 'boolean', short: 's', multiple: true, help: 'Show the rules before and after the change' },
+  debug: { type: 'boolean', short: 'd', multiple: true, help: 'Say what is done' },
+  help: { type: 'boolean', short: 'h', multiple: true, help: 'Show this text' },
+  version: { type: 'boolean', multiple: true, help: 'Show the version' },
 } as const satisfies Record<string, Option>;
 
 export const PESTO_USAGE = 'Usage: pesto [OPTION]... PATH';
@@ -36,18 +65,7 @@ const HELP = `${PESTO_USAGE}
 Show or change the forwarding rules of the pasta or passt that serves the socket PATH (its option -c).
 Without an option that changes something, the rules are shown.
 
-  -A, --add                     Port specifications that follow are added
-  -D, --delete                  Port specifications that follow are deleted; each must match a rule exactly
-  -C, --clear PIF               Delete all rules of a table: HOST (towards the namespace) or SPLICE (towards the host)
-  -t, --tcp-ports SPEC          TCP ports of the host, as in pasta
-  -u, --udp-ports SPEC          UDP ports of the host
-  -T, --tcp-ns SPEC             TCP ports of the namespace's loopback
-  -U, --udp-ns SPEC             UDP ports of the namespace's loopback
-  -s, --show                    Show the rules before and after the change
-  -d, --debug                   Say what is done
-  -h, --help                    Show this text
-      --version                 Show the version
-
+${optionLines(PESTO_OPTIONS)}
 Options take effect in their order. If the first of them is a port specification, its whole table is replaced, TCP
 and UDP rules alike: begin with --add or --delete to change only what is named.
 

@@ -5,20 +5,38 @@ import { capsOf } from '../control/check-rules.ts';
 import { NAMES } from '../control/pesto-protocol.ts';
 import { type GivenRules, type ListResult, listResult, type RuleResult, rulesResult } from '../control/rule-schema.ts';
 import { PortSpecError } from '../fwd/port-syntax.ts';
-import { ArgumentError, ClientError, type Option, readArguments, type Token } from './arguments.ts';
+import { ArgumentError, ClientError, type Option, optionLines, readArguments, type Token } from './arguments.ts';
 import { type Answer, ask } from './ask.ts';
 import { rulesOf, SPEC_OPTIONS } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
 
-const OPTIONS = {
-  'tcp-ports': { type: 'string', short: 't', multiple: true },
-  'udp-ports': { type: 'string', short: 'u', multiple: true },
-  'tcp-ns': { type: 'string', short: 'T', multiple: true },
-  'udp-ns': { type: 'string', short: 'U', multiple: true },
-  json: { type: 'boolean', multiple: true },
-  help: { type: 'boolean', short: 'h', multiple: true },
-  version: { type: 'boolean', multiple: true },
+export const PORTS_OPTIONS = {
+  'tcp-ports': {
+    type: 'string',
+    short: 't',
+    multiple: true,
+    argument: 'SPEC',
+    help: 'TCP ports of the host, as in pasta',
+  },
+  'udp-ports': { type: 'string', short: 'u', multiple: true, argument: 'SPEC', help: 'UDP ports of the host' },
+  'tcp-ns': {
+    type: 'string',
+    short: 'T',
+    multiple: true,
+    argument: 'SPEC',
+    help: "TCP ports of the namespace's loopback",
+  },
+  'udp-ns': {
+    type: 'string',
+    short: 'U',
+    multiple: true,
+    argument: 'SPEC',
+    help: "UDP ports of the namespace's loopback",
+  },
+  json: { type: 'boolean', multiple: true, help: 'The answer as JSON on one line' },
+  help: { type: 'boolean', short: 'h', multiple: true, help: 'Show this text' },
+  version: { type: 'boolean', multiple: true, help: 'Show the version' },
 } as const satisfies Record<string, Option>;
 
 export const PORTS_USAGE = 'Usage: pastiche ports list|add|remove PATH [OPTION]...';
@@ -30,14 +48,7 @@ Show or change the forwarding rules of the instance that serves the control sock
   add                           Add the rules of -t, -u, -T, -U: all of them, or none if one cannot be
   remove                        Remove the rules of -t, -u, -T, -U, which must be there exactly so
 
-  -t, --tcp-ports SPEC          TCP ports of the host, as in pasta
-  -u, --udp-ports SPEC          UDP ports of the host
-  -T, --tcp-ns SPEC             TCP ports of the namespace's loopback
-  -U, --udp-ns SPEC             UDP ports of the namespace's loopback
-      --json                    The answer as JSON on one line
-  -h, --help                    Show this text
-      --version                 Show the version
-
+${optionLines(PORTS_OPTIONS)}
 Established connections live on, whatever is changed. The exit status is 0, or 1 if nothing was changed; the results of
 the rules say why.
 `;
@@ -48,11 +59,12 @@ const METHODS: Readonly<Record<string, Method>> = {
   add: 'ports.add',
   remove: 'ports.remove',
 };
+export const PORTS_METHODS: readonly string[] = Object.values(METHODS);
 /** Of errors that the server has no part in, with --json. */
 const CLIENT_FAULT = -1;
 
 export const ports = async (args: readonly string[], version: string): Promise<number> => {
-  const { options, operands } = readArguments(args, OPTIONS);
+  const { options, operands } = readArguments(args, PORTS_OPTIONS);
   const has = (name: string): boolean => options.some((option) => option.name === name);
   if (has('help')) {
     process.stdout.write(HELP);

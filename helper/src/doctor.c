@@ -202,6 +202,15 @@ static void put(json_t *facts, const char *name, json_t *value)
         die("Out of memory");
 }
 
+static json_t *executable(void)
+{
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+    path[length < 0 ? 0 : length] = '\0';
+    return json_string(path);
+}
+
 static void probe_namespaces(json_t *facts, const struct settings *s)
 {
     struct output output = attempt(try_namespaces, s);
@@ -295,6 +304,8 @@ _Noreturn void doctor(char *const *args)
         say_alone("open-files", found, "raise it: ulimit -Hn as root, LimitNOFILE= of the service, or nofile in /etc/security/limits.conf", json);
     }
     const struct output node = attempt(try_paths, NULL);
+    if (!node.ok && strncmp(node.text, "Can't read ", strlen("Can't read ")) == 0)
+        say_alone("installation", node.text, was_root ? "let nobody read it, or run as a user who may: chmod -R o+rX DIRECTORY" : "build it (npm run build), or install it again", json);
     if (!node.ok)
         say_alone("node", node.text, node_remedy, json);
     const struct output version = attempt(try_node, node.text);
@@ -304,6 +315,7 @@ _Noreturn void doctor(char *const *args)
     /* Anything else, --help too, is the program's to answer, and needs no trials. */
     if (count == (json ? 1u : 0u)) {
         put(facts, "caller", json_integer(caller));
+        put(facts, "executable", executable());
         put(facts, "wasRoot", json_boolean(was_root));
         put(facts, "node", json_pack("{s:s, s:s}", "path", node.text, "version", version.text));
         probe_namespaces(facts, &s);

@@ -157,6 +157,7 @@ static const struct { const char *name, *word, *client; } CLIENTS[] = {
     {.name = "pastiche-netavark", .client = "netavark"},
     {.name = "pesto", .client = "pesto"},
     {.word = "ports", .client = "ports"},
+    {.word = "capabilities", .client = "capabilities"},
 };
 
 /* Returns if it is none of them: any other word after `pastiche` is the COMMAND that pasta runs. */

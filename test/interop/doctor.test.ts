@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `pastiche doctor` on machines that lack something: each lack is made for real, in namespaces of its own. */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -137,6 +137,21 @@ describe('without a Node that will do, the native program says so', () => {
       err: '',
       out: expect.stringMatching(/^FAILURE {2}node: .*\n {9}Nothing runs.*\n {9}To do: install Node/),
     });
+  });
+
+  test('nor without the bundles', async () => {
+    mkdirSync(join(scratch, 'bin'));
+    copyFileSync(PROGRAM, join(scratch, 'bin/pastiche'));
+    const program = start([join(scratch, 'bin/pastiche'), 'doctor', '--json'], {});
+    const { status, stdout } = await finish(program, { timeoutMs: 20_000 });
+    expect(status).toBe(1);
+    expect(reportSchema().parse(JSON.parse(stdout)).checks).toMatchObject([
+      {
+        name: 'installation',
+        status: 'failure',
+        found: `Can't read the controller ${scratch}/controller.cjs: No such file or directory`,
+      },
+    ]);
   });
 
   test('nor without descriptors for it', async () => {

@@ -148,6 +148,7 @@ describe('the programs that talk to a running instance', () => {
   it.each([
     ['pesto', [], 'pesto'],
     ['pastiche', ['ports'], 'ports'],
+    ['pastiche', ['capabilities'], 'capabilities'],
   ])(
     '%s %j is the client under Node, with its arguments, its input, its output and its status',
     async (name, words, which) => {

@@ -15,6 +15,7 @@ const socketRow = (short: string | null): OptionRow =>
     argument: 'PATH',
     group,
     only: 'passt',
+    state: short === null ? 'deprecated' : 'supported',
     help: short === null ? null : 'UNIX socket for QEMU, default: the first free /tmp/passt_N.socket',
     early: 'EARLY_SOCKET',
     apply: (raw, value, option) => {
@@ -27,6 +28,7 @@ const migration = (argument: string | null): OptionRow =>
     argument,
     group,
     help: null,
+    state: 'unsupported',
     apply: (raw, value, option) => {
       if (argument === null || value !== 'none') raw.migration.push(option);
     },
@@ -74,6 +76,7 @@ export const GENERAL = {
     short: 'e',
     group,
     help: null,
+    state: 'deprecated',
     apply: (raw) => {
       raw.warnings.push(
         '--stderr is deprecated: messages go to stderr until the network is ready, and after that with -f -d',

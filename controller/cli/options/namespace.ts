@@ -78,6 +78,7 @@ export const NAMESPACE = {
   'no-copy-routes': row({
     group,
     help: null,
+    state: 'deprecated',
     only: 'pasta',
     needs: 'config-net',
     apply: (raw) => {
@@ -88,6 +89,7 @@ export const NAMESPACE = {
   'no-copy-addrs': row({
     group,
     help: null,
+    state: 'deprecated',
     only: 'pasta',
     needs: 'config-net',
     apply: (raw) => {

@@ -55,6 +55,9 @@ export type Program = Personality | 'slirp4netns';
 export const GROUPS = ['General', 'Network', 'Protocols', 'Forwarding', 'Namespace'] as const;
 export type Group = (typeof GROUPS)[number];
 
+/** `deprecated`: still does what it did, and warns; `unsupported`: refused, because nobody must believe that it does something. */
+export type OptionState = 'supported' | 'deprecated' | 'unsupported';
+
 export interface OptionRow {
   /** One letter, or null. */
   readonly short: string | null;
@@ -63,6 +66,7 @@ export interface OptionRow {
   readonly group: Group;
   /** Line of --help, or one for each personality; null for options that are parsed but not offered: deprecated, or not supported yet. */
   readonly help: string | Readonly<Record<Personality, string>> | null;
+  readonly state: OptionState;
   readonly early: EarlyId;
   /** The personality that has it, or null: both. The other refuses it by name. */
   readonly only: Personality | null;
@@ -79,6 +83,7 @@ type Given = Partial<OptionRow> & Pick<OptionRow, 'group' | 'help' | 'apply'>;
 export const row = (given: Given): OptionRow => ({
   short: null,
   argument: null,
+  state: 'supported',
   early: 'EARLY_OTHER',
   only: null,
   conflicts: [],
@@ -93,6 +98,7 @@ export const notYet = (short: string | null, argument: string | null, group: Gro
     argument,
     group,
     help: null,
+    state: 'unsupported',
     apply: (_raw, _value, option) => {
       throw new UsageError('not-supported', `${option} is not supported yet`);
     },

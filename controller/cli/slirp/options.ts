@@ -87,7 +87,7 @@ export type SlirpOptionName = keyof typeof SLIRP_OPTIONS;
 export const SLIRP_ROWS: readonly (readonly [string, SlirpRow])[] = Object.entries<SlirpRow>(SLIRP_OPTIONS);
 
 /** The version whose options, defaults and replies these are: callers ask before they use one. */
-const COMPATIBLE = '1.3.2';
+export const COMPATIBLE_SLIRP4NETNS = '1.3.2';
 /** What its last library brings; that of --outbound-addr and --disable-dns is 2 and 3. */
 const LIBRARY = '4.7.0';
 const CONFIG_VERSION = 4;
@@ -116,7 +116,7 @@ export const slirpHelpText = (): string =>
  */
 export const slirpVersionText = (version: string): string =>
   [
-    `slirp4netns version ${COMPATIBLE}`,
+    `slirp4netns version ${COMPATIBLE_SLIRP4NETNS}`,
     `commit: pastiche-${version}`,
     `libslirp: ${LIBRARY}`,
     `SLIRP_CONFIG_VERSION_MAX: ${CONFIG_VERSION}`,

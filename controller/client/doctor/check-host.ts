@@ -44,7 +44,7 @@ const lowPorts: Look = (world) => {
   if (start === 0) return ok('every port can be listened on (net.ipv4.ip_unprivileged_port_start is 0)');
   return ok(
     `ports from ${start} on can be listened on; -t and -u of lower ones are refused`,
-    'sudo setcap cap_net_bind_service+ep PATH/TO/bin/pasta, or for everybody: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80',
+    `sudo setcap cap_net_bind_service=p ${world.native.executable}, or for everybody: sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80`,
   );
 };
 

@@ -35,7 +35,7 @@ const forbidder = (world: World): readonly [found: string, remedy: string] => {
   if (sysctl(world, 'kernel.apparmor_restrict_unprivileged_userns') === 1)
     return [
       'AppArmor forbids them to programs without a profile (kernel.apparmor_restrict_unprivileged_userns is 1)',
-      "load pastiche's AppArmor profile (docs/INSTALL.md), or: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+      'sudo apparmor_parser -r /etc/apparmor.d/pastiche (docs/INSTALL.md), or for every program: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0',
     ];
   return [
     'no setting of the kernel is known to forbid it',
@@ -133,7 +133,11 @@ const inotify: Look = (world) => {
 
 const node = ({ native }: World): Finding => ok(`${native.node.path} is ${native.node.version}`);
 
+/** That it cannot be read is said by helper/src/doctor.c: this would not run. */
+const installation = ({ native }: World): Finding => ok(native.executable);
+
 export const KERNEL = {
+  installation,
   node,
   kernel,
   seccomp,

@@ -7,6 +7,7 @@ import type { NativeFacts, World } from './world.ts';
 /** A machine on which nothing is wrong. */
 const NATIVE: NativeFacts = {
   caller: 1000,
+  executable: '/usr/lib/pastiche/bin/pasta',
   wasRoot: false,
   node: { path: '/usr/bin/node', version: 'v20.19.0' },
   namespaces: null,

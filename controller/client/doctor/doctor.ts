@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /** `pastiche doctor [--json]`: whether this machine has what pastiche needs, and what to do where it has not. */
-import { ArgumentError, type Option, readArguments } from '../arguments.ts';
+import { ArgumentError, type Option, optionLines, readArguments } from '../arguments.ts';
 import { runChecks } from './checks.ts';
 import { makeReport, reportText } from './report.ts';
 import { nativeFacts, realWorld } from './world.ts';
 
 export const DOCTOR_OPTIONS = {
-  json: { type: 'boolean', multiple: true },
-  help: { type: 'boolean', short: 'h', multiple: true },
-  version: { type: 'boolean', multiple: true },
+  json: { type: 'boolean', multiple: true, help: 'The report as JSON on one line' },
+  help: { type: 'boolean', short: 'h', multiple: true, help: 'Show this text' },
+  version: { type: 'boolean', multiple: true, help: 'Show the version' },
 } as const satisfies Record<string, Option>;
 
 export const DOCTOR_USAGE = 'Usage: pastiche doctor [OPTION]...';
@@ -17,10 +17,7 @@ export const DOCTOR_HELP = `${DOCTOR_USAGE}
 Look whether this machine has what pastiche needs, by trying it; say what is missing, what that means and what to do.
 Nothing is changed. Root is told what holds for nobody, the user that pasta changes to.
 
-      --json                    The report as JSON on one line
-  -h, --help                    Show this text
-      --version                 Show the version
-
+${optionLines(DOCTOR_OPTIONS)}
 The exit status is 1 if a check is a failure, otherwise 0: warnings do not count.
 `;
 

@@ -11,6 +11,8 @@ export const nativeFacts = () =>
   z.strictObject({
     /** User ID of the caller; root's trials are nobody's (--runas). */
     caller: z.int(),
+    /** The program itself, free of links. */
+    executable: z.string(),
     wasRoot: z.boolean(),
     node: z.strictObject({ path: z.string(), version: z.string() }),
     /** A user and a network namespace, for a command. */
