@@ -277,7 +277,8 @@ static const char *node_fault(const char *path, const struct output *version)
     if (version->ok && major > 0)
         snprintf(text, sizeof(text), "%s is Node.js %d.%d: %d.%d is the oldest that will do", path, major, minor, NODE_MAJOR_MIN, NODE_MINOR_MIN);
     else
-        snprintf(text, sizeof(text), "%s does not say which Node.js it is: %.*s", path, (int)strcspn(version->text, "\n"), version->text);
+        snprintf(text, sizeof(text), "%s does not say which Node.js it is: %.*s", path, 
+                 *version->text ? (int)strcspn(version->text, "\n") : INT_MAX, *version->text ? version->text : "it wrote nothing, or not in time");
     return text;
 }
 

@@ -119,6 +119,7 @@ describe('without a Node that will do, the native program says so', () => {
       () => standIn('else', '#!/bin/sh\necho hello\necho\n'),
       /does not say which Node\.js it is: hello$/,
     ],
+    ['it says nothing', () => standIn('nothing', '#!/bin/sh\n'), /does not say which .*: it wrote nothing/],
     ['it fails', () => standIn('fails', '#!/bin/sh\necho broken >&2; exit 3\n'), /does not say which .*: broken$/],
   ])('%s', async (_title, node, found) => {
     const { report } = await examine([], { PASTICHE_NODE: node() });

@@ -10,10 +10,12 @@ import { capabilitiesOf, capabilitiesSchema, FEATURES } from './capabilities.ts'
 import { COMPLETED, completions } from './generate.ts';
 import { kindOf, offered } from './kinds.ts';
 import { manualOf, manualPage, roff } from './page.ts';
-import { PROGRAMS, type ProgramOption, program } from './programs.ts';
+import { PROGRAMS, type ProgramOption, program, WORDS, wordOf } from './programs.ts';
 
 const directory = fileURLToPath(new URL('../../../docs/man/', import.meta.url));
 const texts = Object.fromEntries(readdirSync(directory).map((name) => [name, readFileSync(directory + name, 'utf8')]));
+const sources = fileURLToPath(new URL('../../../helper/src/', import.meta.url));
+const early = readFileSync(`${sources}early.c`, 'utf8');
 const page = (name: string): string => manualPage(texts[`${name}.in`] ?? '', '1.2.3', texts);
 
 /** The options that a page has as items, as `-m, --mtu MTU`. */
@@ -93,6 +95,16 @@ describe('the tables', () => {
     expect([...new Set([...names('pasta'), ...names('passt')])].sort()).toEqual(Object.keys(OPTIONS).sort());
     expect(names('slirp4netns')).toEqual(Object.keys(SLIRP_OPTIONS));
     expect(names('pesto')).toEqual(Object.keys(PESTO_OPTIONS));
+  });
+});
+
+describe('the words after pastiche', () => {
+  test('have those that the helper knows, but for what only our own plugins say', () => {
+    const known = [...early.matchAll(/\.word = "(\w+)"|strcmp\((?:word|argv\[1\]), "(\w+)"\) == 0/g)].map(
+      ([, row, test]) => row ?? test,
+    );
+    expect(known.length).toBeGreaterThan(3);
+    expect(WORDS.map(wordOf)).toEqual(expect.arrayContaining(known.filter((word) => word !== 'instance')));
   });
 });
 
