@@ -87,6 +87,19 @@ static int listen_by_default(void)
     return fd;
 }
 
+/* User Mode Linux: the words are those that callers of slirp4netns know. */
+static int listen_for_packets(const char *path)
+{
+    int fd = listen_at(path, UNIX_PACKETS);
+
+    if (fd < 0 && errno == ENOTSOCK)
+        die("bind: %s exists and is not a socket", path);
+    if (fd < 0)
+        die_errno("bind: %s", path);
+    notice("Waiting for connection to %s", path);
+    return fd;
+}
+
 static int listen_as_told(const char *path)
 {
     int lock = lock_directory(path), fd = listen_at(path, UNIX_GUEST);
@@ -127,7 +140,7 @@ static int take_inherited(const struct settings *s)
 void guest_prepare(const struct settings *s)
 {
     guest.listens = s->guest_fd < 0;
-    guest.fd = !guest.listens ? take_inherited(s) : s->socket ? listen_as_told(s->socket) : listen_by_default();
+    guest.fd = s->bess ? listen_for_packets(s->socket) : !guest.listens ? take_inherited(s) : s->socket ? listen_as_told(s->socket) : listen_by_default();
 }
 
 /* For the reader of a log: what is not printable ASCII is not repeated. */

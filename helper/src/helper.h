@@ -135,6 +135,9 @@ bool find_user(const char *text, uid_t *uid);
 bool find_group(const char *text, gid_t *gid);
 /* What the executable's file gives us beyond our caller. First of all, and never for more than low ports. */
 void take_file_capability(void);
+/* The signal for our end, with that of the process that started us, which is forgotten when credentials change. */
+void remember_caller(void);
+void stay_with_caller(void);
 bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
@@ -171,6 +174,8 @@ struct netns_watch {
 void netns_join(const struct settings *s, struct netns_watch *watch);
 void netns_create(const struct settings *s);
 bool netns_gone(struct netns_watch *watch);
+/* A file of /proc; `must`: it dies where that fails. */
+void write_setting(const char *path, const char *text, bool must);
 
 /* command.c: the command in its own pid, ipc, uts and mount namespaces. */
 struct command { pid_t pid; int gate; };
@@ -196,7 +201,7 @@ int route_add(int fd, unsigned index, const struct ip *destination, int prefix, 
 
 /* tap.c */
 struct tap {
-    int fd; /* -1 once handed over */
+    int fd; /* -1: none, or handed over handed over */
     char name[IFNAMSIZ];
     unsigned index;
     uint8_t mac[6];
@@ -204,6 +209,8 @@ struct tap {
     bool tso, uso;
 };
 void tap_make(struct tap *tap, const char *name);
+/* An inherited one: its name tells what it is called, wherever it is. */
+void tap_take(struct tap *tap, int fd);
 
 /* floor.c: where no socket may be connected to. */
 enum flow_protocol { FLOW_TCP, FLOW_UDP, FLOW_ICMP };
@@ -306,6 +313,7 @@ enum unix_use {
     UNIX_PRIVATE,       /* for our own user alone */
     UNIX_GUEST,         /* passt: for whom the umask lets in */
     UNIX_GUEST_DEFAULT, /* the same at a name that is nobody's in particular */
+    UNIX_PACKETS,       /* bess: as UNIX_GUEST, each frame a packet; any socket at the path is replaced */
     UNIX_API,           /* slirp4netns: for whom the umask lets in, our own user at most; any socket at the path is replaced */
 };
 /* Removed at the end, if it is still what is there. */
@@ -335,10 +343,15 @@ void no_new_privileges(void);
 bool holds_low_ports(void);
 /* From the permitted set to the effective one, if it is there. */
 void raise_low_ports(void);
+bool holds_capability(unsigned capability);
+void raise_capabilities(void); /* those that are permitted, after a change of users */
 void keep_low_ports_only(void);
 void drop_capabilities(bool keep_low_ports);
 /* keep_ids: only where no other user namespace is needed for it. */
 void enter_empty_root(bool keep_ids);
+/* sandbox.c: slirp4netns --enable-sandbox. Before the first filter, and at the seal. */
+void sandbox_prepare(void);
+void sandbox_enter(void);
 void seal_install(enum profile profile);
 /* Whole pages become read-only: what holds the floor and the outbound settings has pages of its own. */
 #if defined(__x86_64__) || defined(__i386__)

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/auxv.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -134,6 +135,50 @@ static void parse_runas(const char *text, uid_t *uid, gid_t *gid)
         die("Invalid --runas option: %s", text);
 }
 
+static struct { int signum; pid_t parent; } bond;
+
+void remember_caller(void)
+{
+    bond.parent = getppid();
+    if (prctl(PR_GET_PDEATHSIG, &bond.signum) != 0)
+        bond.signum = 0;
+}
+
+/* Where it has died meanwhile nobody sends the signal any more. */
+void stay_with_caller(void)
+{
+    if (bond.signum == 0)
+        return;
+    /* #syscalls:setup prctl(PR_SET_PDEATHSIG, *) — what the caller asked for, after a change of credentials */
+    prctl(PR_SET_PDEATHSIG, bond.signum);
+    /* #syscalls:setup getppid — whether it is there */
+    if (getppid() != bond.parent)
+        die("The process that started this one has ended");
+}
+
+/*
+ * slirp4netns as root: its caller's namespaces, its directory of sockets and its mounts are root's. So until the seal all
+ * capabilities stay, and files are opened and removed as root to the end; in every other respect it is nobody from the start, as its children are.
+ */
+static void become_nobody_with_files(void)
+{
+    uid_t uid = NOBODY;
+    gid_t gid = NOBODY;
+
+    passwd_find("nobody", 0, &uid, &gid);
+    if (setgroups(0, NULL) != 0)
+        die_errno("Can't drop supplementary groups");
+    prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
+    if (setresgid(gid, gid, gid) != 0)
+        die_errno("Can't set GID to %u", gid);
+    if (setresuid(uid, uid, uid) != 0)
+        die_errno("Can't set UID to %u", uid);
+    prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
+    raise_capabilities();
+    setfsuid(0);
+    prctl(PR_SET_DUMPABLE, 1);
+}
+
 /*
  * Root of the initial user namespace changes to nobody, as pasta does, unless --runas says otherwise. Namespaces are
  * joined after that, so a namespace made by root needs `--runas 0`; one made by a user, or PID of a user's process,
@@ -145,9 +190,11 @@ bool take_identity(const struct settings *s)
     uid_t uid = NOBODY;
     gid_t gid = NOBODY;
 
-    /* Its caller's namespaces, directories and sockets are root's. It is left later. */
-    if (s->personality == SLIRP4NETNS)
+    if (s->personality == SLIRP4NETNS) {
+        if (root)
+            become_nobody_with_files(), stay_with_caller();
         return root;
+    }
     if (s->runas) {
         parse_runas(s->runas, &uid, &gid);
     } else if (root) {
@@ -172,6 +219,7 @@ bool take_identity(const struct settings *s)
     }
     /* The change made /proc/self root's; uid_map must be ours to write. */
     prctl(PR_SET_DUMPABLE, 1);
+    stay_with_caller();
     return root;
 }
 
@@ -421,6 +469,9 @@ _Noreturn void become_controller(const struct controller_paths *paths, const cha
     sigset_t none;
 
     setsid(); /* the terminal's Ctrl-C is not for it */
+    setfsuid(geteuid()); /* slirp4netns started by root */
+    if (access(paths->bundle, R_OK) != 0)
+        die_errno("Can't read the controller %s", paths->bundle);
     controller_namespaces();
     place_channels(host_channel, netns_channel);
     /* What the controller says before it is ready is for the user to read, not output of the command. slirp4netns has lines of its own there. */

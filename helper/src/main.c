@@ -125,7 +125,9 @@ int main(int argc, char **argv)
     struct start start = {0};
     struct controller_paths paths;
     struct split split;
+    struct tap tap = {.fd = -1};
 
+    remember_caller();
     fill_stdio();
     if (stderr_is_journal())
         notice_to_journal();
@@ -141,6 +143,8 @@ int main(int argc, char **argv)
         pid_file_open(settings.pid_file);
     if (settings.personality == PASST || settings.bess)
         guest_prepare(&settings);
+    if (settings.tap_fd >= 0)
+        tap_take(&tap, settings.tap_fd);
     kernel_log_open(); /* while we may: root is given up next */
     start.started_as_root = take_identity(&settings);
     if (split.channel < 0)
@@ -162,6 +166,8 @@ int main(int argc, char **argv)
         close(c.host[1]);
     }
     choose_names(&settings, &start);
+    if (settings.tap_fd >= 0)
+        snprintf(start.tap_name, sizeof(start.tap_name), "%s", tap.name);
     host.broker = -1;
     if (!settings.alone) {
         close(c.netns[1]);
@@ -172,9 +178,11 @@ int main(int argc, char **argv)
     host.channel = c.host[0];
     host.link = c.link[0];
     host.syslog = syslog_open();
+    if (settings.sandbox)
+        sandbox_prepare();
 
     signals_open(settings.spawn);
-    struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP};
+    struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP, .tap = tap};
     rpc_start(&session);
     no_new_privileges();
     seal_install(PROFILE_SETUP);

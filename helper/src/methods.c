@@ -377,9 +377,15 @@ void run_seal(const union params *p, struct outcome *o)
     }
     own_freeze();
     tuple_freeze();
-    const bool low_ports = p->seal.window_count > 0 && holds_low_ports();
-    enter_empty_root(low_ports || unix_is_open());
+    const bool sandbox = session.side == SIDE_HOST && session.settings->sandbox;
+    const bool low_ports = (sandbox || p->seal.window_count > 0) && holds_low_ports();
+    if (sandbox)
+        sandbox_enter();
+    else
+        enter_empty_root(low_ports || unix_is_open());
     drop_capabilities(low_ports);
+    if (session.side == SIDE_HOST)
+        stay_with_caller();
     /* #syscalls:setup prctl(PR_SET_DUMPABLE, 0) — nobody of the same user looks into a sealed process */
     prctl(PR_SET_DUMPABLE, 0);
     seal_install(session.side == SIDE_HOST ? PROFILE_HOST : PROFILE_NETNS);
@@ -466,5 +472,7 @@ void methods_start(const struct session *initial)
 
 bool method_is_for_now(const struct method *method)
 {
+    if (method->run == run_tap_open && session.side == SIDE_HOST && session.settings->tap_fd < 0)
+        return false; /* no tap was inherited */
     return (method->sides & session.side) && (method->stages & session.stage);
 }

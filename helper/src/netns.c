@@ -177,7 +177,7 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
 
 /* ---- creating ---- */
 
-static void write_file(const char *path, const char *text, bool must)
+void write_setting(const char *path, const char *text, bool must)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     ssize_t length = (ssize_t)strlen(text);
@@ -198,14 +198,14 @@ void netns_create(const struct settings *s)
         if (unshare(CLONE_NEWUSER) != 0)
             die_errno("Couldn't create a user namespace");
         snprintf(map, sizeof(map), "0 %u 1\n", uid);
-        write_file("/proc/self/uid_map", map, true);
+        write_setting("/proc/self/uid_map", map, true);
         /* Without this, an unprivileged process may not write gid_map: user_namespaces(7). */
-        write_file("/proc/self/setgroups", "deny", true);
+        write_setting("/proc/self/setgroups", "deny", true);
         snprintf(map, sizeof(map), "0 %u 1\n", gid);
-        write_file("/proc/self/gid_map", map, true);
+        write_setting("/proc/self/gid_map", map, true);
     }
     if (unshare(CLONE_NEWNET) != 0)
         die_errno("Couldn't create a network namespace");
     /* Group 0 of the namespace may use ping sockets there; an old kernel without them is no reason to stop. */
-    write_file("/proc/sys/net/ipv4/ping_group_range", "0 0", false);
+    write_setting("/proc/sys/net/ipv4/ping_group_range", "0 0", false);
 }

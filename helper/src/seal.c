@@ -48,12 +48,29 @@ static void retain_capabilities(uint32_t low)
         die_errno("Can't drop capabilities");
 }
 
-bool holds_low_ports(void)
+bool holds_capability(unsigned capability)
 {
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 
     read_capabilities(data);
-    return data[0].effective & LOW_PORTS;
+    return data[0].effective & (1u << capability);
+}
+
+bool holds_low_ports(void)
+{
+    return holds_capability(CAP_NET_BIND_SERVICE);
+}
+
+void raise_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
+    read_capabilities(data);
+    for (size_t i = 0; i < ARRAY_SIZE(data); i++)
+        data[i].effective = data[i].permitted, data[i].inheritable = 0;
+    if (syscall(SYS_capset, &header, data) != 0)
+        die_errno("Can't keep capabilities");
 }
 
 void raise_low_ports(void)

@@ -67,6 +67,25 @@ static void read_identity(struct tap *tap)
     tap->index = interface_index(tap->name);
 }
 
+/*
+ * The header's size is of the descriptor, not of the device: another one is changed to ours. Whether there is packet information in front
+ * (no IFF_NO_PI) cannot be seen: TUNGETIFF has IFF_NOFILTER in that bit. As for the original, there must be none.
+ */
+void tap_take(struct tap *tap, int fd)
+{
+    struct ifreq request = {0};
+
+    if (ioctl(fd, TUNGETIFF, &request) != 0 || !(request.ifr_flags & IFF_TAP))
+        die("--netns-type=tapfd: the descriptor is not a tap");
+    *tap = (struct tap){.fd = fd};
+    snprintf(tap->name, sizeof(tap->name), "%s", request.ifr_name);
+    if (request.ifr_flags & IFF_VNET_HDR)
+        set_offloads(tap);
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || ioctl(fd, SIOCGIFHWADDR, &request) != 0)
+        die_errno("Couldn't read the address of tap %s", tap->name);
+    memcpy(tap->mac, request.ifr_hwaddr.sa_data, sizeof(tap->mac));
+}
+
 void tap_make(struct tap *tap, const char *name)
 {
     *tap = (struct tap){.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)};

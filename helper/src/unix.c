@@ -14,8 +14,10 @@ enum { CONF, CONTROL, API, KINDS }; /* UNIX_KINDS of method-table.c */
 static int listeners[KINDS] = {-1, -1, -1};
 static uid_t own_uid;
 
-static int unix_socket(void)
+static int unix_socket(enum unix_use use)
 {
+    if (use == UNIX_PACKETS)
+        return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* before the first filter */
     /* #syscalls:setup socket(AF_UNIX, SOCK_STREAM+SOCK_CLOEXEC+SOCK_NONBLOCK, 0) — the sockets of -c and --control */
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
@@ -26,7 +28,7 @@ static int unix_socket(void)
  */
 static int bind_as(int fd, const struct sockaddr_un *address, enum unix_use use)
 {
-    if (use == UNIX_GUEST || use == UNIX_GUEST_DEFAULT)
+    if (use == UNIX_GUEST || use == UNIX_GUEST_DEFAULT || use == UNIX_PACKETS)
         return bind(fd, (const struct sockaddr *)address, sizeof(*address));
     /* #syscalls:setup umask — a socket's mode is what its bind() leaves of 0777 */
     mode_t before = umask(0177);
@@ -76,7 +78,7 @@ static int bind_or_replace(int fd, const struct sockaddr_un *address, enum unix_
     if (use == UNIX_GUEST_DEFAULT && status.st_uid != geteuid())
         return -1;
     /* Callers of slirp4netns count on it that a path is theirs: an instance of theirs that lives on has lost it. */
-    if (use != UNIX_API && !is_stale(address))
+    if (use != UNIX_API && use != UNIX_PACKETS && !is_stale(address))
         return -1;
     return unlinkat(AT_FDCWD, address->sun_path, 0) == 0 ? bind_as(fd, address, use) : -1;
 }
@@ -90,7 +92,7 @@ int unix_open_listener(const char *path, enum unix_use use)
     errno = ENAMETOOLONG;
     if (*path == '\0' || snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) > UNIX_PATH_BYTES)
         return -1;
-    fd = unix_socket();
+    fd = unix_socket(use);
     if (fd < 0)
         return -1;
     errnum = bind_or_replace(fd, &address, use) == 0 ? 0 : errno;

@@ -107,9 +107,9 @@ export const METHODS = {
   },
   /** A datagram socket connected to /dev/log. */
   'syslog.open': { sides: ['host'], stages: ['setup'], fds: 1, params: empty, result: justFd },
-  /** The tap made at start; of the host side, the one that slirp4netns --netns-type=tapfd inherited, whose `index` is 0: it may be anywhere. */
+  /** The tap made at start. The host side has it for slirp4netns --netns-type=tapfd alone: the inherited one, `index` 0, as it may be anywhere. */
   'tap.open': {
-    sides: ['host', 'netns'],
+    sides: ['netns', 'host'],
     stages: ['setup'],
     fds: 1,
     params: z.strictObject({ name: ifname }),

@@ -121,7 +121,7 @@ export class Installation {
     chmodSync(this.directory, 0o777);
     mkdirSync(join(this.directory, 'bin'));
     copyFileSync(HELPER, this.path('bin/pasta'));
-    for (const name of ['passt', 'pastiche']) copyFileSync(HELPER, this.path(`bin/${name}`));
+    for (const name of ['passt', 'pastiche', 'slirp4netns']) copyFileSync(HELPER, this.path(`bin/${name}`));
     copyFileSync(repository('dist/pastiche.node'), this.path('pastiche.node'));
     copyFileSync(repository('dist/controller.bpf'), this.path('controller.bpf'));
     copyFileSync(repository('test/security/helper-stand-in.cjs'), this.path('controller.cjs'));
@@ -201,6 +201,6 @@ export class Installation {
 
   remove(): void {
     for (const run of this.#runs) run.kill('SIGKILL');
-    rmSync(this.directory, { recursive: true, force: true });
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 });
   }
 }
