@@ -15,6 +15,7 @@ import {
   STREAM_PORT,
   streamServer,
 } from '../support/programs.ts';
+import { type Slirp, startSlirp } from '../support/slirp.ts';
 import { allowedNames, callsByProfile, parseStrace, pasticheProfiles, unannotated } from '../support/strace.ts';
 
 let lab: Lab;
@@ -55,6 +56,14 @@ const asGuest = (program: string, socket: string): string =>
     'kill $guest',
   ].join('\n');
 
+/** One request to a UNIX socket, and all of its answer. */
+const ASK = `import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(sys.argv[2].encode())
+s.shutdown(socket.SHUT_WR)
+print(s.recv(2048).decode())`;
+
 /** The profiles that were in force, none of which met a call outside it. */
 const profilesOf = (file: string): string[] => {
   const calls = parseStrace(readFileSync(file, 'utf8'));
@@ -91,5 +100,30 @@ describe('under strace', () => {
     // Its guest has hung up.
     expect((await finish(passt, { timeoutMs: 20_000 })).status).toBe(0);
     expect(profilesOf(file)).toEqual(['controller', 'host', 'setup']);
+  });
+
+  it('slirp4netns, with sandbox and API socket, makes no call without an annotation', async () => {
+    const under = (dir: string) => ['strace', '-f', '-e', 'signal=none', '-o', join(dir, 'trace')];
+    let slirp: Slirp | null = null;
+    try {
+      slirp = await startSlirp(lab, {
+        args: ['-c', '-6', '--enable-sandbox', '--enable-seccomp', '-a', '/run/scratch/api'],
+        under,
+      });
+      const request = {
+        execute: 'add_hostfwd',
+        arguments: { proto: 'tcp', host_addr: '127.0.0.1', host_port: 7099, guest_port: 7099 },
+      };
+      const answers: string[] = [];
+      for (const text of [JSON.stringify(request), '{"execute":"remove_hostfwd","arguments":{"id":1}}', 'x'])
+        answers.push(await lab.user.run(['/usr/bin/python3', '-c', ASK, '/run/scratch/api', text]));
+      expect(answers.map((answer) => answer.slice(0, 9))).toEqual(['{"return"', '{"return"', '{"error":']);
+      await slirp.inside.run(['sh', '-c', everything()], { timeoutMs: 120_000 });
+      slirp.hangUp();
+      await finish(slirp.tool, { timeoutMs: 20_000 });
+      expect(profilesOf(join(slirp.dir, 'trace'))).toEqual(['controller', 'host', 'netns', 'setup']);
+    } finally {
+      await slirp?.close();
+    }
   });
 });

@@ -18,6 +18,8 @@ export interface SlirpOptions {
   readonly as?: 'user' | 'root';
   /** Commands in the namespace before it starts. */
   readonly before?: string;
+  /** What runs it: a tracer with its options, given the directory of this instance. */
+  readonly under?: (dir: string) => readonly string[];
   /** Without --exit-fd and --ready-fd. */
   readonly bare?: boolean;
 }
@@ -86,7 +88,14 @@ export const startSlirp = async (lab: Lab, options: SlirpOptions = {}): Promise<
   const exit = openSync(join(dir, 'exit'), constants.O_RDWR);
   const fds = bare ? '' : `5>'${dir}/ready' 6<'${dir}/exit'`;
   const given = bare ? [...args, ...operands] : ['--ready-fd=5', '-e', '6', ...args, ...operands];
-  const tool = side.spawn(['sh', '-c', `exec "$0" "$@" ${fds}`, slirpBinary(lab), ...given]);
+  const tool = side.spawn([
+    'sh',
+    '-c',
+    `exec "$0" "$@" ${fds}`,
+    ...(options.under?.(dir) ?? []),
+    slirpBinary(lab),
+    ...given,
+  ]);
   const slirp = new Slirp(tool, inside, dir, pid, holder, exit);
   if (!bare)
     await waitFor(() => hasExited(tool) || isReady(slirp), { what: 'slirp4netns to be ready', timeoutMs: 20_000 });
