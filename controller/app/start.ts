@@ -26,6 +26,7 @@ import * as siphash from '../flow/siphash.ts';
 import { type Clients, ListenError } from '../fwd/listen-start.ts';
 import * as listeners from '../fwd/listeners.ts';
 import * as nat from '../fwd/nat.ts';
+import * as resolver from '../fwd/resolver.ts';
 import * as sockets from '../fwd/sockets.ts';
 import { startForwarding } from '../fwd/start.ts';
 import { DiscoverError, discover } from '../host/discover.ts';
@@ -164,6 +165,8 @@ export const start = async (program: Program, args: readonly string[]): Promise<
   const guestLink = plan.guest === null ? null : LINKS[plan.guest.kind](guest.onGone);
   const link = tap === null ? guestLink : tapLink(tap.fd, tap.vnetHeaderBytes, tap.tso, tap.uso);
   configureProtocols(plan, link, netns !== null);
+  const follows = plan.personality === 'slirp4netns' && plan.nat.dnsForward4 !== null;
+  resolver.configure(follows ? (await host.call('resolver.open', {})).fd : -1);
   configureForwarding(plan);
   await openControl(host, plan);
   if (log.infoEnabled) for (const line of planSummary(plan)) log.info(line);

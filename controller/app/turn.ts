@@ -13,6 +13,7 @@ import * as flows from '../flow/table.ts';
 import * as wheel from '../flow/wheel.ts';
 import * as listeners from '../fwd/listeners.ts';
 import * as opening from '../fwd/opening.ts';
+import * as resolver from '../fwd/resolver.ts';
 import * as scan from '../fwd/scan.ts';
 import * as io from '../io/io.ts';
 import * as fragmentSlots from '../link/fragment-slots.ts';
@@ -183,6 +184,8 @@ const dispatch = (ref: number, mask: number): void => {
       return;
     case guest.REF_GUEST:
       return guest.onReadable();
+    case resolver.REF_RESOLVER:
+      return resolver.onReadable();
     case REF_UV:
       uvDue = true;
       return;
@@ -207,7 +210,10 @@ const timers = (): number => {
     shortest(
       shortest(
         fragmentSlots.nextDelay(now),
-        shortest(shortest(tcpPace.nextDelay(now), tcpLateAck.nextDelay(now)), guest.nextDelay(now)),
+        shortest(
+          shortest(tcpPace.nextDelay(now), tcpLateAck.nextDelay(now)),
+          shortest(guest.nextDelay(now), resolver.nextDelay(now)),
+        ),
       ),
       shortest(tcpKeepalive.nextDelay(now), shortest(scan.nextDelay(now), inbound.nextDelay(now))),
     ),
@@ -231,6 +237,7 @@ const tick = (): void => {
   scan.tick(now);
   inbound.tick(now);
   guest.tick(now);
+  resolver.tick(now);
   spliceTcp.tick(now);
   controlSockets.tick(now);
 };

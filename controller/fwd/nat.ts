@@ -101,8 +101,11 @@ const isNames = (f: Flow): boolean => {
   return typeOf(f) !== FLOW_PING && (port === DNS_PORT || port === DNS_OVER_TLS_PORT);
 };
 /** Whether the flow is for the host's resolver, by the address that stands for it. */
-const isForResolver = (f: Flow): boolean =>
+export const isForResolver = (f: Flow): boolean =>
   typeOf(f) !== FLOW_PING && dnsPorts.includes(remotePort(f)) && remoteIs(f, DNS_FORWARD);
+
+/** Another resolver of the host, `dnsHost4` or `dnsHost6`; null: there is none now. Flows that there are stay where they are. */
+export const setDnsHost = (v4: boolean, text: string | null): void => set(v4, DNS_HOST, text);
 
 /** Whether the flow's destination is none: nobody is at that address, or not at that port. */
 export const leadsNowhere = (f: Flow): boolean =>

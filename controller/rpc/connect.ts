@@ -183,6 +183,9 @@ export const request = (
   return requestTo(f, protocol, address, remotePort(f), sourcePort, hopLimit);
 };
 
+/** Tells the handlers of the flow's type that there will be no socket, as an answer of the helper's would. */
+export const fail = (f: Flow, errno: number): void => toHandlers(f, errno, -1);
+
 /** Sends what was queued for either side. Called once a turn. */
 export const flushRequests = (): void => {
   host.channel.flush();

@@ -333,11 +333,14 @@ bool guest_is_awaited(void);
 /* The next connection. -1 and errno: EAGAIN nobody waits, EBADF nothing listens. */
 int guest_accept(pid_t *pid);
 
+/* resolver.c: starts the reader of resolv.conf, before any filter; gives the end to ask at. Dies of what is wrong. */
+int resolver_start(void);
+
 /* doctor.c: `pastiche doctor`, with the arguments after the word. */
 _Noreturn void doctor(char *const *args);
 
 /* seal.c */
-enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS };
+enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS, PROFILE_RESOLVER };
 void no_new_privileges(void);
 /* CAP_NET_BIND_SERVICE: for ports below the privileged ones. */
 bool holds_low_ports(void);
@@ -421,6 +424,7 @@ struct session {
     struct tap tap; /* broker */
     int route;      /* broker: rtnetlink socket in the target namespace */
     unsigned lo_index;
+    int resolver; /* host side: the controller's end to the reader of resolv.conf; -1: there is none, or it was given */
 };
 void rpc_start(const struct session *session);
 /* Answers one datagram: the reply lies in *reply, its descriptors in fds (room for FDS_PER_MESSAGE_MAX). */

@@ -65,7 +65,7 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
         .settings = s, .host = parent, .channel = c->netns[0], .link = c->link[1], .watch = {.fd = -1, .owner = -1},
     };
     struct session session = {.settings = s, .start = start, .side = SIDE_NETNS, .stage = STAGE_SETUP,
-                              .tap = {.fd = -1}};
+                              .tap = {.fd = -1}, .resolver = -1};
     struct link_change up = {.up = 1};
 
     close(c->host[0]);
@@ -178,11 +178,13 @@ int main(int argc, char **argv)
     host.channel = c.host[0];
     host.link = c.link[0];
     host.syslog = syslog_open();
+    const int resolver = settings.personality == SLIRP4NETNS ? resolver_start() : -1;
     if (settings.sandbox)
         sandbox_prepare();
 
     signals_open(settings.spawn);
-    struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP, .tap = tap};
+    struct session session = {.settings = &settings, .start = &start, .side = SIDE_HOST, .stage = STAGE_SETUP, .tap = tap,
+                              .resolver = resolver};
     rpc_start(&session);
     no_new_privileges();
     seal_install(PROFILE_SETUP);

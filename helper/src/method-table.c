@@ -141,6 +141,7 @@ static const struct method METHODS[] = {
     {"file.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, READABLE_FIELDS, run_file_open},
     {"file.create", SIDE_HOST, STAGE_SETUP, CREATE_FIELDS, run_file_create},
     {"syslog.open", SIDE_HOST, STAGE_SETUP, NO_FIELDS, run_syslog_open},
+    {"resolver.open", SIDE_HOST, STAGE_SETUP, NO_FIELDS, run_resolver_open},
     {"tap.open", SIDE_HOST | SIDE_NETNS, STAGE_SETUP, TAP_FIELDS, run_tap_open},
     {"link.set", SIDE_NETNS, STAGE_SETUP, LINK_FIELDS, run_link_set},
     {"address.add", SIDE_NETNS, STAGE_SETUP, ADDRESS_FIELDS, run_address_add},

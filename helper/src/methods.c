@@ -79,6 +79,14 @@ void run_file_create(const union params *p, struct outcome *o)
         o->fd = fd;
 }
 
+void run_resolver_open(const union params *p, struct outcome *o)
+{
+    (void)p;
+    errno = ENOENT;
+    give(o, session.resolver, "the reader of resolv.conf");
+    session.resolver = -1;
+}
+
 void run_syslog_open(const union params *p, struct outcome *o)
 {
     (void)p;
@@ -375,6 +383,8 @@ void run_seal(const union params *p, struct outcome *o)
     } else {
         flow_warm_up();
     }
+    if (session.side == SIDE_HOST && session.resolver >= 0)
+        close(session.resolver);
     own_freeze();
     tuple_freeze();
     const bool sandbox = session.side == SIDE_HOST && session.settings->sandbox;

@@ -18,6 +18,7 @@ void run_netlink_open(const union params *p, struct outcome *o);
 void run_file_open(const union params *p, struct outcome *o);
 void run_file_create(const union params *p, struct outcome *o);
 void run_syslog_open(const union params *p, struct outcome *o);
+void run_resolver_open(const union params *p, struct outcome *o);
 void run_tap_open(const union params *p, struct outcome *o);
 void run_link_set(const union params *p, struct outcome *o);
 void run_address_add(const union params *p, struct outcome *o);

@@ -144,6 +144,7 @@ void seal_install(enum profile profile)
         [PROFILE_SETUP] = {FILTER_SETUP, ARRAY_SIZE(FILTER_SETUP)},
         [PROFILE_HOST] = {FILTER_HOST, ARRAY_SIZE(FILTER_HOST)},
         [PROFILE_NETNS] = {FILTER_NETNS, ARRAY_SIZE(FILTER_NETNS)},
+        [PROFILE_RESOLVER] = {FILTER_RESOLVER, ARRAY_SIZE(FILTER_RESOLVER)},
     };
     struct sock_fprog program = {
         .len = (unsigned short)FILTERS[profile].count,

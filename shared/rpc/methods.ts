@@ -107,6 +107,8 @@ export const METHODS = {
   },
   /** A datagram socket connected to /dev/log. */
   'syslog.open': { sides: ['host'], stages: ['setup'], fds: 1, params: empty, result: justFd },
+  /** slirp4netns: a SOCK_SEQPACKET socket to the reader of resolv.conf: each byte is answered by what the file says then. ENOENT: there is none. */
+  'resolver.open': { sides: ['host'], stages: ['setup'], fds: 1, params: empty, result: justFd },
   /** The tap made at start. The host side has it for slirp4netns --netns-type=tapfd alone: the inherited one, `index` 0, as it may be anywhere. */
   'tap.open': {
     sides: ['netns', 'host'],

@@ -121,7 +121,7 @@ describe('under strace', () => {
       await slirp.inside.run(['sh', '-c', everything()], { timeoutMs: 120_000 });
       slirp.hangUp();
       await finish(slirp.tool, { timeoutMs: 20_000 });
-      expect(profilesOf(join(slirp.dir, 'trace'))).toEqual(['controller', 'host', 'netns', 'setup']);
+      expect(profilesOf(join(slirp.dir, 'trace'))).toEqual(['controller', 'host', 'netns', 'resolver', 'setup']);
     } finally {
       await slirp?.close();
     }

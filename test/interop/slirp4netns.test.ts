@@ -16,6 +16,8 @@ const PORT = 7040;
 const LOOPBACK_PORT = 7041;
 /** Of the host, beside NET.host4. */
 const SECOND_HOST4 = '192.0.2.9';
+/** Of the remote side, and what `--cidr=10.135.128.0/17` has for the resolver. */
+const OTHER4 = '10.135.128.3';
 const GUEST = '10.0.2.100';
 const MEGABYTES = 24;
 /** 1 << CAP_NET_BIND_SERVICE */
@@ -42,8 +44,8 @@ beforeAll(async () => {
   lab = await makeLab();
   await lab.host.run(['ip', 'addr', 'add', `${SECOND_HOST4}/24`, 'dev', 'eth0']);
   stream = await streamServer(lab);
-  await lab.remote.run(['ip', 'addr', 'add', '10.135.128.3/32', 'dev', 'lo']);
-  const remote = [NET.server4, NET.server6, '10.135.128.3'].flatMap((address) => both(address, PORT));
+  await lab.remote.run(['ip', 'addr', 'add', `${OTHER4}/32`, 'dev', 'lo']);
+  const remote = [NET.server4, NET.server6, OTHER4].flatMap((address) => both(address, PORT));
   servers.push(await serve(lab.remote, remote));
   mkdirSync(join(lab.dir, 'api'));
   chmodSync(join(lab.dir, 'api'), 0o777);
@@ -192,7 +194,7 @@ describe('its network', () => {
     expect(await tcp(slirp, '10.135.128.2', LOOPBACK_PORT)).toBe('ENETUNREACH');
     expect(await pings(slirp, '10.135.128.2')).toBe(true);
     // An ordinary address, which somebody of the network may have.
-    expect(await asked(slirp, ['10.135.128.3', PORT])).toEqual([NET.host4, NET.host4]);
+    expect(await asked(slirp, [OTHER4, PORT])).toEqual([NET.host4, NET.host4]);
     // No IPv6 without -6.
     expect(await slirp.inside.run(['ip', '-6', 'addr', 'show', 'scope', 'global', 'dev', 'tap0'])).toBe('');
     expect(await tcp(slirp, NET.server6, PORT)).toBe('ENETUNREACH');
@@ -211,6 +213,30 @@ describe('its network', () => {
     const slirp = await start({ args: ['-c', '--disable-host-loopback'] });
     expect(await asked(slirp, [NET.host4, PORT])).toEqual([NET.host4, NET.host4]);
     own.kill('SIGTERM');
+  });
+  it('follows resolv.conf: the file may be another one each time', async () => {
+    const dnsmasq = [
+      ...['dnsmasq', '--keep-in-foreground', '--conf-file=/dev/null', '--no-resolv', '--no-hosts', '--pid-file='],
+      ...['--user=root', '--group=', `--listen-address=${OTHER4}`, '--bind-interfaces', '--log-facility=/dev/null'],
+      `--host-record=${NET.name},203.0.113.7`,
+    ];
+    const other = lab.remote.spawn(dnsmasq);
+    const slirp = await start({ args: ['-c', '--disable-host-loopback', '--enable-sandbox'] });
+    expect(await lookUp(slirp, 'udp', '10.0.2.3')).toBe(NET.server4);
+    const file = join(slirp.dir, 'resolv.conf');
+    writeFileSync(file, `nameserver ${OTHER4}\n`);
+    await lab.host.run(['sh', '-c', `mount --bind '${file}' "$(readlink -f /etc/resolv.conf)"`]);
+    try {
+      const answer = async (): Promise<boolean> => (await lookUp(slirp, 'udp', '10.0.2.3')) === '203.0.113.7';
+      await waitFor(answer, { what: 'the other resolver', everyMs: 200 });
+      expect(await lookUp(slirp, 'tcp', '10.0.2.3')).toBe('203.0.113.7');
+    } finally {
+      await lab.host.run(['sh', '-c', 'umount "$(readlink -f /etc/resolv.conf)"']);
+    }
+    await waitFor(async () => (await lookUp(slirp, 'udp', '10.0.2.3')) === NET.server4, {
+      what: 'the first one again',
+    });
+    other.kill('SIGTERM');
   });
   it('carries every byte, both ways', async () => {
     const slirp = await start({ args: ['-c', '--mtu=65520', '-6'] });

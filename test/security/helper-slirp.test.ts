@@ -204,7 +204,8 @@ describe('how callers follow it', () => {
     if (when === 'after') await whenReady(one);
     else await install.paused('here');
     const children = childrenOf(one.pid());
-    expect(children).toHaveLength(2);
+    // The controller and the broker; the reader of resolv.conf as long as somebody may ask it.
+    expect(children).toHaveLength(when === 'after' ? 2 : 3);
     one.kill('SIGKILL');
     // Its output is at its end only when nobody has it any more.
     await one.closed;
@@ -278,7 +279,8 @@ os.execv(sys.argv[1], sys.argv[1:])' "$@"`,
     expect(install.reply(0).result).toMatchObject({ tap: 'mine', side: 'host' });
     expect(install.reply(1).result).toMatchObject({ fd: 0, index: 0, vnetHeaderBytes, tso: vnetHeaderBytes > 0 });
     expect(install.reply(2).error).toMatchObject({ data: { errno: 19 } });
-    expect(childrenOf(one.pid())).toHaveLength(1);
+    // The controller, and the reader of resolv.conf.
+    expect(childrenOf(one.pid())).toHaveLength(2);
   });
   it('is refused when it is a tun', async () => {
     expect(await inTime(run(['--netns-type=tapfd', '5'], [], withTap(0x1001)))).toMatchObject({

@@ -35,6 +35,7 @@ const VALID: { readonly [M in MethodName]: readonly unknown[] } = {
     { kind: 'log', path: `/nonexistent/${'😀'.repeat(2040)}` },
   ],
   'syslog.open': [{}],
+  'resolver.open': [{}],
   'tap.open': [{ name: 'nosuchtap' }, { name: '!' }, { name: 'fifteen-letters' }],
   'link.set': [
     { name: 'lo' },

@@ -119,7 +119,7 @@ export const callsByProfile = <P extends string>(
  */
 export const pasticheProfiles = (
   calls: readonly TracedCall[],
-): ((leader: number, nth: number) => 'setup' | 'host' | 'netns' | 'controller' | undefined) => {
+): ((leader: number, nth: number) => 'setup' | 'host' | 'netns' | 'controller' | 'resolver' | undefined) => {
   const leaderOf = leaders(calls);
   const installing = calls.filter(({ text }) => INSTALLS.test(text) && SUCCEEDED.test(text));
   const controllers = new Set(
@@ -134,6 +134,8 @@ export const pasticheProfiles = (
   return (leader, nth) => {
     if (controllers.has(leader)) return 'controller';
     if (!helpers.has(leader)) return undefined;
+    // The reader of resolv.conf has one filter, which is not `setup`.
+    if (installing.filter(({ pid }) => leaderOf(pid) === leader).length === 1) return 'resolver';
     if (nth === 1) return 'setup';
     return hosts.has(leader) ? 'host' : 'netns';
   };

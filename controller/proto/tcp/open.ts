@@ -5,6 +5,7 @@ import { debugFlow } from '../../flow/describe.ts';
 import * as lru from '../../flow/lru.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
+import * as destination from '../../fwd/destination.ts';
 import * as nat from '../../fwd/nat.ts';
 import * as io from '../../io/io.ts';
 import * as icmpError from '../../link/icmp-error.ts';
@@ -69,7 +70,7 @@ export const synFromTap = (ipAt: number, at: number, v4: boolean): Flow => {
     return flows.NO_FLOW;
   }
   const hops = hopLimit === DEFAULT_HOP_LIMIT ? 0 : hopLimit;
-  if (connect.request(f, 'tcp', 0, hops, nat.destinationText(f))) return f;
+  if (destination.request(f, 'tcp', 0, hops)) return f;
   drop(DROP['flow-pending-full']);
   closeQuietly(f);
   return flows.NO_FLOW;

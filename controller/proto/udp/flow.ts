@@ -21,13 +21,13 @@ import * as sockError from '../../flow/sock-error.ts';
 import type { Flow } from '../../flow/table.ts';
 import * as flows from '../../flow/table.ts';
 import * as wheel from '../../flow/wheel.ts';
+import * as destination from '../../fwd/destination.ts';
 import * as nat from '../../fwd/nat.ts';
 import * as io from '../../io/io.ts';
 import * as guestError from '../../link/guest-error.ts';
 import * as pressure from '../../link/pressure.ts';
 import { DROP, drop } from '../../obs/drops.ts';
 import * as log from '../../obs/log.ts';
-import { request } from '../../rpc/connect.ts';
 import { HEADER_BYTES } from '../../wire/udp.ts';
 import * as activity from './activity.ts';
 import * as errors from './errors.ts';
@@ -75,7 +75,7 @@ export const open = (v4: boolean, ipAt: number, srcPort: number, dstPort: number
     onFailed(f, ENETUNREACH);
     return f;
   }
-  if (!(toGroup ? group.ask(f) : request(f, 'udp', srcPort, 0, nat.destinationText(f)))) {
+  if (!(toGroup ? group.ask(f) : destination.request(f, 'udp', srcPort, 0))) {
     drop(DROP['flow-pending-full']);
     activity.close(f);
     return flows.NO_FLOW;
