@@ -45,8 +45,10 @@ export const look = (then: () => void): boolean => {
 export const onReadable = (): void => {
   if (fd < 0) return;
   const n = io.native.read(fd, io.SCRATCH_AT, ANSWER_BYTES_MAX);
-  if (n > 0) use(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('utf8'));
-  else {
+  // A zero byte: the file cannot be read, and what it said last holds.
+  if (n > 0 && io.mem[io.SCRATCH_AT] !== 0)
+    use(Buffer.from(io.mem.subarray(io.SCRATCH_AT, io.SCRATCH_AT + n)).toString('utf8'));
+  else if (n <= 0) {
     io.native.unwatch(fd);
     io.native.close(fd);
     fd = -1;

@@ -7,6 +7,7 @@
 #include "helper.h"
 
 #include <signal.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -16,14 +17,17 @@
 
 static char text[FILE_BYTES_MAX];
 
+/* Empty: there is no such file, or nothing in it. One zero byte: it cannot be read, and so nothing is known of it. */
 static size_t read_file(void)
 {
     size_t length = 0;
+
+    text[0] = 0;
     /* #syscalls:resolver openat(AT_FDCWD, *, O_RDONLY+O_NONBLOCK+O_NOCTTY+O_CLOEXEC) — resolv.conf, whatever has that name now */
     int fd = open(RESOLV_CONF, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
     if (fd < 0)
-        return 0;
+        return errno == ENOENT ? 0 : 1;
     while (length < sizeof(text)) {
         /* #syscalls:resolver read — a question, and the file */
         ssize_t n = read(fd, text + length, sizeof(text) - length);
@@ -71,6 +75,9 @@ int resolver_start(void)
     }
     die_hook(NULL);
     pid_file_leave();
+    /* Of slirp4netns started by root, root's ID for files is the host side's alone. */
+    setfsgid(getegid());
+    setfsuid(geteuid());
     die_with_parent(parent, SIGKILL);
     /* Of the caller's descriptors none stays: who waits for the end of its output would wait for us. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -10,7 +10,7 @@ import * as log from '../../controller/obs/log.ts';
 import { blocks, blocksReached, type Finding, fuzz, replay } from './loop.ts';
 import { type Input, parseInput, printInput } from './steps.ts';
 import type { Target } from './target.ts';
-import { control, pesto } from './targets/control.ts';
+import { control, pesto, slirp } from './targets/control.ts';
 import { frames } from './targets/frames.ts';
 import { cli, namesOnWire, netlink, resolv } from './targets/host.ts';
 import { arp, dhcpv4, dhcpv6, ndp } from './targets/messages.ts';
@@ -33,6 +33,7 @@ const TARGETS: readonly Target[] = [
   cli,
   pesto,
   control,
+  slirp,
 ];
 
 interface Job {

@@ -75,8 +75,12 @@ describe('the resolver', () => {
     aheadMs += 1000;
     expect(resolver.look(() => went.push(4))).toBe(true);
     expect(questions()).toBe(1);
+    answer('\0');
+    expect([went, leadsTo()]).toEqual([[1, 2, 4], '198.51.100.7']);
+    aheadMs += 1000;
+    resolver.look(() => went.push(5));
     answer('\n');
-    expect([went, leadsTo()]).toEqual([[1, 2, 4], null]);
+    expect([went, leadsTo()]).toEqual([[1, 2, 4, 5], null]);
   });
   test('is the one that it was, where no answer comes in time', () => {
     let went = 0;

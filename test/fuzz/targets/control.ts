@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-/** What comes over the control sockets: one client of pesto's, one of our own; each step `data` is what one read gave. */
+/** What comes over the control sockets: one client of pesto's, one of our own, one of slirp4netns'; each step `data` is what one read gave. */
 import { isDeepStrictEqual } from 'node:util';
 import { Changes } from '../../../controller/control/changes.ts';
 import { refusal } from '../../../controller/control/check-rules.ts';
 import { JsonRpcSession } from '../../../controller/control/json-rpc.ts';
 import { encodeTables, TablesReader } from '../../../controller/control/pesto-protocol.ts';
 import { type Peer, PestoSession } from '../../../controller/control/pesto-server.ts';
+import { SlirpApiSession, SlirpForwards } from '../../../controller/control/slirp-api.ts';
 import { sameRule, type Tables } from '../../../controller/fwd/rule.ts';
 import { FakeForwarding } from '../../support/fake-forwarding.ts';
 import { SERVER_TABLES } from '../../support/pesto-exchange.ts';
@@ -147,5 +148,47 @@ export const control: Target = {
     '\n',
     'null',
     '1e9',
+  ].map((text) => Buffer.from(text)),
+};
+
+export const slirp: Target = {
+  name: 'slirp',
+  run: (input) => {
+    const forwarding = taking();
+    const forwards = new SlirpForwards({ changes: new Changes(forwarding), now: () => 0, guest: '10.0.2.100' });
+    // Each step is what one client sends, in two reads; the last one lists what they have made of it.
+    for (const { bytes } of [...input, { bytes: Buffer.from('{"execute":"list_hostfwd"}') }]) {
+      const peer = new Recorder();
+      const half = bytes.length >> 1;
+      played(
+        [bytes.subarray(0, half), bytes.subarray(half)].map((part) => ({ kind: 'data', at: 0, bytes: part }) as never),
+        new SlirpApiSession(forwards, peer),
+        forwarding,
+      );
+      insist(peer.ends === 1, `ended ${peer.ends} times`);
+      const answer = JSON.parse(peer.sent.toString('utf8'));
+      insist('return' in answer !== 'error' in answer, 'an answer that is neither or both');
+    }
+    insist(forwarding.begun.length <= input.length, 'more changes than requests');
+  },
+  words: [
+    '{"execute":"add_hostfwd","arguments":{"proto":"tcp","host_addr":"0.0.0.0","host_port":90,"guest_addr":"10.0.2.100","guest_port":80}}',
+    '{"execute":"list_hostfwd"}',
+    '{"execute":"remove_hostfwd","arguments":{"id":1}}',
+    '"proto":"udp"',
+    '"host_addr":"127.0.0.1"',
+    '"host_port":80',
+    '"guest_port":1e9',
+    '"id":2',
+    '"arguments":',
+    '"execute":',
+    '\\"',
+    '[',
+    ']',
+    '{',
+    '}',
+    ' ',
+    'null',
+    '-1.5',
   ].map((text) => Buffer.from(text)),
 };

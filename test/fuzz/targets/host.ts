@@ -6,6 +6,9 @@ import type { Personality } from '../../../controller/cli/options/row.ts';
 import { parseCommandLine } from '../../../controller/cli/parse.ts';
 import { makePlan } from '../../../controller/cli/plan.ts';
 import { PlanError } from '../../../controller/cli/plan-error.ts';
+import { makeSlirpPlan } from '../../../controller/cli/slirp/plan.ts';
+import { parseSlirp } from '../../../controller/cli/slirp/settings.ts';
+import { slirpSummary } from '../../../controller/cli/slirp/summary.ts';
 import { guestSummary, planSummary } from '../../../controller/cli/summary.ts';
 import { parseAddress } from '../../../controller/host/address.ts';
 import type { HostFacts } from '../../../controller/host/facts.ts';
@@ -94,10 +97,14 @@ const HOST: HostFacts = {
   ephemeral: { first: 32_768, last: 60_999 },
 };
 
-/** The plan of a command line, in both personalities; refusals are sentences. The summary of what is accepted can be written. */
+/** The plan of a command line, in all personalities; refusals are sentences. The summary of what is accepted can be written. */
 const plan = (args: readonly string[], host: HostFacts): void => {
   planAs('pasta', args, HELLO, host, '02:11:22:33:44:55');
   planAs('passt', args, { ...HELLO, spawn: false, tap: '' }, host, null);
+  sentences(() => {
+    const settings = parseSlirp(args);
+    slirpSummary(settings, makeSlirpPlan(settings, { ...HELLO, tap: 'tap0' }, host, '02:11:22:33:44:55'));
+  });
 };
 const planAs = (
   personality: Personality,
@@ -105,11 +112,15 @@ const planAs = (
   hello: typeof HELLO,
   host: HostFacts,
   tapMac: string | null,
-): void => {
-  try {
+): void =>
+  sentences(() => {
     const made = makePlan(parseCommandLine(personality, args), hello, host, tapMac);
     planSummary(made);
     guestSummary(made, '/tmp/passt_1.socket');
+  });
+const sentences = (make: () => void): void => {
+  try {
+    make();
   } catch (error) {
     if (!(error instanceof UsageError || error instanceof PlanError)) throw error;
     insist(error.message.length > 0, 'refused without a word');
@@ -181,6 +192,12 @@ export const cli: Target = {
     'all',
     '--log-size',
     '--pid',
+    '--cidr',
+    '10.135.128.0/17',
+    '--outbound-addr',
+    '--macaddress',
+    '--target-type=bess',
+    '-c',
   ].map(word),
 };
 
