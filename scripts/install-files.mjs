@@ -5,7 +5,7 @@
  *   npm run install-files [-- [NAME=VALUE…] [--force] [--no-list]]
  *   npm run uninstall-files [-- [NAME=VALUE…] [--force]]
  *
- * NAME is PREFIX (/usr/local), DESTDIR (none), BINDIR, LIBDIR, LIBEXECDIR, DATADIR, MANDIR, DOCDIR, SYSCONFDIR, UNITDIR, USERUNITDIR,
+ * NAME is PREFIX (/usr/local), DESTDIR (none), BINDIR, LIBDIR, LIBEXECDIR, DATADIR, ZSHDIR, MANDIR, DOCDIR, SYSCONFDIR, UNITDIR, USERUNITDIR,
  * SYSUSERSDIR or TMPFILESDIR; it may be in the environment instead. --force replaces files that are not ours, or were changed since.
  * --no-list is for packages, whose manager keeps a list of its own: no list, no link to this Node, no code cache of it.
  * Exit status 1, with nothing changed, when something is in the way or not built.

@@ -21,6 +21,8 @@ const DIRECTORIES = {
   LIBDIR: (d) => join(d.PREFIX, 'lib'),
   LIBEXECDIR: (d) => join(d.PREFIX, 'libexec'),
   DATADIR: (d) => join(d.PREFIX, 'share'),
+  // Debian's packages have theirs in zsh/vendor-completions.
+  ZSHDIR: (d) => join(d.DATADIR, 'zsh', 'site-functions'),
   MANDIR: (d) => join(d.DATADIR, 'man'),
   DOCDIR: (d) => join(d.DATADIR, 'doc', 'pastiche'),
   SYSCONFDIR: (d) => (SYSTEM_PREFIXES.includes(d.PREFIX) ? '/etc' : join(d.PREFIX, 'etc')),
@@ -112,15 +114,14 @@ const manuals = (d) =>
     return file(join(own, `man${section}`, basename(name)), at('dist', 'man', name));
   });
 
-const COMPLETIONS = {
-  bash: ['bash-completion', 'completions'],
-  zsh: ['zsh', 'site-functions'],
-  fish: ['fish', 'vendor_completions.d'],
-};
 const completions = (d) =>
-  Object.entries(COMPLETIONS).flatMap(([shell, where]) =>
+  Object.entries({
+    bash: join(d.DATADIR, 'bash-completion', 'completions'),
+    zsh: d.ZSHDIR,
+    fish: join(d.DATADIR, 'fish', 'vendor_completions.d'),
+  }).flatMap(([shell, where]) =>
     below(at('dist', 'completions', shell)).map((name) =>
-      file(join(d.DATADIR, ...where, name), at('dist', 'completions', shell, name)),
+      file(join(where, name), at('dist', 'completions', shell, name)),
     ),
   );
 

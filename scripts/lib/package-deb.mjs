@@ -113,7 +113,7 @@ export const packageDeb = ({ scratch, output, date }) => {
   if (architecture === undefined) throw new Error(`Debian has no architecture for ${process.arch}`);
   const stage = join(scratch, 'deb');
   mkdirSync(stage, { mode: 0o755 });
-  const d = stageSystem(stage);
+  const d = stageSystem(stage, { ZSHDIR: '/usr/share/zsh/vendor-completions' });
   writeTexts(stage, d, date);
   writeControl(stage, d, architecture);
   const name = `pastiche_${version}_${architecture}.deb`;

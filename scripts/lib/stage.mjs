@@ -44,9 +44,9 @@ export const filesBelow = (stage) => {
 const ELF = ['pasta', 'qrap'].map((name) => join('usr', 'lib', 'pastiche', 'bin', name));
 const ADDON = join('usr', 'lib', 'pastiche', 'pastiche.node');
 
-/** An installation with PREFIX=/usr below `stage`, as packages have it: stripped, manual pages compressed. */
-export const stageSystem = (stage) => {
-  const d = directories({ PREFIX: '/usr', DESTDIR: stage });
+/** An installation with PREFIX=/usr below `stage`, as packages have it: stripped, manual pages compressed. `given`: other directories. */
+export const stageSystem = (stage, given = {}) => {
+  const d = directories({ ...given, PREFIX: '/usr', DESTDIR: stage });
   place(entries(d), { stage: d.stage, manifest: null, force: false });
   for (const path of [...ELF, ADDON]) strip(join(stage, path));
   const pages = filesBelow(stage).filter((path) => /\/man\/man\d\/[^/]+\.\d$/.test(path) && !isLink(stage + path));

@@ -218,6 +218,7 @@ describe('elsewhere', () => {
 
 describe.skipIf(!isRoot)('ports below 1024 for an ordinary user (setcap needs root: skipped without)', () => {
   let program: string;
+  let slirp4netns: string;
   beforeAll(async () => {
     const prefix = join(lab.dir, 'system');
     const done = await lab.host.attempt([
@@ -227,6 +228,7 @@ describe.skipIf(!isRoot)('ports below 1024 for an ordinary user (setcap needs ro
     ]);
     expect(done).toMatchObject({ status: 0 });
     program = join(prefix, 'lib', 'pastiche', 'bin', 'pasta');
+    slirp4netns = join(prefix, 'libexec', 'pastiche', 'slirp4netns');
   });
   const setcap = (text: string) => lab.host.run(text === '' ? ['setcap', '-r', program] : ['setcap', text, program]);
   const LOW = 81;
@@ -291,6 +293,29 @@ describe.skipIf(!isRoot)('ports below 1024 for an ordinary user (setcap needs ro
     await lab.user.run(['sh', '-c', `kill "$(cat ${pidFile})"`]);
     target.child.stdin?.end();
     await target.closed;
+  });
+
+  it('slirp4netns, sandboxed, publishes a low port through its API', async () => {
+    await setcap('cap_net_bind_service=p');
+    const target = lab.user.spawn(['unshare', '-r', '-n', 'sh', '-c', 'echo $$; exec cat'], { stdin: 'pipe' });
+    await waitFor(() => target.out() !== '', { what: 'the namespace' });
+    const pid = target.out().trim();
+    const api = '/run/scratch/low-api.sock';
+    const sandbox = ['--enable-sandbox', '--enable-seccomp', '--disable-host-loopback'];
+    const ready = ['sh', '-c', 'exec "$@" 4>&1', 'sh'];
+    const tool = lab.user.spawn([...ready, slirp4netns, '-c', ...sandbox, '-r', '4', '-a', api, pid, 'tap0']);
+    await waitFor(() => /1$/.test(tool.out()) || hasExited(tool), { what: 'slirp4netns' });
+    expect(tool.err()).not.toMatch(/denied|refused|Can't/);
+    const server = lab.into(pid).spawn([process.execPath, join(checkout, '..', 'serve.cjs')]);
+    await waitFor(() => server.out().includes('listening') || hasExited(server), { what: 'the server' });
+    const request = { execute: 'add_hostfwd', arguments: { proto: 'tcp', host_port: LOW, guest_port: LOW } };
+    const ask = `const socket = require('net').connect('${api}', () => socket.end(process.argv[1])); socket.pipe(process.stdout);`;
+    const answer = await lab.user.run([process.execPath, '-e', ask, JSON.stringify(request)]);
+    expect(JSON.parse(answer)).toEqual({ return: { id: 1 } });
+    expect(await fetchLow()).toBe('low');
+    tool.kill('SIGTERM');
+    target.child.stdin?.end();
+    await Promise.all([tool.closed, target.closed, server.closed]);
   });
 
   it('the caller does not choose the Node that runs beside the capability', async () => {

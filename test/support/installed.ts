@@ -61,7 +61,17 @@ export const PROGRAMS: readonly Program[] = [
   { path: 'passt', args: ['--version'], says: /^passt \d/ },
   { path: 'qrap', args: ['--version'], says: /^qrap \d/ },
   { path: 'pesto', args: ['--version'], says: /^pesto \d/ },
+  { path: 'slirp4netns', args: ['--version'], says: /^slirp4netns version \d/ },
   { path: 'pastiche', args: ['audit', '--json'], says: /^\{/ },
+  { path: 'pastiche', args: ['doctor', '--json'], says: /^\{/ },
+  {
+    path: 'cni/pastiche-cni',
+    args: [],
+    env: { CNI_COMMAND: 'VERSION' },
+    input: '{"cniVersion":"1.1.0"}',
+    says: /"supportedVersions":\[.*"1\.1\.0"/,
+  },
+  { path: 'netavark/pastiche-netavark', args: ['info'], says: /"api_version":"1\./ },
 ];
 
 /** A Debian tree in the lab's network, in which many programs run one after the other; it is forgotten with the lab. */
