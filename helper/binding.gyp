@@ -12,6 +12,7 @@
         'src/main.c', 'src/early.c', 'src/opts.c', 'src/slirp.c', 'src/sandbox.c', 'src/launch.c', 'src/hold.c', 'src/keeper.c', 'src/netns.c', 'src/command.c', 'src/tap.c', 'src/link.c',
         'src/sock.c', 'src/listen.c', 'src/hairpin.c', 'src/group.c', 'src/tuple.c', 'src/file.c', 'src/unix.c', 'src/guest.c', 'src/resolver.c', 'src/channel.c', 'src/json.c', 'src/rpc.c', 'src/methods.c', 'src/method-table.c', 'src/floor.c', 'src/own.c',
         'src/seal.c', 'src/supervise.c', 'src/notify.c', 'src/split.c', 'src/doctor.c', 'src/die.c', 'src/kernel-log.c',
+        'src/split-join.c',
       ],
       'include_dirs': ['gen'],
       'cflags!': ['-pthread', '-O3', '-fno-omit-frame-pointer', '-m64'],

@@ -58,7 +58,7 @@ const main = async () => {
   for (const sentence of missing) console.error(`build: ${sentence}`);
   if (missing.length > 0) return 1;
   if (args.includes('--clean')) {
-    for (const path of ['helper/build', 'helper/gen', 'dist/bin', 'dist/seccomp'])
+    for (const path of ['helper/build', 'helper/gen', 'dist/bin', 'dist/seccomp', 'dist/systemd'])
       rmSync(join(root, path), { recursive: true, force: true });
     for (const file of [
       'client.cjs',

@@ -42,6 +42,8 @@ const PACKAGES = {
   mmdebstrap: ['mmdebstrap'],
   // Packages of our own, and file capabilities.
   rpm: ['rpmbuild'],
+  // Runs our units, in namespaces of its own.
+  systemd: ['systemd-analyze', '/lib/systemd/systemd'],
   lintian: ['lintian'],
   binutils: ['strip', 'readelf'],
   'libcap2-bin': ['setcap'],

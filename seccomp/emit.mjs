@@ -5,14 +5,14 @@
  *   helper/gen/syscalls.h         names of system calls, for the helper's report of a kill
  *   dist/controller.bpf           the controller's filter, which it reads before it seals itself
  *   dist/seccomp/PROFILE.txt      readable listing;  PROFILE.pfc libseccomp's;  PROFILE.oci.json  for OCI runtimes
- *   dist/seccomp/pastiche.conf    drop-in for a systemd unit
+ *   dist/systemd/…/UNIT.d/50-syscalls.conf  drop-ins for the units of systemd/
  */
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { at } from '../scripts/lib/paths.mjs';
 import { PROFILES } from './grammar.mjs';
-import { auditJson, auditText, listing, ociProfile, systemdDropIn } from './listings.mjs';
+import { auditJson, auditText, DROP_INS, listing, ociProfile, systemdDropIn } from './listings.mjs';
 
 const GEN = at('helper', 'gen');
 const INSTRUCTION_BYTES = 8;
@@ -98,7 +98,8 @@ const main = () => {
     write(at('dist', 'seccomp', `${profile.name}.oci.json`), ociProfile(profile));
     copyFileSync(`${GEN}/seccomp/${profile.name}.pfc`, at('dist', 'seccomp', `${profile.name}.pfc`));
   }
-  write(at('dist', 'seccomp', 'pastiche.conf'), systemdDropIn(profiles));
+  for (const [unit, inside] of Object.entries(DROP_INS))
+    write(at('dist', 'systemd', `${unit}.d`, '50-syscalls.conf'), systemdDropIn(profiles, inside));
   const controller = profiles.find((profile) => profile.name === 'controller');
   write(at('dist', 'controller.bpf'), controller.bytes);
 };

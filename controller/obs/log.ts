@@ -65,7 +65,10 @@ const emit = (kind: Kind, message: string): void => {
   const time = stamp();
   const line = `${time}: ${kind.label}${text}`;
   if (stderr) send(STDERR, `${inJournal ? `<${kind.severity}>` : ''}${stamped ? line : text}\n`);
-  if (syslog >= 0 && kind !== DEBUG) send(syslog, `<${FACILITY_DAEMON | kind.severity}>${ident}[${pid}]: ${text}`);
+  // The journal is the system log, too: one line of each is enough.
+  const isTold = stderr && inJournal;
+  if (syslog >= 0 && kind !== DEBUG && !isTold)
+    send(syslog, `<${FACILITY_DAEMON | kind.severity}>${ident}[${pid}]: ${text}`);
   file?.append(line, time);
 };
 

@@ -372,14 +372,23 @@ void notify_open(const struct settings *s);
 bool notify_ready(const char *status);
 void notify_stopping(const char *why); /* "": in order */
 
-/* split.c: helper and controller as two units, each of which the service manager starts. */
-struct split { int channel; }; /* -1: the controller is our child, as elsewhere */
-/* `pastiche helper`: takes its own words off the command line. `pastiche controller` does not come back. */
+/* split.c: the processes as units of the service manager, which starts each. */
+#define SPLIT_PARTNER_MS 30000 /* how long one waits for the other to begin; the units start at the same time */
+#define SPLIT_WORDS_MIN 3      /* version, personality, tap */
+struct split {
+    int channel;   /* host side: to the controller; -1: that is our child, as elsewhere */
+    int broker;    /* host side: to the broker; -1: the same */
+    bool is_broker; /* this is the broker, `channel` its own to the controller, and: */
+    int link;
+    const char *tap_name;
+};
+/* `pastiche helper`, `pastiche broker`: leaves the command line of the personality. `pastiche controller` does not come back. */
 void split_begin(int *argc, char ***argv, struct split *split);
-/* Dies of what an instance of two units cannot have. */
+/* Dies of what such an instance cannot have. */
 void split_check(const struct split *split, struct settings *s);
-/* Tells the controller its command line and gives it the broker's channel (-1: none). */
-void split_greet(const struct split *split, const struct settings *s, int netns_channel);
+/* The first message over a connection; fds, two at most, stay the caller's. */
+void split_greet(int channel, const struct settings *s, const char *tap_name, const int *fds, int fd_count);
+void split_join(int *argc, char ***argv, struct split *split); /* split-join.c */
 
 /* channel.c: one datagram at a time; never blocks. */
 #define MESSAGE_BYTES_MAX 65536
@@ -395,7 +404,8 @@ struct host {
     const struct settings *settings;
     pid_t controller, broker;
     int channel, link, launcher, syslog;
-    bool is_split; /* the controller is no child of ours: `controller` is -1 all the time */
+    bool is_split;        /* the controller is no child of ours: `controller` is -1 all the time */
+    bool is_broker_apart; /* the same for the broker */
 };
 struct broker {
     const struct settings *settings;

@@ -75,7 +75,8 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
     else
         netns_join(s, &broker.watch);
     /* Credentials have changed. From now on the end of the link tells it to clean up; this only wakes it, should it be stopped. */
-    die_with_parent(parent, SIGCONT);
+    if (parent != 0)
+        die_with_parent(parent, SIGCONT);
     if (*start->tap_name != '\0')
         tap_make(&session.tap, start->tap_name);
     broker.syslog = syslog_open();
@@ -119,6 +120,25 @@ static pid_t start_broker(const struct settings *s, const struct start *start, s
     return broker;
 }
 
+/* `pastiche broker`: the service manager is its parent, the end of the link that of the host side. */
+static _Noreturn void broker_alone(const struct settings *s, struct start *start, const struct split *split)
+{
+    struct channels c = {.host = {-1, -1}, .netns = {split->channel, -1}, .link = {-1, split->link}};
+
+    snprintf(start->tap_name, sizeof(start->tap_name), "%s", split->tap_name);
+    raise_limits(start);
+    block_signals(&start->caller_mask);
+    broker_main(s, start, &c, 0);
+}
+
+static pid_t greet_broker(const struct split *split, const struct settings *s, const struct start *start, const struct channels *c)
+{
+    const int ends[] = {c->netns[0], c->link[1]};
+
+    split_greet(split->broker, s, start->tap_name, ends, ARRAY_SIZE(ends));
+    return -1; /* no child of ours */
+}
+
 int main(int argc, char **argv)
 {
     struct settings settings;
@@ -135,7 +155,10 @@ int main(int argc, char **argv)
     split_begin(&argc, &argv, &split);
     early_parse(argc, argv, &settings);
     split_check(&split, &settings);
-    close_inherited(&settings, split.channel);
+    if (split.is_broker)
+        broker_alone(&settings, &start, &split);
+    if (split.channel < 0)
+        close_inherited(&settings, -1);
     hold_begin(settings.lock_fd);
     notify_open(&settings);
     die_hook(remove_left_behind);
@@ -152,7 +175,8 @@ int main(int argc, char **argv)
     raise_limits(&start);
     if (!settings.foreground)
         hold_for_caller();
-    struct host host = {.settings = &settings, .is_split = split.channel >= 0, .launcher = settings.foreground ? -1 : background()};
+    struct host host = {.settings = &settings, .is_split = split.channel >= 0, .is_broker_apart = split.broker >= 0};
+    host.launcher = settings.foreground ? -1 : background();
     hold_mark();
     block_signals(&start.caller_mask);
 
@@ -160,7 +184,7 @@ int main(int argc, char **argv)
     /* First, because it takes longest: the rest is done while Node boots. */
     if (host.is_split) {
         host.controller = -1;
-        split_greet(&split, &settings, c.netns[1]);
+        split_greet(split.channel, &settings, "", &c.netns[1], !settings.alone);
     } else {
         host.controller = start_controller(&settings, &paths, c.host[1], c.netns[1]);
         close(c.host[1]);
@@ -171,7 +195,7 @@ int main(int argc, char **argv)
     host.broker = -1;
     if (!settings.alone) {
         close(c.netns[1]);
-        host.broker = start_broker(&settings, &start, &c);
+        host.broker = host.is_broker_apart ? greet_broker(&split, &settings, &start, &c) : start_broker(&settings, &start, &c);
         close(c.netns[0]);
         close(c.link[1]);
     }

@@ -167,7 +167,8 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
     /* slirp4netns: one that cannot be entered may be one that need not be, which the next call tells. */
     if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) != 0 && s->personality != SLIRP4NETNS)
         die_errno("Couldn't enter user namespace %s", user);
-    if (setns(net_fd, CLONE_NEWNET) != 0)
+    /* The service manager may have put us there: that takes a right which we then need not have. */
+    if (!same_file(net_fd, "/proc/self/ns/net") && setns(net_fd, CLONE_NEWNET) != 0)
         s->personality == SLIRP4NETNS ? die_errno("setns(CLONE_NEWNET)") :
         die_errno("Couldn't switch to pasta namespaces: %s", net);
     if (user_fd >= 0)

@@ -8,7 +8,7 @@
  * kills the controller (PR_SET_PDEATHSIG), and the broker sees the end of the link, removes the PID file and ends.
  *
  *   link, host side to broker:  'R' ready: let go of the caller's stdin, stdout, stderr     'T' terminate
- *   broker to host side:        nothing; its exit status is the command's, or 0 when the namespace is gone
+ *   broker to host side:        'G' the namespace is gone, for one that is no child; its exit status is the command's, or 0 then
  *
  * Once ready, both sleep between requests in ppoll() without a timeout: an idle instance never wakes them.
  */
@@ -222,7 +222,7 @@ static _Noreturn void finish(int status)
         kill_child(host->controller); /* it has nothing to write yet */
     /* #syscalls:setup,host shutdown(*, SHUT_WR) — tells the controller to end */
     shutdown(host->channel, SHUT_WR);
-    bool ask_broker = host->broker > 0 && write(host->link, "T", 1) == 1;
+    bool ask_broker = (host->broker > 0 || host->is_broker_apart) && write(host->link, "T", 1) == 1;
     /* #syscalls:setup,host kill(&0xffffffff80000000==0, SIGCONT) — a stopped broker does not hear that it is to end */
     if (host->broker > 0)
         kill(host->broker, SIGCONT);
@@ -350,7 +350,7 @@ static void host_signals(void)
         await_controller();
     if (host->controller < 0 && !host->is_split && (is_alone() || host->broker > 0 || seen.controller_status > 128))
         controller_ended();
-    if (!is_alone() && host->broker < 0) {
+    if (!is_alone() && host->broker < 0 && !host->is_broker_apart) {
         if (is_slirp() && !seen.is_ready && !*last_words)
             snprintf(last_words, sizeof(last_words), "child failed(%d)", seen.broker_status);
         finish(seen.broker_status);
@@ -378,9 +378,22 @@ static int host_timeout_ms(int64_t heard_ms)
     return left > 0 ? (int)left : 0;
 }
 
+/* A broker that is no child of ours, by whose status it could be known. */
+static _Noreturn void split_broker_gone(void)
+{
+    char word = 0;
+
+    if (read(host->link, &word, 1) == 1 && word == 'G')
+        finish(0);
+    snprintf(last_words, sizeof(last_words), seen.is_ready ? "The broker has gone" : "The broker ended before all was ready");
+    finish(1);
+}
+
 /* It was told by others why it ended, in the journal of its own unit. Where it learned of the broker's end first, that is what counts. */
 static _Noreturn void split_controller_gone(void)
 {
+    if (host->is_broker_apart && is_broker_ending())
+        split_broker_gone();
     if (seen.is_ready && ((!is_alone() && is_broker_ending()) || (is_last_guest_gone() && !seen.controller_hung_up)))
         finish(is_alone() ? 0 : -1);
     snprintf(last_words, sizeof(last_words), seen.is_ready ? "The controller has gone" : "The controller ended before it was ready");
@@ -405,11 +418,14 @@ void supervise_host(struct host *h)
             {.fd = h->channel, .events = reply.waiting ? 0 : POLLIN},
             {.fd = h->launcher, .events = 0},
             {.fd = seen.is_ready ? h->settings->exit_fd : -1, .events = 0},
+            {.fd = h->is_broker_apart ? h->link : -1, .events = POLLIN},
         };
 
         wait_for(set, ARRAY_SIZE(set), host_timeout_ms(heard_ms));
         if (set[0].revents)
             host_signals();
+        else if (set[4].revents)
+            split_broker_gone();
         else if (h->channel < 0 && h->is_split)
             split_controller_gone();
         else if (h->channel < 0)
@@ -531,7 +547,7 @@ void supervise_broker(struct broker *b)
         if (set[0].revents)
             broker_signals();
         if (set[4].revents || ((set[3].revents || b->watch.kind == WATCH_POLL) && netns_gone(&b->watch)))
-            _exit(0);
+            _exit(write(b->link, "G", 1) == 1 ? 0 : 1);
         if ((set[1].revents || reply.waiting) && !serve(b->channel)) {
             close(b->channel);
             b->channel = -1; /* the host side sees the same, and tells us */
