@@ -73,6 +73,9 @@ const configSchema = z.strictObject({
 });
 export type Config = z.output<typeof configSchema>;
 
+/** An empty list is often written as null. */
+const VALID = 'cni.dev/valid-attachments';
+
 const text = (value: unknown): string => JSON.stringify(value) ?? String(value);
 /** The first key that is not in the schema, with what it says. */
 const refuseUnknown = (given: Readonly<Record<string, unknown>>, known: object, where: string): void => {
@@ -122,7 +125,9 @@ export const readConfig = (given: Record<string, unknown>): Config => {
   if (isObject(rest['runtimeConfig'])) refuseUnknown(rest['runtimeConfig'], runtimeSchema.shape, 'runtimeConfig.');
   if (isObject(rest['dns'])) refuseUnknown(rest['dns'], { nameservers: 0, domain: 0, search: 0, options: 0 }, 'dns.');
   const own = Object.fromEntries(
-    Object.entries(rest).filter(([key, value]) => value !== null && Object.hasOwn(configSchema.shape, key)),
+    Object.entries(rest).filter(
+      ([key, value]) => (value !== null || key === VALID) && Object.hasOwn(configSchema.shape, key),
+    ),
   );
   const parsed = configSchema.safeParse(own);
   if (parsed.success) return parsed.data;
