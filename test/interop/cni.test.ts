@@ -23,6 +23,13 @@ const mapping = (hostPort: number, containerPort: number, protocol: string, host
   protocol,
   ...(hostIP === undefined ? {} : { hostIP }),
 });
+const kill = (pid: number): void => {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // The end of another was its own.
+  }
+};
 const script = (name: string): string[] => [process.execPath, join(REPOSITORY, 'test/support', name)];
 
 describe('versions', () => {
@@ -246,8 +253,8 @@ describe('CHECK', () => {
     ],
     [
       'the instance was killed',
-      /has ended|no interface/,
-      (netns) => runtime.processes(netns).map((pid) => process.kill(pid, 'SIGKILL')),
+      /has ended|no interface|does not answer/,
+      (netns) => runtime.processes(netns).forEach(kill),
     ],
     [
       'a port is not forwarded any more',
