@@ -32,6 +32,9 @@ void hold_begin(int fd)
         die_errno("Couldn't hold the lock file of --lock-fd");
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink == 0)
         die("--lock-fd %d is not a lock file, or one that was removed", fd);
+    /* The controller has it open as well, and may write to whatever it has. */
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDONLY)
+        die("--lock-fd %d is open for writing: a lock file is to be open for reading only", fd);
     lock_fd = fd;
     hold_mark();
 }

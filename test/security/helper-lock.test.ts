@@ -27,7 +27,7 @@ afterEach(async () => {
 });
 
 /** With the lock file, open anew, as descriptor 3. */
-const WITH_LOCK = (path: string) => `exec 3<>${path} && exec "$@"`;
+const WITH_LOCK = (path: string) => `exec 3<${path} && exec "$@"`;
 const args = (fd = '3'): string[] => ['-I', 'tap0', '--lock-fd', fd, String(target.pid())];
 /** `pastiche instance …` on the lock file. */
 const keeper = async (...words: string[]) =>
@@ -97,9 +97,10 @@ describe('is refused in a sentence', () => {
     expect(await refused('exec "$@"')).toMatch(/lock file of --lock-fd: Bad file descriptor/);
     expect(await refused('exec "$@"', '2')).toMatch(/Invalid --lock-fd: 2/);
     expect(await refused('exec 3</ && exec "$@"')).toMatch(/is not a lock file/);
+    expect(await refused(`exec 3<>${lock} && exec "$@"`)).toMatch(/for reading only/);
   });
   it('a lock file that was removed', async () => {
-    expect(await refused(`exec 3<>${lock} && rm ${lock} && exec "$@"`)).toMatch(/was removed/);
+    expect(await refused(`exec 3<${lock} && rm ${lock} && exec "$@"`)).toMatch(/was removed/);
     makeLock();
   });
   it('one that somebody has, as `instance end` does until the file is removed', async () => {

@@ -12,7 +12,7 @@ import { CODE, PluginError } from './plugin-error.ts';
 import { Attachment, type AttachmentRecord, type Identity } from './state.ts';
 
 /** An instance answers within milliseconds; one that is stopped or hangs does not. */
-const PATIENCE_MS = 3000;
+const PATIENCE_MS = 2000;
 const fault = (what: string, details = ''): PluginError => new PluginError(CODE.NOT_AS_MADE, what, details);
 
 export interface Expected {

@@ -70,7 +70,8 @@ export const stateDirectory = (): string => {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       accessSync(path, constants.W_OK);
-      return path;
+      // Whoever owns it could tell us to end instances, or which to believe in.
+      if (statSync(path).uid === process.geteuid?.()) return path;
     } catch {
       // The next one, if there is one.
     }
@@ -165,7 +166,7 @@ export class Attachment {
   /** The instance's lock file, to be closed by the caller; null: there is none. */
   openInstance(): number | null {
     try {
-      return openSync(join(this.directory, 'instance'), constants.O_RDWR | constants.O_NOFOLLOW);
+      return openSync(join(this.directory, 'instance'), constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
       if (isCode(error, 'ENOENT')) return null;
       throw ioError("Can't open the lock file of the instance", error);
@@ -173,7 +174,11 @@ export class Attachment {
   }
   makeInstance(): number {
     try {
-      return openSync(join(this.directory, 'instance'), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+      return openSync(
+        join(this.directory, 'instance'),
+        constants.O_RDONLY | constants.O_CREAT | constants.O_EXCL,
+        0o600,
+      );
     } catch (error) {
       throw ioError("Can't make the lock file of the instance", error);
     }
