@@ -49,6 +49,7 @@ const PACKAGES = {
   'libcap2-bin': ['setcap'],
   uidmap: ['newuidmap'],
   podman: ['podman', 'conmon'],
+  'containernetworking-plugins': ['/usr/lib/cni/tuning'],
   buildah: ['buildah'],
   crun: ['crun'],
   catatonit: ['/usr/bin/catatonit'],

@@ -11,6 +11,7 @@ const START_MS = 60_000;
 /** Of what an instance says while it starts. */
 const OUTPUT_BYTES_MAX = 1024 * 1024;
 
+const { PATH } = process.env;
 const program = (name: string): string => join(import.meta.dirname, 'bin', name);
 const lines = (text: string): string => text.trim().split('\n').filter(Boolean).join('; ');
 
@@ -22,7 +23,8 @@ interface Ended {
 const run = (name: string, args: readonly string[], fd: number, cwd: string | undefined): Ended => {
   const done = spawnSync(program(name), args, {
     stdio: ['ignore', 'pipe', 'pipe', fd < 0 ? 'ignore' : fd],
-    env: { PASTICHE_NODE: process.execPath },
+    // With a capability of its own, the native program goes by PATH alone.
+    env: { PASTICHE_NODE: process.execPath, ...(PATH === undefined ? {} : { PATH }) },
     encoding: 'utf8',
     timeout: START_MS,
     killSignal: 'SIGKILL',

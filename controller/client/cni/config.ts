@@ -57,7 +57,8 @@ const configSchema = z.strictObject({
 
   // Our own.
   ipv4: z._default(z.boolean(), true),
-  ipv6: z._default(z.boolean(), true),
+  /** Default: where the kernel has it. */
+  ipv6: z.optional(z.boolean()),
   subnet: z.optional(z.string()),
   subnet6: z.optional(z.string()),
   mtu: z._default(z.int().check(z.gte(1280), z.lte(65_520)), 65_520),

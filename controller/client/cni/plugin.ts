@@ -72,17 +72,20 @@ const collect = (config: Config): void => {
   detachOthers(config.name, valid ?? []);
 };
 
+/** '' for a file that this kernel does not have. */
+const textOf = (path: string): string => {
+  try {
+    return readFileSync(path, 'ascii');
+  } catch {
+    return '';
+  }
+};
 /** A route to anywhere, by the first field of the kernel's own tables that says so. */
 const hasDefaultRoute = (): boolean => {
-  const rows = (path: string): string[][] => {
-    try {
-      return readFileSync(path, 'ascii')
-        .split('\n')
-        .map((line) => line.trim().split(/\s+/));
-    } catch {
-      return [];
-    }
-  };
+  const rows = (path: string): string[][] =>
+    textOf(path)
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/));
   return (
     rows('/proc/self/net/route').some(([, dst, , , , , , mask]) => dst === '00000000' && mask === '00000000') ||
     rows('/proc/self/net/ipv6_route').some((row) => /^0+$/.test(row[0] ?? '') && row[1] === '00' && row.at(-1) !== 'lo')
@@ -100,7 +103,7 @@ const status = (): void => {
   } catch (error) {
     throw unavailable('/dev/net/tun cannot be opened: is the module tun loaded?', (error as Error).message);
   }
-  if (readFileSync('/proc/sys/user/max_user_namespaces', 'ascii').trim() === '0')
+  if (textOf('/proc/sys/user/max_user_namespaces').trim() === '0')
     throw unavailable('User namespaces are disabled (user.max_user_namespaces)');
   if (!hasDefaultRoute())
     throw new PluginError(

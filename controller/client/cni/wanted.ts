@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** From a configuration to what the container gets, and what the runtime is told of it. */
+import { existsSync } from 'node:fs';
 import { parseAddress } from '../../host/address.ts';
 import { type Address, type PortMapping, randomMac, type Wanted } from '../attach/instance.ts';
 import {
@@ -22,7 +23,7 @@ const PROTOCOLS = ['tcp', 'udp'] as const;
 
 const subnetsOf = (config: Config): readonly Subnet[] =>
   ([4, 6] as const).flatMap((family) => {
-    if (!config[`ipv${family}`]) return [];
+    if (!(family === 4 ? config.ipv4 : (config.ipv6 ?? existsSync('/proc/self/net/if_inet6')))) return [];
     const subnet = parseSubnet(config[family === 4 ? 'subnet' : 'subnet6'] ?? DEFAULT_SUBNET[family], family);
     if (typeof subnet === 'string') throw invalid(`${family === 4 ? 'subnet' : 'subnet6'}: ${subnet}`);
     return [subnet];
