@@ -186,22 +186,23 @@ it('somebody was hit in most of these rounds', () => {
   expect(struck).toBeGreaterThan(rounds.length);
 });
 
-describe('DEL', () => {
+describe.each(['DEL', 'GC'] as const)('%s', (command) => {
   it('killed at any moment: the next one leaves nothing', async () => {
     await Promise.all(
-      Array.from({ length: 5 }, async (_, i) => {
-        const call = await newCall();
-        await runtime.good('ADD', call);
-        const started = runtime.start('DEL', call);
-        const at = performance.now() + 30 + i * 25;
+      Array.from({ length: 4 }, async (_, i) => {
+        const added = await newCall();
+        await runtime.good('ADD', added);
+        const call = command === 'DEL' ? added : { config: { ...added.config, 'cni.dev/valid-attachments': [] } };
+        const started = runtime.start(command, call);
+        const at = performance.now() + 40 + i * 30;
         await strike(
-          call,
+          added,
           started,
           () => performance.now() >= at,
           ({ plugin }) => [plugin, ...childrenOf(plugin)],
         );
-        await runtime.good('DEL', call);
-        await expectNothing(call);
+        await runtime.good(command, call);
+        await expectNothing(added);
       }),
     );
   });

@@ -2,7 +2,7 @@
 /** Makes and ends attachments: the part that CNI and netavark have in common. */
 import { closeSync } from 'node:fs';
 import { argumentsOf, type Wanted } from './instance.ts';
-import { startInstance } from './native.ts';
+import { isHeld, lookAt, startInstance } from './native.ts';
 import { CODE, PluginError } from './plugin-error.ts';
 import { Attachment, type AttachmentRecord, allAttachments, type Identity } from './state.ts';
 
@@ -12,7 +12,7 @@ import { Attachment, type AttachmentRecord, allAttachments, type Identity } from
  */
 export const attach = (identity: Identity, wanted: Wanted, kept: unknown): string => {
   const { attachment, seen } = Attachment.begin(identity, wanted.netns);
-  if (seen !== '') {
+  if (seen !== '' && !wasOfTheDead(attachment, wanted)) {
     if (attachment.read() === null) attachment.destroy();
     else attachment.close();
     throw new PluginError(CODE.INTERFACE_EXISTS, `${wanted.ifname} is already there in ${wanted.netns}`);
@@ -34,6 +34,19 @@ export const attach = (identity: Identity, wanted: Wanted, kept: unknown): strin
     }
     throw error;
   }
+};
+
+/** An interface that the kernel is about to remove, since the instance that made it was killed a moment ago. */
+const wasOfTheDead = (attachment: Attachment, { netns, ifname }: Wanted): boolean => {
+  const instance = attachment.openInstance();
+  if (instance === null) return false;
+  try {
+    if (isHeld(instance)) return false;
+  } finally {
+    closeSync(instance);
+  }
+  attachment.endInstance();
+  return lookAt(netns, ifname) === '';
 };
 
 const start = (attachment: Attachment, wanted: Wanted): string => {
