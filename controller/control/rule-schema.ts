@@ -6,7 +6,7 @@ import { RULES_MAX } from '../fwd/rule.ts';
 import { parseAddress } from '../host/address.ts';
 
 /** Made once, when it is first needed. */
-const lazy = <T>(make: () => T): (() => T) => {
+export const lazy = <T>(make: () => T): (() => T) => {
   let made: T | undefined;
   return () => {
     made ??= make();

@@ -28,6 +28,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod/mini';
+import { lazy } from '../../control/rule-schema.ts';
 import { endInstance, lockAndLookAt, lockFile } from './native.ts';
 import { CODE, PluginError } from './plugin-error.ts';
 
@@ -43,17 +44,19 @@ const LOCK_MS = 45_000;
 /** For an instance to end, killed after the first second. */
 const END_MS = 15_000;
 
-const recordSchema = z.object({
-  network: z.string(),
-  containerID: z.string(),
-  ifname: z.string(),
-  netns: z.string(),
-  /** Whether it was completed. */
-  attached: z.boolean(),
-  /** What the plugin that made it keeps for itself. */
-  kept: z.unknown(),
-});
-export type AttachmentRecord = z.output<typeof recordSchema>;
+const recordSchema = lazy(() =>
+  z.object({
+    network: z.string(),
+    containerID: z.string(),
+    ifname: z.string(),
+    netns: z.string(),
+    /** Whether it was completed. */
+    attached: z.boolean(),
+    /** What the plugin that made it keeps for itself. */
+    kept: z.unknown(),
+  }),
+);
+export type AttachmentRecord = z.output<ReturnType<typeof recordSchema>>;
 
 const isCode = (error: unknown, ...codes: string[]): boolean =>
   codes.includes((error as NodeJS.ErrnoException).code ?? '');
@@ -233,7 +236,7 @@ const removeUnused = (directory: string, lock: number): void => {
 
 const readRecord = (directory: string): AttachmentRecord | null => {
   try {
-    return recordSchema.parse(JSON.parse(readFileSync(join(directory, 'attachment.json'), 'utf8')));
+    return recordSchema().parse(JSON.parse(readFileSync(join(directory, 'attachment.json'), 'utf8')));
   } catch {
     return null;
   }

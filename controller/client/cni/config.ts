@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The network configuration on standard input: CNI spec 1.1.0, sections 1 and 2, its conventions for `capabilities` and `args`, and our own keys. */
 import * as z from 'zod/mini';
+import { lazy } from '../../control/rule-schema.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
 import { isName } from './environment.ts';
 import { isVersion, UNSAID, VERSIONS, type Version } from './versions.ts';
@@ -8,71 +9,75 @@ import { isVersion, UNSAID, VERSIONS, type Version } from './versions.ts';
 const port = () => z.int().check(z.gte(1), z.lte(65_535));
 const strings = () => z.array(z.string());
 
-const runtimeSchema = z.strictObject({
-  portMappings: z.optional(
-    z.nullable(
-      z.array(
+const runtimeSchema = lazy(() =>
+  z.strictObject({
+    portMappings: z.optional(
+      z.nullable(
+        z.array(
+          z.object({
+            hostPort: port(),
+            containerPort: port(),
+            protocol: z._default(z.string(), 'tcp'),
+            hostIP: z._default(z.string(), ''),
+          }),
+        ),
+      ),
+    ),
+    ips: z.optional(z.nullable(strings())),
+    mac: z.optional(z.string()),
+    dns: z.optional(
+      z.nullable(
         z.object({
-          hostPort: port(),
-          containerPort: port(),
-          protocol: z._default(z.string(), 'tcp'),
-          hostIP: z._default(z.string(), ''),
+          servers: z.optional(z.nullable(strings())),
+          searches: z.optional(z.nullable(strings())),
+          options: z.optional(z.nullable(strings())),
         }),
       ),
     ),
-  ),
-  ips: z.optional(z.nullable(strings())),
-  mac: z.optional(z.string()),
-  dns: z.optional(
-    z.nullable(
-      z.object({
-        servers: z.optional(z.nullable(strings())),
-        searches: z.optional(z.nullable(strings())),
-        options: z.optional(z.nullable(strings())),
-      }),
+  }),
+);
+const configSchema = lazy(() =>
+  z.strictObject({
+    cniVersion: z.optional(z.string()),
+    name: z.string().check(z.refine(isName, 'not a name of a network')),
+    type: z.string(),
+    /** What the runtime is to pass; libcni leaves it in. */
+    capabilities: z.optional(z.unknown()),
+    runtimeConfig: z._default(runtimeSchema(), {}),
+    args: z._default(
+      z.object({ cni: z._default(z.object({ ips: z.optional(strings()), mac: z.optional(z.string()) }), {}) }),
+      { cni: {} },
     ),
-  ),
-});
-const configSchema = z.strictObject({
-  cniVersion: z.optional(z.string()),
-  name: z.string().check(z.refine(isName, 'not a name of a network')),
-  type: z.string(),
-  /** What the runtime is to pass; libcni leaves it in. */
-  capabilities: z.optional(z.unknown()),
-  runtimeConfig: z._default(runtimeSchema, {}),
-  args: z._default(
-    z.object({ cni: z._default(z.object({ ips: z.optional(strings()), mac: z.optional(z.string()) }), {}) }),
-    { cni: {} },
-  ),
-  prevResult: z.optional(z.unknown()),
-  dns: z._default(
-    z.strictObject({
-      nameservers: z.optional(strings()),
-      domain: z.optional(z.string()),
-      search: z.optional(strings()),
-      options: z.optional(strings()),
-    }),
-    {},
-  ),
+    prevResult: z.optional(z.unknown()),
+    dns: z._default(
+      z.strictObject({
+        nameservers: z.optional(strings()),
+        domain: z.optional(z.string()),
+        search: z.optional(strings()),
+        options: z.optional(strings()),
+      }),
+      {},
+    ),
 
-  // Our own.
-  ipv4: z._default(z.boolean(), true),
-  /** Default: where the kernel has it. */
-  ipv6: z.optional(z.boolean()),
-  subnet: z.optional(z.string()),
-  subnet6: z.optional(z.string()),
-  mtu: z._default(z.int().check(z.gte(1280), z.lte(65_520)), 65_520),
-  dnsForward: z._default(z.boolean(), true),
-  hostLoopback: z._default(z.boolean(), false),
-  hostAddress: z.optional(z.union([z.string(), strings()])),
-  outboundInterface: z.optional(z.string()),
+    // Our own.
+    ipv4: z._default(z.boolean(), true),
+    /** Default: where the kernel has it. */
+    ipv6: z.optional(z.boolean()),
+    subnet: z.optional(z.string()),
+    subnet6: z.optional(z.string()),
+    mtu: z._default(z.int().check(z.gte(1280), z.lte(65_520)), 65_520),
+    dnsForward: z._default(z.boolean(), true),
+    hostLoopback: z._default(z.boolean(), false),
+    hostAddress: z.optional(z.union([z.string(), strings()])),
+    outboundInterface: z.optional(z.string()),
 
-  // Of GC.
-  'cni.dev/valid-attachments': z.optional(
-    z.nullable(z.array(z.object({ containerID: z.string(), ifname: z.string() }))),
-  ),
-});
-export type Config = z.output<typeof configSchema>;
+    // Of GC.
+    'cni.dev/valid-attachments': z.optional(
+      z.nullable(z.array(z.object({ containerID: z.string(), ifname: z.string() }))),
+    ),
+  }),
+);
+export type Config = z.output<ReturnType<typeof configSchema>>;
 
 /** An empty list is often written as null. */
 const VALID = 'cni.dev/valid-attachments';
@@ -122,15 +127,15 @@ export const readConfig = (given: Record<string, unknown>): Config => {
       `ipam is not supported, subnet and the capability ips are: ${text(ipam)}`,
       'ipam',
     );
-  refuseUnknown(rest, configSchema.shape, '');
-  if (isObject(rest['runtimeConfig'])) refuseUnknown(rest['runtimeConfig'], runtimeSchema.shape, 'runtimeConfig.');
+  refuseUnknown(rest, configSchema().shape, '');
+  if (isObject(rest['runtimeConfig'])) refuseUnknown(rest['runtimeConfig'], runtimeSchema().shape, 'runtimeConfig.');
   if (isObject(rest['dns'])) refuseUnknown(rest['dns'], { nameservers: 0, domain: 0, search: 0, options: 0 }, 'dns.');
   const own = Object.fromEntries(
     Object.entries(rest).filter(
-      ([key, value]) => (value !== null || key === VALID) && Object.hasOwn(configSchema.shape, key),
+      ([key, value]) => (value !== null || key === VALID) && Object.hasOwn(configSchema().shape, key),
     ),
   );
-  const parsed = configSchema.safeParse(own);
+  const parsed = configSchema().safeParse(own);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const where = issue?.path.join('.') ?? '';

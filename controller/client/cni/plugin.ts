@@ -2,6 +2,7 @@
 /** The CNI plugin: one call, as the environment and standard input say. Its result is one JSON text on standard output; docs/CNI.md. */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
+import { lazy } from '../../control/rule-schema.ts';
 import { attach, detach, detachOthers } from '../attach/attach.ts';
 import { checkAttachment, type Expected } from '../attach/check.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
@@ -18,11 +19,13 @@ const about = (version: string): string =>
 const print = (answer: unknown): void => {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 };
-const keptSchema = z.object({
-  addresses: z.array(z.string()),
-  routes: z.array(z.object({ dst: z.string(), gw: z.string() })),
-});
-type Kept = z.output<typeof keptSchema>;
+const keptSchema = lazy(() =>
+  z.object({
+    addresses: z.array(z.string()),
+    routes: z.array(z.object({ dst: z.string(), gw: z.string() })),
+  }),
+);
+type Kept = z.output<ReturnType<typeof keptSchema>>;
 
 const identityOf = (network: string, { containerID, ifname }: Parameters): Identity => ({
   network,
@@ -49,7 +52,7 @@ const expected = (record: AttachmentRecord, parameters: Parameters, config: Conf
   const mac = result.interfaces[at]?.mac;
   if (mac === undefined)
     throw new PluginError(CODE.INVALID_CONFIG, `prevResult has no interface ${ifname} in ${netns}`);
-  const { addresses, routes } = keptSchema.parse(record.kept);
+  const { addresses, routes } = keptSchema().parse(record.kept);
   const told = new Set(result.ips.map(({ address }) => address));
   const lost = addresses.find((address) => !told.has(address));
   if (lost !== undefined) throw new PluginError(CODE.INVALID_CONFIG, `prevResult does not have the address ${lost}`);

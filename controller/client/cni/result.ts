@@ -1,52 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Results, ours and those of plugins before us: CNI spec 1.1.0, section 5 "Success"; the forms of 0.2.0 and 0.4.0 for callers that speak those. */
 import * as z from 'zod/mini';
+import { lazy } from '../../control/rule-schema.ts';
 import { familyOf } from '../../host/address.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
 import { atLeast, type Version } from './versions.ts';
 
 /** Fields that we do not know are passed on as they are. */
-const interfaceSchema = z.looseObject({
-  name: z.string(),
-  mac: z.optional(z.string()),
-  sandbox: z.optional(z.string()),
-});
-const ipSchema = z.looseObject({
-  address: z.string(),
-  gateway: z.optional(z.string()),
-  interface: z.optional(z.int()),
-});
-const routeSchema = z.looseObject({ dst: z.string(), gw: z.optional(z.string()) });
-const dnsSchema = z.looseObject({
-  nameservers: z.optional(z.array(z.string())),
-  domain: z.optional(z.string()),
-  search: z.optional(z.array(z.string())),
-  options: z.optional(z.array(z.string())),
-});
-const list = <T extends z.ZodMiniType>(item: T) => z._default(z.nullable(z.array(item)), null);
-const resultSchema = z.looseObject({
-  cniVersion: z.optional(z.string()),
-  interfaces: list(interfaceSchema),
-  ips: list(ipSchema),
-  routes: list(routeSchema),
-  dns: z._default(dnsSchema, {}),
-});
-/** Versions 0.1.0 and 0.2.0: one address of each IP version, and nothing about interfaces. */
-const oldIpSchema = z.optional(
-  z.object({ ip: z.string(), gateway: z.optional(z.string()), routes: list(routeSchema) }),
+const interfaceSchema = lazy(() =>
+  z.looseObject({
+    name: z.string(),
+    mac: z.optional(z.string()),
+    sandbox: z.optional(z.string()),
+  }),
 );
-const oldResultSchema = z.object({ ip4: oldIpSchema, ip6: oldIpSchema, dns: z._default(dnsSchema, {}) });
+const ipSchema = lazy(() =>
+  z.looseObject({
+    address: z.string(),
+    gateway: z.optional(z.string()),
+    interface: z.optional(z.int()),
+  }),
+);
+const routeSchema = lazy(() => z.looseObject({ dst: z.string(), gw: z.optional(z.string()) }));
+const dnsSchema = lazy(() =>
+  z.looseObject({
+    nameservers: z.optional(z.array(z.string())),
+    domain: z.optional(z.string()),
+    search: z.optional(z.array(z.string())),
+    options: z.optional(z.array(z.string())),
+  }),
+);
+const list = <T extends z.ZodMiniType>(item: T) => z._default(z.nullable(z.array(item)), null);
+const resultSchema = lazy(() =>
+  z.looseObject({
+    cniVersion: z.optional(z.string()),
+    interfaces: list(interfaceSchema()),
+    ips: list(ipSchema()),
+    routes: list(routeSchema()),
+    dns: z._default(dnsSchema(), {}),
+  }),
+);
+/** Versions 0.1.0 and 0.2.0: one address of each IP version, and nothing about interfaces. */
+const oldIpSchema = lazy(() =>
+  z.optional(z.object({ ip: z.string(), gateway: z.optional(z.string()), routes: list(routeSchema()) })),
+);
+const oldResultSchema = lazy(() =>
+  z.object({ ip4: oldIpSchema(), ip6: oldIpSchema(), dns: z._default(dnsSchema(), {}) }),
+);
 
-export type Dns = z.output<typeof dnsSchema>;
+export type Dns = z.output<ReturnType<typeof dnsSchema>>;
 export interface Result {
-  readonly interfaces: readonly z.output<typeof interfaceSchema>[];
-  readonly ips: readonly z.output<typeof ipSchema>[];
-  readonly routes: readonly z.output<typeof routeSchema>[];
+  readonly interfaces: readonly z.output<ReturnType<typeof interfaceSchema>>[];
+  readonly ips: readonly z.output<ReturnType<typeof ipSchema>>[];
+  readonly routes: readonly z.output<ReturnType<typeof routeSchema>>[];
   readonly dns: Dns;
 }
 
 const readOld = (given: unknown): Result => {
-  const { ip4, ip6, dns } = oldResultSchema.parse(given);
+  const { ip4, ip6, dns } = oldResultSchema().parse(given);
   const both = [ip4, ip6].flatMap((one) => (one === undefined ? [] : [one]));
   return {
     interfaces: [],
@@ -59,7 +70,7 @@ const readOld = (given: unknown): Result => {
 export const readResult = (given: unknown, version: Version): Result => {
   try {
     if (!atLeast(version, '0.3.0')) return readOld(given);
-    const { interfaces, ips, routes, dns } = resultSchema.parse(given);
+    const { interfaces, ips, routes, dns } = resultSchema().parse(given);
     return { interfaces: interfaces ?? [], ips: ips ?? [], routes: routes ?? [], dns };
   } catch (error) {
     throw new PluginError(CODE.UNDECODABLE, 'prevResult is not a result', z.prettifyError(error as z.core.$ZodError));

@@ -129,12 +129,12 @@ const run = (args: readonly string[], version: string): unknown => {
     case 'info':
       return { version, api_version: API_VERSION };
     case 'create':
-      return create(read(networkSchema));
+      return create(read(networkSchema()));
     case 'setup':
       if (netns === undefined) throw invalid('setup needs the path of a network namespace');
-      return setup(read(setupSchema), netns);
+      return setup(read(setupSchema()), netns);
     case 'teardown':
-      detach(identityOf(read(setupSchema)));
+      detach(identityOf(read(setupSchema())));
       return undefined;
     default:
       throw invalid(`There is no command ${command}; info, create, setup and teardown are`);
