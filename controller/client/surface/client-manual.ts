@@ -73,6 +73,7 @@ export const CLIENTS: Readonly<Record<string, Readonly<Record<string, string>>>>
     user: 'Take a connection of this user only, given as name or number.',
     group: 'Take a connection of this group only, given as name or number.',
   },
+  'pastiche broker': {},
   'pastiche controller': {},
   qrap: { help: 'Show the two forms of the command line and exit.', version: 'Show the version and exit.' },
 };

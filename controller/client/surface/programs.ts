@@ -133,7 +133,7 @@ export const PROGRAMS: readonly Program[] = [
   },
   {
     name: 'pastiche helper',
-    summary: 'the privileged half, for a socket unit of systemd',
+    summary: 'the part that opens sockets, for a socket unit of systemd',
     options: [
       alone('user', 'who may connect', null, 'USER'),
       alone('group', 'the group that may connect', null, 'GROUP'),
@@ -141,8 +141,14 @@ export const PROGRAMS: readonly Program[] = [
     operands: ['command'],
   },
   {
+    name: 'pastiche broker',
+    summary: 'the part that is in the namespace, for a unit of systemd',
+    options: [],
+    operands: ['file', 'none'],
+  },
+  {
     name: 'pastiche controller',
-    summary: 'the half without privilege, for a unit of systemd',
+    summary: 'the part without any right, for a unit of systemd',
     options: [],
     operands: ['file', 'none'],
   },
