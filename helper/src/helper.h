@@ -201,7 +201,7 @@ int route_add(int fd, unsigned index, const struct ip *destination, int prefix, 
 
 /* tap.c */
 struct tap {
-    int fd; /* -1: none, or handed over handed over */
+    int fd; /* -1: none, or handed over */
     char name[IFNAMSIZ];
     unsigned index;
     uint8_t mac[6];

@@ -157,13 +157,13 @@ describe('how callers follow it', () => {
   it('ends with status 0 when --exit-fd hangs up, removes the API socket, and ignores what is written there', async () => {
     const { pid } = await target();
     const path = install.path('run/api');
+    spawnSync('mkfifo', ['-m', '666', install.path('run/exit')]);
+    const writer = watched(['sh', '-c', 'exec 9>"$0"; echo something >&9; exec sleep 1000', install.path('run/exit')]);
     const one = run(
       ['-r', '3', '-e', '4', '-a', path, `${pid()}`, 'tap0'],
       [call('host', 'unix.listen', { kind: 'api', path }), ...ready()],
       { shell: 'exec 3>&1 >&2 4<run/exit; exec "$@"'.replace('run', install.path('run')) },
     );
-    spawnSync('mkfifo', ['-m', '666', install.path('run/exit')]);
-    const writer = watched(['sh', '-c', 'exec 9>"$0"; echo something >&9; exec sleep 1000', install.path('run/exit')]);
     await whenReady(one);
     expect(existsSync(path)).toBe(true);
     writer.kill('SIGKILL');
