@@ -111,7 +111,8 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
       for (const answer of await whomTheySee(plain.net, address, LOOPBACK_PORT, LOOPBACK_PORT, SILENCE_MS))
         expect(answer).toMatch(/^E[A-Z]+$|silence/);
     const sandbox = await podman.sandbox('plain');
-    expect(processesWith(lab, sandbox).length).toBeGreaterThan(1);
+    const ours = processesWith(lab, `${place.programs}/pasta --config-net`);
+    expect(processesWith(lab, sandbox).filter((pid) => ours.includes(pid)).length).toBeGreaterThan(1);
     await podman.remove('plain');
     await gone(lab, sandbox);
   });
@@ -144,7 +145,8 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     expect(taken.stderr).toContain('pasta failed with exit code 1:');
     expect(taken.stderr).toContain('TCP port 8000: address already in use');
     await podman.remove('taken');
-    await podman.run(['restart', '-t', '0', 'ports']);
+    // The next one binds the ports while the one before ends.
+    for (let restarts = 0; restarts < 3; restarts++) await podman.run(['restart', '-t', '0', 'ports']);
     await podman.listening(await podman.container('ports'), [80, 81]);
     expect(await whomTheySee(lab.remote, NET.host4, 8000, 8001)).toEqual([NET.gateway4, NET.gateway4]);
     await podman.remove('ports');
@@ -229,10 +231,11 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
   it('takes options from containers.conf, and later ones win', async () => {
     const other = await Podman.make(lab, place, 'user', {
       name: 'conf',
-      engine: engine(),
+      env: { CONTAINERS_HELPER_BINARY_DIR: place.programs },
       network: [`pasta_options = ["-I", "myname", "--ns-mac-addr", "${mac}"]`],
     });
     const conf = await other.start('conf', []);
+    expect(processesWith(lab, `${place.programs}/pasta --config-net -I myname`).length).toBeGreaterThan(1);
     expect(await interfaceOf(conf)).toMatchObject({ name: 'myname', mac });
     const later = await other.start('later', ['--network', 'pasta:--ns-mac-addr,aa:bb:cc:dd:ee:ff']);
     expect(await interfaceOf(later)).toMatchObject({ name: 'myname', mac: 'aa:bb:cc:dd:ee:ff' });
@@ -249,6 +252,16 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     expect(done).toMatchObject({ status: 126, timedOut: false });
     expect(done.stderr).toContain(sentence);
     await podman.remove(name);
+  });
+
+  it('runs a command to its end in the foreground, with its output and status', async () => {
+    const network = ['--network', 'pasta:-I,short0'];
+    const done = await podman.foreground(network, ['sh', '-c', `nslookup ${NET.name} && exit 7`], {
+      timeoutMs: 15_000,
+    });
+    expect(done).toMatchObject({ status: 7, timedOut: false });
+    expect(done.stdout).toContain(NET.server4);
+    await gone(lab, '-I short0');
   });
 
   it('lives on when its network is killed, and leaves nothing', async () => {
@@ -312,6 +325,20 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     expect(done.stderr).toContain('pasta networking is only supported for rootless mode');
   });
 
+  it('takes it for the root of a user namespace, as in a container', async () => {
+    const shell = podman.nested(`
+      podman run -d --name inner --cgroups=disabled --network pasta -p 8150:80 --rootfs $rootfs witness 80 && echo running
+      cat
+      podman rm -f -t 0 inner && echo removed`);
+    await waitFor(() => shell.out().includes('running') || shell.err().includes('Error'), { what: 'a nested Podman' });
+    expect(shell.err()).not.toContain('Error');
+    expect(processesWith(lab, '-t 8150-8150:80-80').length).toBeGreaterThan(1);
+    expect(seen(await askOne(lab.remote, 'tcp', NET.host4, 8150))).toBe(NET.gateway4);
+    shell.child.stdin?.end();
+    expect((await finish(shell, {})).stdout).toContain('removed');
+    await gone(lab, '-t 8150-8150:80-80');
+  });
+
   it('builds with Buildah, whose steps have a network of their own', async () => {
     const said = await podman.build(
       `nslookup ${NET.name} && stream down ${NET.server4} ${STREAM_PORT} ${STREAM_BYTES} 9 && cat /etc/resolv.conf && ip address`,
@@ -334,4 +361,11 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     expect(answers.map(seen)).toEqual(names.map(() => NET.gateway4));
     await podman.remove(...names);
   });
+});
+
+it.skipIf(missing !== '')('nothing of any network is left: no process, mount or namespace', async () => {
+  for (const each of [podman, rootful]) expect((await each.run(['ps', '-aq'])).trim()).toBe('');
+  await gone(lab, place.programs);
+  const mounts = await podman.run(['unshare', 'cat', '/proc/self/mountinfo']);
+  expect(mounts).not.toMatch(/netns-/);
 });

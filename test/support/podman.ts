@@ -32,7 +32,7 @@ export const podmanMissing = (programs: readonly string[]): string => {
 
 const APPLETS = ['sh', 'cat', 'ip', 'nslookup', 'sleep', 'nc', 'hostname', 'wc', 'true', 'kill', 'ping'];
 /** In the place where Podman runs: short, for the path of slirp4netns's API socket must fit 107 octets. */
-const HOME = '/run/p';
+const HOME = '/mnt/p';
 const USER = 'dweller';
 /** Podman's defaults are above the hard limits of a plain virtual machine. */
 const ULIMITS = '["nofile=1024:4096", "nproc=1000:1000"]';
@@ -60,6 +60,8 @@ const PREPARE = `
 set -e
 umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm # locks are there, by names that are the same everywhere
+mount -t tmpfs -o mode=755 tmpfs /mnt # not below /run, which Podman hides from the plugins of an ordinary user's bridges
 mkdir -p ${HOME} /run/user/${TEST_USER} /run/netns
 for file in passwd group subuid subgid; do { cat /etc/$file || true; } >${HOME}/$file; done
 echo '${USER}:x:${TEST_USER}:${TEST_USER}::${HOME}/user:/bin/sh' >>${HOME}/passwd
@@ -238,6 +240,20 @@ export class Podman {
     return this.#side.attempt(argv, { ...options, env: { ...this.#env, ...options.env } });
   }
 
+  /**
+   * A shell in a user namespace of this user's, as its root, as in a container that containers are started in: there Podman believes
+   * that it is root. It has `podman`, with storage of its own, and ends at the end of its input.
+   */
+  nested(script: string): Started {
+    const podman = `podman --root ${this.home}/nested --runroot ${this.runtime}/nested --tmpdir ${this.runtime}/tmp --storage-driver vfs --runtime-flag root=${this.runtime}/crun`;
+    const begin = `for d in /run/lock /dev/shm; do mount -t tmpfs tmpfs $d; done; podman() { command ${podman} "$@"; }; rootfs=${this.home}/rootfs`;
+    const namespaces = ['--user', '--map-auto', '--map-root-user', '--mount'];
+    return this.#side.spawn(['unshare', ...namespaces, 'sh', '-c', `${begin}\n${script}`], {
+      stdin: 'pipe',
+      env: this.#env,
+    });
+  }
+
   /** Runs something in a container of Buildah that has the usual root directory; what it says. */
   async build(command: string): Promise<string> {
     const storage = `--root ${this.home}/build --runroot ${this.runtime}/build --storage-driver vfs`;
@@ -263,6 +279,13 @@ buildah rm "$c" >/dev/null`;
     options: RunOptions = {},
   ) {
     return this.attempt(['run', ...this.#container(name, args, command)], options);
+  }
+  /** `podman run --rm`: what the command says, and its status. */
+  foreground(args: readonly string[], command: readonly string[], options: RunOptions = {}): Promise<Finished> {
+    return this.attempt(
+      ['run', '--rm', '--cgroups=disabled', ...args, '--rootfs', `${this.home}/rootfs`, ...command],
+      options,
+    );
   }
   /** `podman run -d`, while it runs. */
   starting(name: string, args: readonly string[]): Started {
