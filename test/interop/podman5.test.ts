@@ -20,7 +20,7 @@ const missing = podmanMissing(['mmdebstrap', 'busybox']);
 const LOOPBACK_PORT = 4711;
 const SECOND = { v4: '192.0.2.77', v6: '2001:db8:1::77' };
 const STREAM_BYTES = 16 << 20;
-const CROWD = 12;
+const CROWD = 10;
 /** What stands for the host's own address in a container. */
 const HOST_IN_CONTAINER = '169.254.1.2';
 const RESOLVER_IN_CONTAINER = '169.254.1.1';
