@@ -29,6 +29,8 @@ let lab: Lab;
 let place: Place;
 let podman: Podman;
 let rootful: Podman;
+/** The program of checked streams, outside. */
+let stream = '';
 /** Where it looks for programs: ours first. */
 const engine = () => [`helper_binaries_dir = ["${place.programs}", "/usr/lib/podman", "/usr/libexec/podman"]`];
 const both = (address: string, port: number) =>
@@ -49,7 +51,9 @@ beforeAll(async () => {
     lab.host.run(['ip', 'address', 'add', `${SECOND.v6}/64`, 'dev', 'eth0', 'nodad', 'preferred_lft', '0']),
     serve(lab.remote, [...both(NET.server4, SERVER_PORT), ...both(NET.server6, SERVER_PORT)]),
     serve(lab.host, [...both('127.0.0.1', LOOPBACK_PORT), ...both(NET.host4, LOOPBACK_PORT + 1)]),
-    streamServer(lab),
+    (async () => {
+      stream = await streamServer(lab);
+    })(),
   ]);
 });
 afterAll(() => lab?.cleanup());
@@ -106,7 +110,7 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     for (const way of ['down', 'up'])
       await plain.exec(['stream', way, NET.server6, String(STREAM_PORT), String(STREAM_BYTES), '6']);
     // host.containers.internal is the host's own address; its loopback is closed.
-    expect((await whomTheySee(plain.net, HOST_IN_CONTAINER, LOOPBACK_PORT + 1))[0]).toBe(NET.host4);
+    expect(await whomTheySee(plain.net, HOST_IN_CONTAINER, LOOPBACK_PORT + 1)).toEqual([NET.host4, NET.host4]);
     for (const address of [NET.gateway4, HOST_IN_CONTAINER])
       for (const answer of await whomTheySee(plain.net, address, LOOPBACK_PORT, LOOPBACK_PORT, SILENCE_MS))
         expect(answer).toMatch(/^E[A-Z]+$|silence/);
@@ -323,6 +327,20 @@ describe.skipIf(missing !== '')('Podman 5.4', { concurrent: true }, () => {
     const done = await rootful.tryStart('refused', ['--network', 'pasta']);
     expect(done).toMatchObject({ status: 125, timedOut: false });
     expect(done.stderr).toContain('pasta networking is only supported for rootless mode');
+  });
+
+  it('carries large transfers into a container, from other hosts and from the loopback', async () => {
+    await podman.start('large', ['-p', '8160:7100'], ['stream', 'serve', '0.0.0.0', '7100']);
+    const from = [
+      [lab.remote, NET.host4],
+      [lab.host, '127.0.0.1'],
+      [lab.host, NET.host4],
+    ] as const;
+    await podman.listening(await podman.container('large'), [7100]);
+    for (const [side, address] of from)
+      for (const way of ['down', 'up', 'half'])
+        await side.run([stream, way, address, '8160', String(STREAM_BYTES), '3']);
+    await podman.remove('large');
   });
 
   it('takes it for the root of a user namespace, as in a container', async () => {
