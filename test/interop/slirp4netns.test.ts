@@ -295,6 +295,41 @@ describe('its life', () => {
   });
 });
 
+/** Makes a tap in the namespace of a process, with or without virtio-net headers, and becomes slirp4netns with it as descriptor 19. */
+const WITH_TAP = `import ctypes, fcntl, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+flags, target, argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+here = os.open("/proc/self/ns/net", os.O_RDONLY)
+there = os.open(f"/proc/{target}/ns/net", os.O_RDONLY)
+assert libc.setns(there, 0) == 0
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"tap9", flags))
+assert libc.setns(here, 0) == 0
+os.dup2(tap, 19, inheritable=True)
+os.execv(argv[0], argv)`;
+const IFF_TAP_NO_PI = 0x1002;
+const IFF_VNET_HDR = 0x4000;
+
+describe.runIf(isRoot)('a tap that was inherited', () => {
+  it.each([
+    ['without', IFF_TAP_NO_PI],
+    ['with', IFF_TAP_NO_PI | IFF_VNET_HDR],
+  ])('%s virtio-net headers carries every byte', async (_with, flags) => {
+    const slirp = await start({
+      as: 'root',
+      under: (_dir, pid) => ['/usr/bin/python3', '-c', WITH_TAP, String(flags), pid],
+      args: ['--netns-type=tapfd'],
+      operands: () => ['19'],
+    });
+    await slirp.inside.run([
+      ...['sh', '-c', 'ip link set tap9 up && ip addr add 10.0.2.100/24 dev tap9 && ip route add default via 10.0.2.2'],
+    ]);
+    expect(await asked(slirp, [NET.server4, PORT])).toEqual([NET.host4, NET.host4]);
+    for (const way of ['down', 'up'])
+      await slirp.inside.run([stream, way, NET.server4, STREAM_PORT, 4 << 20, 3].map(String), { timeoutMs: 30_000 });
+  });
+});
+
 describe('its API', () => {
   /** One request, as podman makes it: everything that comes back until the end. */
   const request = (path: string, text: string): Promise<string> =>

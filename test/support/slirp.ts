@@ -18,8 +18,8 @@ export interface SlirpOptions {
   readonly as?: 'user' | 'root';
   /** Commands in the namespace before it starts. */
   readonly before?: string;
-  /** What runs it: a tracer with its options, given the directory of this instance. */
-  readonly under?: (dir: string) => readonly string[];
+  /** What runs it: a tracer with its options, given the directory of this instance and the PID that holds the namespace. */
+  readonly under?: (dir: string, pid: string) => readonly string[];
   /** Without --exit-fd and --ready-fd. */
   readonly bare?: boolean;
 }
@@ -92,7 +92,7 @@ export const startSlirp = async (lab: Lab, options: SlirpOptions = {}): Promise<
     'sh',
     '-c',
     `exec "$0" "$@" ${fds}`,
-    ...(options.under?.(dir) ?? []),
+    ...(options.under?.(dir, pid) ?? []),
     slirpBinary(lab),
     ...given,
   ]);
