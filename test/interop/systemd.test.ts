@@ -91,6 +91,8 @@ describe.skipIf(!isRoot)('the units, run by a systemd', () => {
       const before = await pidsOf(PARTS('two'));
       process.kill(before[part] ?? 0, 'SIGKILL');
       await gone(before, 'the processes of the network');
+      // Who is left says what there is to say, each in its own journal.
+      if (part === 0) expect(await box.journal('pastiche-broker@two', '-p', 'err')).toContain('The helper was killed');
       await waitFor(
         async () => {
           const now = await pidsOf(PARTS('two'));
