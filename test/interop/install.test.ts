@@ -4,6 +4,7 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -199,6 +200,20 @@ describe('elsewhere', () => {
     expect(files.filter((path) => !path.includes('/doc/') && /@[A-Z]+DIR@/.test(readFileSync(path, 'latin1')))).toEqual(
       [],
     );
+    // Pages of names that other packages have are where man(1) looks for whom these names are on PATH.
+    for (const page of ['share/man/man1/pastiche.1', 'libexec/pastiche/man/man1/pasta.1']) {
+      expect(files).toContain(join(moved, 'usr', page));
+    }
+    for (const completion of [
+      'bash-completion/completions/pasta',
+      'zsh/site-functions/_pasta',
+      'fish/vendor_completions.d/pasta.fish',
+    ]) {
+      expect(files).toContain(join(moved, 'usr/share', completion));
+    }
+    const templates = join(checkout, 'systemd', 'system');
+    const units = existsSync(templates) ? readdirSync(templates) : [];
+    expect(files).toEqual(expect.arrayContaining(units.map((unit) => join(moved, 'etc/units', unit))));
     const list = JSON.parse(readFileSync(join(moved, 'usr/lib/pastiche/manifest.json'), 'utf8'));
     expect(Object.keys(list.files)).toContain('/usr/bin/pastiche');
     expect((await install(`DESTDIR=${moved}`, 'PREFIX=/usr', '--uninstall')).status).toBe(0);
@@ -291,29 +306,35 @@ describe.skipIf(!isRoot)('ports below 1024 for an ordinary user (setcap needs ro
     expect(done).toMatchObject({ status: 0, stderr: '' });
     expect(await lab.into(pid).run(['bash', '-c', ECHO])).toBe('through\n');
     await lab.user.run(['sh', '-c', `kill "$(cat ${pidFile})"`]);
+    // The next one wants the same port.
+    await waitFor(async () => (await lab.user.attempt(['test', '-e', pidFile])).status === 1, { what: 'its end' });
     target.child.stdin?.end();
     await target.closed;
   });
 
-  it('slirp4netns, sandboxed, publishes a low port through its API', async () => {
+  // The sandbox of a user is in a user namespace, which has no power over the host's ports.
+  it.each([
+    [[], { return: { id: 1 } }],
+    [['--enable-sandbox'], { error: { desc: 'bad request: add_hostfwd: slirp_add_hostfwd failed' } }],
+  ])('slirp4netns %j: a low port is asked for through its API', async (sandbox, expected) => {
     await setcap('cap_net_bind_service=p');
     const target = lab.user.spawn(['unshare', '-r', '-n', 'sh', '-c', 'echo $$; exec cat'], { stdin: 'pipe' });
     await waitFor(() => target.out() !== '', { what: 'the namespace' });
     const pid = target.out().trim();
     const api = '/run/scratch/low-api.sock';
-    const sandbox = ['--enable-sandbox', '--enable-seccomp', '--disable-host-loopback'];
     const ready = ['sh', '-c', 'exec "$@" 4>&1', 'sh'];
     const tool = lab.user.spawn([...ready, slirp4netns, '-c', ...sandbox, '-r', '4', '-a', api, pid, 'tap0']);
     await waitFor(() => /1$/.test(tool.out()) || hasExited(tool), { what: 'slirp4netns' });
-    expect(tool.err()).not.toMatch(/denied|refused|Can't/);
+    expect(hasExited(tool), tool.err()).toBe(false);
     const server = lab.into(pid).spawn([process.execPath, join(checkout, '..', 'serve.cjs')]);
     await waitFor(() => server.out().includes('listening') || hasExited(server), { what: 'the server' });
     const request = { execute: 'add_hostfwd', arguments: { proto: 'tcp', host_port: LOW, guest_port: LOW } };
     const ask = `const socket = require('net').connect('${api}', () => socket.end(process.argv[1])); socket.pipe(process.stdout);`;
     const answer = await lab.user.run([process.execPath, '-e', ask, JSON.stringify(request)]);
-    expect(JSON.parse(answer)).toEqual({ return: { id: 1 } });
-    expect(await fetchLow()).toBe('low');
+    expect(JSON.parse(answer)).toEqual(expected);
+    if ('return' in expected) expect(await fetchLow()).toBe('low');
     tool.kill('SIGTERM');
+    server.kill('SIGTERM');
     target.child.stdin?.end();
     await Promise.all([tool.closed, target.closed, server.closed]);
   });

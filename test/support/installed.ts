@@ -63,6 +63,7 @@ export const PROGRAMS: readonly Program[] = [
   { path: 'pesto', args: ['--version'], says: /^pesto \d/ },
   { path: 'slirp4netns', args: ['--version'], says: /^slirp4netns version \d/ },
   { path: 'pastiche', args: ['audit', '--json'], says: /^\{/ },
+  { path: 'pastiche', args: ['capabilities', '--json'], says: /^\{/ },
   { path: 'pastiche', args: ['doctor', '--json'], says: /^\{/ },
   {
     path: 'cni/pastiche-cni',
