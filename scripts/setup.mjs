@@ -39,6 +39,8 @@ const PACKAGES = {
   'util-linux': ['setpriv', 'unshare', 'nsenter'],
   procps: ['ps'],
   // Newer programs that use us, in root directories of their release.
+  bubblewrap: ['bwrap'],
+  rootlesskit: ['rootlesskit', 'rootlessctl'],
   mmdebstrap: ['mmdebstrap'],
   // Packages of our own, and file capabilities.
   rpm: ['rpmbuild'],

@@ -6,9 +6,11 @@
 #include "helper.h"
 
 #include <linux/magic.h>
+#include <linux/nsfs.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -124,10 +126,24 @@ static void netns_path(const struct settings *s, char *path, size_t bytes)
         die("Network namespace name/path %s too long", s->netns);
 }
 
-static int open_user_namespace(const struct settings *s, const char *path)
+/*
+ * A process's network namespace may belong to another user namespace than the process is in by now: bubblewrap makes a second
+ * one when all else is made. Only the owner's is of use. -1: not to be had, and the process's own has to do.
+ */
+static int owner_of(const struct settings *s, int net_fd)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (!s->target_pid || s->userns || s->personality == SLIRP4NETNS)
+        return -1;
+    /* #syscalls:setup ioctl(*, NS_GET_USERNS) — which user namespace a process's network belongs to */
+    return net_fd < 0 ? -1 : ioctl(net_fd, NS_GET_USERNS);
+}
 
+static int open_user_namespace(const struct settings *s, int net_fd, const char *path)
+{
+    int fd = owner_of(s, net_fd);
+
+    if (fd < 0)
+        fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && s->personality == SLIRP4NETNS)
         die_errno("%s", path);
     if (fd < 0)
@@ -159,7 +175,7 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
     if (net_fd < 0 && s->personality == SLIRP4NETNS)
         die_errno("%s", net);
     if (*user && (net_fd >= 0 || access(user, F_OK) != 0))
-        user_fd = open_user_namespace(s, user);
+        user_fd = open_user_namespace(s, net_fd, user);
     if (net_fd < 0)
         die_errno("Couldn't open network namespace %s", net);
     if (s->netns_quit)
