@@ -55,6 +55,13 @@ describe('links', () => {
     });
     expect(broken).toEqual([]);
   });
+  it('lead from the README to every page of docs, by way of at most one other', () => {
+    const next = (from: string) =>
+      linksOf(read(from)).map((to) => relative(root, resolve(root, dirname(from), to.split('#')[0] ?? '')));
+    const first = next('README.md');
+    const reached = new Set([...first, ...first.filter((path) => path.endsWith('.md')).flatMap(next)]);
+    expect(pages.filter((path) => path.startsWith('docs/') && !reached.has(path))).toEqual([]);
+  });
 });
 
 describe('docs/TROUBLESHOOTING.md', () => {
