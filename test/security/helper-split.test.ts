@@ -191,6 +191,22 @@ describe('an instance', () => {
     if (which === 'holder') expect((await end(all.host)).status).toBe(0);
   });
 
+  it('of passt: the guest is accepted, by --one-off its end is the end of both, in order', async () => {
+    const [at, socket] = [path(), path()];
+    const host = await helper([`seqpacket:${at}`], ['passt', '--one-off', '--quiet', '--socket', socket]);
+    const controller = spawn([program, 'controller', at]);
+    const guest =
+      'import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print(s.recv(9999)[12:])';
+    // The router tells every guest of itself: a frame comes without being asked for.
+    const heard = await waitFor(
+      async () => hasExited(host) || (await lab.user.attempt(['/usr/bin/python3', '-c', guest, socket])).stdout,
+      { what: 'a guest that is served' },
+    );
+    expect(heard).not.toBe(true);
+    const [first, second] = await Promise.all([end(host), end(controller)]);
+    expect([first.status, second.status]).toEqual([0, 0]);
+  });
+
   it('SIGTERM to the host side is an end in order for both', async () => {
     const { host, controller } = await instance();
     host.kill('SIGTERM');
