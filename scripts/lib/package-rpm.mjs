@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The RPM package: rpmbuild(8) over a stage, with a specification that only lists what is there. */
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { apparmorProfile } from './layout.mjs';
 import { filesBelow, run, script, stageSystem, symbolVersions, version } from './stage.mjs';
 
@@ -15,6 +15,8 @@ const literal = (text) => text.replaceAll('%', '%%');
 const specification = (files, profile, versions) => {
   const owned = (path) => OWN.some((directory) => path.startsWith(`${directory}/`));
   const listed = files.filter((path) => !owned(path) && path !== profile);
+  // Of additions to units: their directories go with them.
+  const dropIns = [...new Set(listed.map(dirname))].filter((path) => /\.(service|socket)\.d$/.test(path));
   return `Name: pastiche
 Version: ${version}
 Release: 1
@@ -35,7 +37,7 @@ itself: the packages passt and slirp4netns may be installed beside it.
 %files
 ${OWN.join('\n')}
 %config(noreplace) ${profile}
-${listed.join('\n')}
+${dropIns.map((path) => `%dir ${path}\n`).join('')}${listed.join('\n')}
 %post
 ${literal(script('postinst.sh'))}
 exit 0

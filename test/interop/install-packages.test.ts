@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { debianTree, TREES } from '../../scripts/lib/debian-tree.mjs';
 import { PROGRAMS, treeSide } from '../support/installed.ts';
 import { isRoot, type Lab, makeLab, NET, REPOSITORY, type Side } from '../support/lab.mjs';
-import { type Finished, hasExited, type Started, waitFor } from '../support/process.mjs';
+import { type Finished, finish, hasExited, type Started, start, waitFor } from '../support/process.mjs';
 import { ECHO_PORT, echoServer } from '../support/programs.ts';
 
 const { version } = JSON.parse(readFileSync(join(REPOSITORY, 'package.json'), 'utf8'));
@@ -21,8 +21,9 @@ let lab: Lab;
 let echo: Started;
 let packages: string;
 let names: string[];
-/** It takes seconds, which others wait. */
+/** They take seconds, which others wait. */
 let lintian: Promise<Finished>;
+let again: Promise<Finished>;
 beforeAll(async () => {
   lab = await makeLab();
   echo = await echoServer(lab);
@@ -30,6 +31,18 @@ beforeAll(async () => {
   execFileSync(process.execPath, [PACKAGE, `--output=${packages}`]);
   chmodSync(packages, 0o755);
   names = readdirSync(packages).sort();
+  const elsewhere = join(lab.dir, 'a longer name for temporary files');
+  mkdirSync(elsewhere);
+  const script = [
+    'sh',
+    '-c',
+    'umask 077; exec "$0" "$@"',
+    process.execPath,
+    PACKAGE,
+    `--output=${join(lab.dir, 'again')}`,
+  ];
+  const env = { ...(process.env as Record<string, string>), TMPDIR: elsewhere, TZ: 'Pacific/Auckland', LC_ALL: 'C' };
+  again = finish(start(script, { env }), {});
   lintian = lab.user.attempt(['lintian', '--fail-on=error,warning', join(packages, named('.deb'))]);
 });
 afterAll(async () => {
@@ -37,24 +50,6 @@ afterAll(async () => {
   await lab?.cleanup();
 });
 const named = (end: string): string => names.find((name) => name.endsWith(end)) ?? '';
-
-it('makes three packages, with the same bytes wherever and with whatever umask they are made', () => {
-  expect(names).toEqual([
-    expect.stringMatching(`^pastiche-${version}-1\\.[a-z0-9_]+\\.rpm$`),
-    `pastiche-${version}.tgz`,
-    expect.stringMatching(`^pastiche_${version}_[a-z0-9]+\\.deb$`),
-  ]);
-  const again = join(lab.dir, 'again');
-  const elsewhere = join(lab.dir, 'a longer name for temporary files');
-  mkdirSync(elsewhere);
-  const script = `umask 077; exec "$0" "$@"`;
-  execFileSync('sh', ['-c', script, process.execPath, PACKAGE, `--output=${again}`], {
-    cwd: '/',
-    env: { ...process.env, TMPDIR: elsewhere, TZ: 'Pacific/Auckland', LC_ALL: 'C' },
-  });
-  for (const name of names)
-    expect(readFileSync(join(again, name)).equals(readFileSync(join(packages, name))), name).toBe(true);
-});
 
 describe('npm', () => {
   let directory: string;
@@ -189,4 +184,15 @@ describe.skipIf(!isRoot)('in a root directory of Debian (made by root: skipped w
 
 it('lintian has nothing to say but what is overridden by name', async () => {
   expect(await lintian).toMatchObject({ status: 0, stdout: '' });
+});
+
+it('makes three packages, with the same bytes wherever and with whatever umask they are made', async () => {
+  expect(names).toEqual([
+    expect.stringMatching(`^pastiche-${version}-1\\.[a-z0-9_]+\\.rpm$`),
+    `pastiche-${version}.tgz`,
+    expect.stringMatching(`^pastiche_${version}_[a-z0-9]+\\.deb$`),
+  ]);
+  expect(await again).toMatchObject({ status: 0, stderr: '' });
+  for (const name of names)
+    expect(readFileSync(join(lab.dir, 'again', name)).equals(readFileSync(join(packages, name))), name).toBe(true);
 });
