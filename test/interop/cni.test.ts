@@ -43,20 +43,17 @@ describe('versions', () => {
     });
     expect(error).toMatchObject({ code: 1, cniVersion: '1.1.0' });
   });
-  it.concurrent.each(['0.2.0', '0.3.1', '0.4.0', '1.0.0'])(
-    '%s: ADD, CHECK where there is one, DEL',
-    async (cniVersion) => {
-      const netns = await runtime.namespace();
-      const call = { id: `v-${cniVersion}`, netns, config: { ...CONF, cniVersion } };
-      const result = await runtime.good('ADD', call);
-      const checked = { ...call, config: { ...call.config, prevResult: result } };
-      if (cniVersion >= '0.4.0') await runtime.good('CHECK', checked);
-      else expect(await runtime.bad('CHECK', checked)).toMatchObject({ code: 1, cniVersion });
-      if (cniVersion < '1.1.0') expect(await runtime.bad('GC', call)).toMatchObject({ code: 1, cniVersion });
-      await runtime.good('DEL', checked);
-      await runtime.expectNothing(netns);
-    },
-  );
+  it.concurrent.each(['0.2.0', '0.4.0', '1.0.0'])('%s: ADD, CHECK where there is one, DEL', async (cniVersion) => {
+    const netns = await runtime.namespace();
+    const call = { id: `v-${cniVersion}`, netns, config: { ...CONF, cniVersion } };
+    const result = await runtime.good('ADD', call);
+    const checked = { ...call, config: { ...call.config, prevResult: result } };
+    if (cniVersion >= '0.4.0') await runtime.good('CHECK', checked);
+    else expect(await runtime.bad('CHECK', checked)).toMatchObject({ code: 1, cniVersion });
+    if (cniVersion < '1.1.0') expect(await runtime.bad('GC', call)).toMatchObject({ code: 1, cniVersion });
+    await runtime.good('DEL', checked);
+    await runtime.expectNothing(netns);
+  });
 });
 
 describe('a container', () => {
@@ -322,9 +319,7 @@ describe('an ADD that fails leaves nothing', () => {
       100,
       /17092/,
     ],
-    ['an address is not in the subnet', { ips: ['192.168.7.7/24'] }, 7, /192\.168\.7\.7/],
     ['a protocol is not supported', { portMappings: [mapping(17_093, 80, 'sctp')] }, 2, /sctp/],
-    ['a capability is not supported', { bandwidth: { ingressRate: 1 } }, 2, /bandwidth.*ingressRate/],
   ] as const)('%s', async (what, runtimeConfig, code, says) => {
     const netns = await runtime.namespace();
     if (code === 100) {
