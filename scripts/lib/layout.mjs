@@ -94,7 +94,10 @@ const program = (d) => {
   const home = join(d.LIBDIR, 'pastiche');
   return [
     ...BUILT.map((name) => file(join(home, name), at('dist', name), name.startsWith('bin/') ? 0o755 : 0o644)),
-    ...below(at('dist', 'seccomp')).map((name) => file(join(home, 'seccomp', name), at('dist', 'seccomp', name))),
+    // Not what an older build left there.
+    ...below(at('dist', 'seccomp'))
+      .filter((name) => /\.(txt|pfc|oci\.json)$/.test(name))
+      .map((name) => file(join(home, 'seccomp', name), at('dist', 'seccomp', name))),
     ...NAMES.map((name) => link(join(home, 'bin', name), 'pasta')),
     linkTo(join(d.BINDIR, 'pastiche'), join(home, 'bin', 'pastiche')),
     ...DROP_INS.map((name) => linkTo(join(d.LIBEXECDIR, 'pastiche', name), join(home, 'bin', name))),
