@@ -32,7 +32,7 @@ import { fileURLToPath } from 'node:url';
  * @property {readonly string[]} include packages, beside the essential ones and apt
  */
 
-/** The trees that tests use. @type {Readonly<Record<'consumers' | 'plain', TreeSpec>>} */
+/** The trees that tests use. @type {Readonly<Record<'consumers' | 'docker' | 'plain', TreeSpec>>} */
 export const TREES = {
   /** Programs that start pasta and slirp4netns, in newer versions than Debian 12 has. */
   consumers: {
@@ -41,6 +41,14 @@ export const TREES = {
       ...['podman', 'buildah', 'crun', 'conmon', 'netavark', 'aardvark-dns', 'rootlesskit', 'passt', 'slirp4netns'],
       ...['nodejs', 'uidmap', 'dbus', 'systemd', 'iptables', 'nftables', 'fuse-overlayfs', 'ca-certificates'],
       ...['iproute2', 'iputils-ping', 'procps', 'curl', 'socat', 'busybox-static'],
+    ],
+  },
+  /** Rootless Docker, which brings a container runtime of its own. */
+  docker: {
+    suite: 'trixie',
+    include: [
+      ...['docker.io', 'rootlesskit', 'slirp4netns', 'fuse-overlayfs', 'nodejs', 'uidmap', 'dbus', 'ca-certificates'],
+      ...['iproute2', 'iptables', 'procps', 'curl', 'busybox-static'],
     ],
   },
   /** Where a package is installed: nothing there but what it depends on. */
@@ -96,10 +104,8 @@ const mirror = () => {
 const transport = () => {
   const names = ['Acquire::http', 'Acquire::https', 'Acquire::Check-Valid-Until', 'Acquire::Check-Date'];
   const dumped = attempt('apt-config', ['dump', '--format', '%f "%v";%n', ...names]).stdout ?? '';
-  return dumped
-    .split('\n')
-    .filter((line) => / "[^"]+";$/.test(line))
-    .map((line) => `--aptopt=${line}`);
+  const set = dumped.split('\n').filter((line) => / "[^"]+";$/.test(line));
+  return [...set, 'Acquire::Retries "3";'].map((line) => `--aptopt=${line}`);
 };
 
 /** Done in a tree that is otherwise complete; $1 is its root. */

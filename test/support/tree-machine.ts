@@ -21,10 +21,14 @@ const PATH = '/pastiche/dist/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 const ENVIRONMENT = ['env', '-C', '/', '-i', `PATH=${PATH}`, 'LC_ALL=C.UTF-8'];
 const AS_USER = ['setpriv', '--reuid', '1000', '--regid', '1000', '--clear-groups'];
 
-/** @param binds path on the machine → path of this one, read-only there */
-export const treeMachine = async (lab: Lab, binds: Readonly<Record<string, string>> = {}): Promise<TreeMachine> => {
+/** @param binds path on the machine → path of this one, read-only there @param spec which Debian tree */
+export const treeMachine = async (
+  lab: Lab,
+  binds: Readonly<Record<string, string>> = {},
+  spec = TREES.consumers,
+): Promise<TreeMachine> => {
   const options = { binds: { '/pastiche': REPOSITORY, '/etc/resolv.conf': '/run/resolv.conf', ...binds } };
-  const command = treeCommand(debianTree(TREES.consumers), options, ['sh', '-c', 'echo on; exec cat']);
+  const command = treeCommand(debianTree(spec), options, ['sh', '-c', 'echo on; exec cat']);
   const init = lab.host.spawn(command, { stdin: 'pipe' });
   await waitFor(() => init.out() === 'on\n' || hasExited(init), { what: 'the machine' });
   if (hasExited(init)) throw new Error(`no machine: ${init.err()}`);
