@@ -8,7 +8,7 @@ import { CAP, NAMES, type ToldTable } from '../control/pesto-protocol.ts';
 import { parsePortSpec } from '../fwd/port-spec.ts';
 import { conflict, type Direction, type Protocol, printRule, type Rule, sameRule, tableFault } from '../fwd/rule.ts';
 import type { PortRange } from '../host/port-range.ts';
-import { ClientError, type Token } from './arguments.ts';
+import { ClientError, type Option, type Token } from './arguments.ts';
 
 interface Kind {
   readonly protocol: Protocol;
@@ -23,6 +23,31 @@ export const SPEC_OPTIONS: Readonly<Record<string, Kind>> = {
   'tcp-ns': { protocol: 'tcp', direction: 'splice', letter: 'T' },
   'udp-ns': { protocol: 'udp', direction: 'splice', letter: 'U' },
 };
+/** The same options on a command line. */
+export const SPEC_ARGUMENTS = {
+  'tcp-ports': {
+    type: 'string',
+    short: 't',
+    multiple: true,
+    argument: 'SPEC',
+    help: 'TCP ports of the host, as in pasta',
+  },
+  'udp-ports': { type: 'string', short: 'u', multiple: true, argument: 'SPEC', help: 'UDP ports of the host' },
+  'tcp-ns': {
+    type: 'string',
+    short: 'T',
+    multiple: true,
+    argument: 'SPEC',
+    help: "TCP ports of the namespace's loopback",
+  },
+  'udp-ns': {
+    type: 'string',
+    short: 'U',
+    multiple: true,
+    argument: 'SPEC',
+    help: "UDP ports of the namespace's loopback",
+  },
+} as const satisfies Record<string, Option>;
 const CHANGES = new Set(['add', 'delete', 'clear', ...Object.keys(SPEC_OPTIONS)]);
 
 /** Whether these options change anything; otherwise the tables are only shown. */

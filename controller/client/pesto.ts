@@ -9,7 +9,7 @@ import {
 } from '../control/pesto-protocol.ts';
 import { REPORT_BYTES_MAX, REPORT_REQUEST, type Report, reportSchema } from '../control/pesto-report.ts';
 import { ArgumentError, ClientError, type Option, optionLines, readArguments } from './arguments.ts';
-import { applyCommands, changesAnything, listing } from './commands.ts';
+import { applyCommands, changesAnything, listing, SPEC_ARGUMENTS } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
 
@@ -29,28 +29,7 @@ export const PESTO_OPTIONS = {
     argument: 'PIF',
     help: 'Delete all rules of a table: HOST (towards the namespace) or SPLICE (towards the host)',
   },
-  'tcp-ports': {
-    type: 'string',
-    short: 't',
-    multiple: true,
-    argument: 'SPEC',
-    help: 'TCP ports of the host, as in pasta',
-  },
-  'udp-ports': { type: 'string', short: 'u', multiple: true, argument: 'SPEC', help: 'UDP ports of the host' },
-  'tcp-ns': {
-    type: 'string',
-    short: 'T',
-    multiple: true,
-    argument: 'SPEC',
-    help: "TCP ports of the namespace's loopback",
-  },
-  'udp-ns': {
-    type: 'string',
-    short: 'U',
-    multiple: true,
-    argument: 'SPEC',
-    help: "UDP ports of the namespace's loopback",
-  },
+  ...SPEC_ARGUMENTS,
   show: { type: 'boolean', short: 's', multiple: true, help: 'Show the rules before and after the change' },
   debug: { type: 'boolean', short: 'd', multiple: true, help: 'Say what is done' },
   help: { type: 'boolean', short: 'h', multiple: true, help: 'Show this text' },

@@ -7,33 +7,12 @@ import { type GivenRules, type ListResult, listResult, type RuleResult, rulesRes
 import { PortSpecError } from '../fwd/port-syntax.ts';
 import { ArgumentError, ClientError, type Option, optionLines, readArguments, type Token } from './arguments.ts';
 import { type Answer, ask } from './ask.ts';
-import { rulesOf, SPEC_OPTIONS } from './commands.ts';
+import { rulesOf, SPEC_ARGUMENTS, SPEC_OPTIONS } from './commands.ts';
 import { hostEphemeral } from './host-ports.ts';
 import { Connection } from './talk.ts';
 
 export const PORTS_OPTIONS = {
-  'tcp-ports': {
-    type: 'string',
-    short: 't',
-    multiple: true,
-    argument: 'SPEC',
-    help: 'TCP ports of the host, as in pasta',
-  },
-  'udp-ports': { type: 'string', short: 'u', multiple: true, argument: 'SPEC', help: 'UDP ports of the host' },
-  'tcp-ns': {
-    type: 'string',
-    short: 'T',
-    multiple: true,
-    argument: 'SPEC',
-    help: "TCP ports of the namespace's loopback",
-  },
-  'udp-ns': {
-    type: 'string',
-    short: 'U',
-    multiple: true,
-    argument: 'SPEC',
-    help: "UDP ports of the namespace's loopback",
-  },
+  ...SPEC_ARGUMENTS,
   json: { type: 'boolean', multiple: true, help: 'The answer as JSON on one line' },
   help: { type: 'boolean', short: 'h', multiple: true, help: 'Show this text' },
   version: { type: 'boolean', multiple: true, help: 'Show the version' },

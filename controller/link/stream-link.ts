@@ -6,7 +6,8 @@
  */
 import * as io from '../io/io.ts';
 import { DROP, drop } from '../obs/drops.ts';
-import { type GuestLink, LINK_REF_BASE, type OnGone } from './link.ts';
+import { guestSocket } from './guest-socket.ts';
+import type { GuestLink, OnGone } from './link.ts';
 
 const LENGTH_BYTES = 4;
 /** An Ethernet header. */
@@ -25,31 +26,16 @@ const EAGAIN = 11;
 export const BAD_FRAME = 'Bad frame size from guest, resetting connection';
 
 export const streamLink = (onGone: OnGone): GuestLink => {
-  let fd = -1;
   /** Received bytes not given out yet. */
   let from: number = BYTES_AT;
   let to: number = BYTES_AT;
   /** Bytes written of what the first frame to send becomes. */
   let skip = 0;
-  let waitsForRoom = false;
-  let onRoom = (): void => {};
-
-  const watch = (events: number): number => io.native.watch(fd, events, LINK_REF_BASE);
-
-  const forget = (): void => {
-    io.native.unwatch(fd);
-    io.native.close(fd);
-    fd = -1;
+  const socket = guestSocket(onGone, () => {
     from = to = BYTES_AT;
     skip = 0;
-    waitsForRoom = false;
-  };
-  const gone = (why: string): void => {
-    forget();
-    // What waited for it goes the way of all frames without a guest.
-    onRoom();
-    onGone(why);
-  };
+  });
+  const { gone } = socket;
 
   /** Length of the frame at `from`; -1: not all of it is there. */
   const nextLength = (): number => {
@@ -80,7 +66,7 @@ export const streamLink = (onGone: OnGone): GuestLink => {
       to -= from - BYTES_AT;
       from = BYTES_AT;
     }
-    const n = io.native.read(fd, to, Math.min(READ_BYTES, BYTES_END - to));
+    const n = io.native.read(socket.fd(), to, Math.min(READ_BYTES, BYTES_END - to));
     if (n > 0) to += n;
     else if (n === 0) gone('The guest has disconnected');
     else if (n !== -EAGAIN) gone(`The guest has disconnected (errno ${-n})`);
@@ -92,26 +78,9 @@ export const streamLink = (onGone: OnGone): GuestLink => {
     sentHeaderBytes: 12,
     tso: true,
     uso: true,
-    open: (hasRoom) => {
-      onRoom = hasRoom;
-    },
-    connected: () => fd >= 0,
-    connect: (to) => {
-      fd = to;
-      const r = watch(io.EPOLLIN);
-      if (r < 0) gone(`The guest's socket cannot be watched (errno ${-r})`);
-    },
-    onEvent: (_ref, mask) => {
-      if (fd < 0) return false;
-      if (waitsForRoom && (mask & ~io.EPOLLIN) !== 0) {
-        waitsForRoom = false;
-        watch(io.EPOLLIN);
-        onRoom();
-      }
-      return (mask & ~io.EPOLLOUT) !== 0;
-    },
+    ...socket.methods,
     receive: (max) => {
-      if (fd < 0) return 0;
+      if (socket.fd() < 0) return 0;
       let n = take(max);
       if (n === 0 && nextLength() < 0 && read()) n = take(max);
       if (n === 0 && nextLength() >= 0) {
@@ -120,17 +89,15 @@ export const streamLink = (onGone: OnGone): GuestLink => {
       }
       return n;
     },
-    more: () => fd >= 0 && nextLength() >= 0,
+    more: () => socket.fd() >= 0 && nextLength() >= 0,
     send: (first, end) => {
+      const fd = socket.fd();
       let done = 0;
       if (fd >= 0) {
         done = io.native.writeStreamFrames(fd, first, end, skip);
         skip = io.col[io.COL.STREAM_SKIP] as number;
         const errno = io.col[io.COL.ERRNO] as number;
-        if (errno === EAGAIN && watch(io.EPOLLIN | io.EPOLLOUT) === 0) {
-          waitsForRoom = true;
-          return done;
-        }
+        if (errno === EAGAIN && socket.awaitRoom()) return done;
         // Reading tells of the end of a connection, in its turn.
         skip = 0;
       }
