@@ -40,7 +40,8 @@ test('the other targets, likewise', () => {
   console.log(output.trimEnd());
 });
 
-describe('under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+// Built and run several times slower than the rest, beside other tests.
+describe('under AddressSanitizer and UndefinedBehaviorSanitizer', { timeout: 240_000 }, () => {
   test('frames, every sum made by the addon, too', () => {
     const { status, output } = fuzz('--target', 'frames', '--seconds', '2', '--sanitize');
     expect(status, output).toBe(0);
