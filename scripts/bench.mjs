@@ -7,7 +7,7 @@
  *     --quick              one round
  *     --rounds N           default 5 (some rows have three or one); the table has medians
  *     --rows TEXT          only rows whose name contains TEXT (may be repeated)
- *     --peer NAME=PATH     another tool with pasta's command line (may be repeated)
+ *     --peer NAME=PATH     another tool with pasta's command line, or slirp4netns' if the file is called that (may be repeated)
  *     --yardstick          beside them a relay that does nothing but copy (test/bench/relay.c), in the rows of bulk TCP
  *     --only NAME          only these peers (may be repeated)
  *     --congestion NAME    TCP congestion control of every namespace (may be repeated; default cubic and bbr, with --rows
@@ -29,7 +29,7 @@
  *     --skip-setup         neither install nor build
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { baselineOf, compare, failed, figureOf } from '../test/bench/baseline.mjs';
 import { checksumTable } from '../test/bench/checksum.mjs';
 import { CELLS, impairedTable, measureImpaired } from '../test/bench/impaired.mjs';
@@ -93,7 +93,8 @@ const others = () =>
 const choosePeers = () => {
   const peers = [pastaLike(OURS)];
   if (existsSync('/usr/bin/pasta')) peers.push(pastaLike('pasta', '/usr/bin/pasta'));
-  for (const [name, path] of others()) peers.push(pastaLike(name, path));
+  for (const [name, path] of others())
+    peers.push(basename(path) === 'slirp4netns' ? slirp4netns(path, name) : pastaLike(name, path));
   if (existsSync('/usr/bin/slirp4netns')) peers.push(slirp4netns('/usr/bin/slirp4netns'));
   if (options.yardstick) peers.push(relay(PORT));
   peers.push(direct);

@@ -93,9 +93,9 @@ const slirpArguments = (/** @type {string} */ path, /** @type {number} */ mtu) =
   '--ready-fd=9',
 ];
 
-/** @param {string} path @returns {Peer} */
-export const slirp4netns = (path) => ({
-  name: 'slirp4netns',
+/** @param {string} path @param {string} [name] @returns {Peer} */
+export const slirp4netns = (path, name = 'slirp4netns') => ({
+  name,
   start: async (lab, mtu) => {
     const namespace = await emptyNamespace(lab);
     const tool = lab.user.spawn([...slirpArguments(path, mtu).slice(0, -1), namespace.labPid, 'tap0']);
