@@ -83,6 +83,10 @@ describe('requests', () => {
     ['{"execute":}', 'cannot parse JSON'],
     ['hello', 'cannot parse JSON'],
     ['}', 'cannot parse JSON'],
+    ['{"execute":"list_hostfwd","execute":"list_hostfwd"}', 'cannot parse JSON'],
+    ['{"execute":"list_hostfwd","arguments":[{"a":[],"\\u0061":0}]}', 'cannot parse JSON'],
+    // The same name elsewhere, and as a value, is none twice.
+    ['{"execute":"x","arguments":[{"x":"x","y":{"x":"\\"x\\":"}},{"x":1}]}', 'unknown execute'],
     ['[]', 'json_object() failed'],
     ['42', 'json_object() failed'],
     ['"x"', 'json_object() failed'],

@@ -8,6 +8,7 @@
 import { conflict, type Protocol, type Rule, type Tables } from '../fwd/rule.ts';
 import { parseAddress } from '../host/address.ts';
 import type { Changes } from './changes.ts';
+import { hasDuplicateKey } from './json-keys.ts';
 import type { Peer } from './pesto-server.ts';
 
 /** A request of this many bytes or more is refused. */
@@ -221,6 +222,7 @@ export class SlirpApiSession {
     } catch {
       return this.#answer(refused('cannot parse JSON'));
     }
+    if (hasDuplicateKey(text)) return this.#answer(refused('cannot parse JSON'));
     if (!isObject(request)) return this.#answer(refused('json_object() failed'));
     const { execute, arguments: given }: Request = request;
     const args: Args = isObject(given) ? given : {};

@@ -33,6 +33,17 @@ void sandbox_prepare(void)
     stay_with_caller();
 }
 
+/* With what is mounted below it: a remount is of one mount only. Linux before 5.12 has nothing else. */
+static bool lock_tree(const char *name)
+{
+    struct mount_attr locked = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
+
+    /* #syscalls:setup mount_setattr(AT_FDCWD, *, AT_RECURSIVE) — --enable-sandbox: read-only */
+    if (mount_setattr(AT_FDCWD, name, AT_RECURSIVE, &locked, sizeof(locked)) == 0)
+        return true;
+    return errno == ENOSYS && mount(NULL, name, NULL, MS_BIND | MS_REMOUNT | LOCKED, NULL) == 0;
+}
+
 static bool bind_directory(const char *path)
 {
     const char *name = path + 1; /* below the new root, where we are */
@@ -41,7 +52,7 @@ static bool bind_directory(const char *path)
     /* #syscalls:setup mount(*, *, 0, MS_BIND+MS_REC, 0) — --enable-sandbox: /etc and /run, with what is mounted below them */
     /* #syscalls:setup mount(0, *, 0, MS_BIND+MS_REMOUNT+MS_RDONLY+MS_NOSUID+MS_NODEV+MS_NOEXEC, 0) — read-only */
     return mkdirat(AT_FDCWD, name, 0755) == 0 && mount(path, name, NULL, MS_BIND | MS_REC, NULL) == 0 &&
-           mount(NULL, name, NULL, MS_BIND | MS_REMOUNT | LOCKED, NULL) == 0;
+           lock_tree(name);
 }
 
 void sandbox_enter(void)

@@ -12,6 +12,8 @@
 /* 65535 less the header of a frame, as the original has it */
 #define MTU_MAX 65521
 
+/* The name of the first tap of a namespace, which is what the kernel makes of no name. */
+static const char TAP_NAME[] = "tap0";
 static const char TOO_MANY[] = "WARNING: too many arguments\n";
 
 struct given { const char *netns_type, *target_type, *userns; bool configure, mac; };
@@ -28,6 +30,23 @@ __attribute__((format(printf, 1, 2))) static _Noreturn void wrong(const char *fo
         notice("%s", line);
     write_all(STDOUT_FILENO, HELP_TEXT_SLIRP4NETNS);
     _exit(1);
+}
+
+/* On stdout and as they come, even before a usage. */
+static void warn_experimental(const char *option)
+{
+    char line[128];
+
+    snprintf(line, sizeof(line), "WARNING: Support for --%s is experimental\n", option);
+    write_all(STDOUT_FILENO, line);
+}
+
+static void warn_deprecated(const char *old, const char *new)
+{
+    char line[192];
+
+    snprintf(line, sizeof(line), "WARNING: --%s is deprecated and will be removed in future releases, please use --%s instead.\n", old, new);
+    write_all(STDOUT_FILENO, line);
 }
 
 /* As strtol() reads it: blanks and a sign may lead. */
@@ -64,6 +83,8 @@ static void apply(struct settings *s, struct given *given, enum early_id id)
             wrong("MTU must be a positive integer (< %d)", MTU_MAX + 1);
         break;
     case EARLY_SLIRP_API_SOCKET:
+        if (*optarg == '\0')
+            die("the specified API socket path is empty");
         if (strlen(optarg) > UNIX_PATH_BYTES)
             die("the specified API socket path is too long (>= %d)", UNIX_PATH_BYTES + 1);
         break;
@@ -73,7 +94,11 @@ static void apply(struct settings *s, struct given *given, enum early_id id)
             wrong("userns path doesn't exist: %s", optarg);
         given->userns = optarg;
         break;
+    case EARLY_SLIRP_CREATE_SANDBOX: warn_deprecated("create-sandbox", "enable-sandbox"); s->sandbox = true; break;
     case EARLY_SLIRP_SANDBOX: s->sandbox = true; break;
+    case EARLY_SLIRP_NO_HOST_LOOPBACK: warn_deprecated("no-host-loopback", "disable-host-loopback"); break;
+    case EARLY_SLIRP_OUTBOUND: warn_experimental("outbound-addr"); break;
+    case EARLY_SLIRP_OUTBOUND6: warn_experimental("outbound-addr6"); break;
     case EARLY_SLIRP_MACADDRESS: given->mac = true; break;
     case EARLY_SLIRP_TARGET_TYPE: given->target_type = optarg; break;
     default: break; /* the controller's business; --enable-seccomp: always on */
@@ -93,6 +118,8 @@ static void target_bess(struct settings *s, const struct given *given, int count
         wrong("%s", "");
     if (count > 1)
         wrong("too many arguments");
+    if (*args[0] == '\0')
+        die("the specified socket path is empty");
     write_all(STDOUT_FILENO, "WARNING: BESS mode is experimental\n");
     s->socket = args[0];
     s->alone = s->bess = s->one_off = true;
@@ -132,8 +159,8 @@ static void target_netns(struct settings *s, const struct given *given, int coun
         write_all(STDOUT_FILENO, TOO_MANY);
     s->userns = given->userns;
     /* A longer name is cut, as the original does. */
-    snprintf(tap_name, sizeof(tap_name), "%s", args[1]);
-    if (*tap_name == '\0' || !strcmp(tap_name, ".") || !strcmp(tap_name, "..") || !is_ifname_text(tap_name))
+    snprintf(tap_name, sizeof(tap_name), "%s", *args[1] ? args[1] : TAP_NAME);
+    if (!strcmp(tap_name, ".") || !strcmp(tap_name, "..") || !is_ifname_text(tap_name))
         die("Invalid interface name: %s", tap_name);
     s->ns_ifname = tap_name;
 }

@@ -117,6 +117,8 @@ describe('the command line', () => {
     [['--netns-type=path', '/etc/hostname', 'tap0'], 'setns(CLONE_NEWNET): Invalid argument\nchild failed(1)\n'],
     [['1', 'tap/0'], 'Invalid interface name: tap/0\n'],
     [['-a', `/${'x'.repeat(107)}`, '1', 'tap0'], 'the specified API socket path is too long (>= 108)\n'],
+    [['--api-socket=', '1', 'tap0'], 'the specified API socket path is empty\n'],
+    [['--target-type=bess', ''], 'the specified socket path is empty\n'],
     [['--netns-type=tapfd', '77'], '--netns-type=tapfd: descriptor 77 is not open\n'],
     [['--netns-type=tapfd', '0'], '--netns-type=tapfd: the descriptor is not a tap\n'],
     [['--target-type=bess', '/none/s'], 'bind: /none/s: No such file or directory\n'],
@@ -124,6 +126,36 @@ describe('the command line', () => {
     const ended = await install.run(args, { program });
     expect(ended).toMatchObject({ status: 1, stderr: message });
     expect(ended.stdout).not.toContain('Usage');
+  });
+
+  it('warns, as callers know it, of what is old or an experiment, in the order given', async () => {
+    const args = [
+      '--no-host-loopback',
+      '--outbound-addr6=x',
+      '--create-sandbox',
+      '--outbound-addr',
+      'x',
+      '--enable-sandbox',
+      '-m0',
+    ];
+    const ended = await install.run(args, { program, env: { PASTICHE_NODE: '/nonexistent' } });
+    const end = 'is deprecated and will be removed in future releases, please use';
+    expect(ended.stdout.split('\n').slice(0, 4)).toEqual([
+      `WARNING: --no-host-loopback ${end} --disable-host-loopback instead.`,
+      'WARNING: Support for --outbound-addr6 is experimental',
+      `WARNING: --create-sandbox ${end} --enable-sandbox instead.`,
+      'WARNING: Support for --outbound-addr is experimental',
+    ]);
+    expect(ended.stdout.split('\n')[4]).toMatch(/^Usage: /);
+    expect(ended).toMatchObject({ status: 1, stderr: 'MTU must be a positive integer (< 65522)\n' });
+  });
+
+  it('has a name for a tap without one: that of the first of a namespace', async () => {
+    const { pid } = await target();
+    run([`${pid()}`, ''], [hello]);
+    await install.scriptDone();
+    expect(install.reply(0).result).toMatchObject({ tap: 'tap0' });
+    expect(inside(pid(), 'ip', '-o', 'link')).toContain('tap0:');
   });
 
   it('takes options in any place, cuts a long name, and hands all of it on as it was given', async () => {
@@ -404,7 +436,9 @@ describe('--enable-sandbox', () => {
       await whenReady(one);
       expect(one.err()).toBe('');
       expect(look(one.pid())).toEqual({ root: ['etc', 'run'], capabilities: CAP_NET_BIND_SERVICE });
-      expect(readFileSync(`/proc/${one.pid()}/mounts`, 'utf8')).toMatch(/ \/run\/here tmpfs .*size=40k/);
+      expect(readFileSync(`/proc/${one.pid()}/mounts`, 'utf8')).toMatch(
+        / \/run\/here tmpfs ro,nosuid,nodev,noexec,.*size=40k/,
+      );
     },
   );
 });

@@ -65,8 +65,16 @@ export const SLIRP_OPTIONS = {
     early: 'EARLY_SLIRP_SECCOMP',
     help: 'accepted; every process has a system-call allowlist in any case',
   }),
-  'outbound-addr': row({ argument: 'ADDR|IF', help: 'IPv4 source address of what leaves the host, or an interface' }),
-  'outbound-addr6': row({ argument: 'ADDR|IF', help: 'IPv6 source address of what leaves the host, or an interface' }),
+  'outbound-addr': row({
+    argument: 'ADDR|IF',
+    early: 'EARLY_SLIRP_OUTBOUND',
+    help: 'IPv4 source address of what leaves the host, or an interface',
+  }),
+  'outbound-addr6': row({
+    argument: 'ADDR|IF',
+    early: 'EARLY_SLIRP_OUTBOUND6',
+    help: 'IPv6 source address of what leaves the host, or an interface',
+  }),
   'disable-dns': row({ help: "no resolver at the network's third address" }),
   macaddress: row({
     argument: 'MAC',
@@ -80,8 +88,8 @@ export const SLIRP_OPTIONS = {
   }),
   help: row({ short: 'h', early: 'EARLY_HELP', help: 'show this text and exit' }),
   version: row({ short: 'v', early: 'EARLY_VERSION', help: 'show what it is compatible with and exit' }),
-  'no-host-loopback': row({ help: null }),
-  'create-sandbox': row({ early: 'EARLY_SLIRP_SANDBOX', help: null }),
+  'no-host-loopback': row({ early: 'EARLY_SLIRP_NO_HOST_LOOPBACK', help: null }),
+  'create-sandbox': row({ early: 'EARLY_SLIRP_CREATE_SANDBOX', help: null }),
 } as const satisfies Record<string, SlirpRow>;
 export type SlirpOptionName = keyof typeof SLIRP_OPTIONS;
 export const SLIRP_ROWS: readonly (readonly [string, SlirpRow])[] = Object.entries<SlirpRow>(SLIRP_OPTIONS);
