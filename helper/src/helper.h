@@ -171,6 +171,8 @@ struct netns_watch {
     char name[256];   /* the entry of the directory */
     char shown[4096]; /* for the message */
 };
+/* Whether it is the network namespace that this process is in. */
+bool netns_is_own(int fd);
 void netns_join(const struct settings *s, struct netns_watch *watch);
 void netns_create(const struct settings *s);
 bool netns_gone(struct netns_watch *watch);

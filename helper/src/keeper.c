@@ -7,18 +7,22 @@
  *   holder              prints a process ID of that instance; status 1: there is none
  *   look PATH NAME      prints what an interface of a network namespace is like
  *
- * Several words may follow one another. Exit status: 0, 1, or one of sysexits.h below.
+ * Whoever waits or looks ends with its caller: a call that was killed keeps no lock. Several words may follow one another. Exit status: 0, 1, or one of sysexits.h below.
  */
 #include "helper.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <linux/if_packet.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #define LOCK_FD 3
@@ -27,11 +31,22 @@
 /* What is left of a killed one are processes that the kernel is taking apart. */
 #define LOOK_AGAIN_MS 2
 
-enum { TIMED_OUT = 75 /* EX_TEMPFAIL */, NO_NAMESPACE = 66 /* EX_NOINPUT */, NOT_ALLOWED = 77 /* EX_NOPERM */ };
+enum { TIMED_OUT = 75 /* EX_TEMPFAIL */, NO_NAMESPACE = 66 /* EX_NOINPUT */, NOT_ALLOWED = 77 /* EX_NOPERM */, OWN_NAMESPACE = 78 /* EX_CONFIG */ };
 
 static void on_alarm(int signum)
 {
     (void)signum;
+}
+
+static void end_with_caller(void)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        die_errno("Can't bind this process's life to its caller's");
+    /* It may have ended before that: nobody reads what we print then. */
+    if (poll(&output, 1, 0) == 1 && output.revents & (POLLERR | POLLHUP))
+        _exit(1);
 }
 
 static long parse_ms(const char *text)
@@ -65,14 +80,19 @@ static void take_lock(long ms)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-/* 0: none. */
+/* 0: none; -1: one that this process's PID namespace does not have. */
 static pid_t holder(void)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
     if (fcntl(LOCK_FD, F_GETLK, &lock) != 0)
         die_errno("Couldn't ask who holds the lock file");
-    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+    return lock.l_type == F_UNLCK ? 0 : lock.l_pid > 0 ? lock.l_pid : -1;
+}
+
+static _Noreturn void die_unseen(void)
+{
+    die("The instance runs in another PID namespace: only who sees its processes can end it");
 }
 
 static void end_holder(long ms)
@@ -85,6 +105,8 @@ static void end_holder(long ms)
         if (elapsed > ms)
             _exit(TIMED_OUT);
         const pid_t pid = holder();
+        if (pid < 0)
+            die_unseen();
         const int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
         /* It has the lock still, so the number is its own, and was when the descriptor was made. */
         if (fd >= 0 && holder() == pid) {
@@ -155,12 +177,38 @@ static void print_routes(const char *word, const char *path)
         fclose(file);
 }
 
+/* Nothing but a namespace is opened: a FIFO would keep us waiting, and a device may do anything. */
+static int open_namespace(const char *path)
+{
+    int named = open(path, O_PATH | O_CLOEXEC);
+    struct statfs where;
+    char link[64];
+
+    if (named < 0)
+        return -1;
+    if (fstatfs(named, &where) != 0 || where.f_type != NSFS_MAGIC) {
+        close(named);
+        errno = EINVAL;
+        return -1;
+    }
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", named);
+    int fd = open(link, O_RDONLY | O_CLOEXEC);
+    const int error = errno;
+    close(named);
+    errno = error;
+    return fd;
+}
+
 static void look(const char *path, const char *name)
 {
     struct ifaddrs *list = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open_namespace(path);
     bool found = false;
 
+    if (fd >= 0 && netns_is_own(fd)) {
+        notice("The network namespace %s is the plugin's own", path);
+        _exit(OWN_NAMESPACE);
+    }
     if (fd < 0 || setns(fd, CLONE_NEWNET) != 0) {
         int status = errno == EPERM || errno == EACCES ? NOT_ALLOWED : errno == ENOENT || errno == ENOTDIR || errno == EINVAL ? NO_NAMESPACE : 1;
         notice("Couldn't enter network namespace %s: %s", path, errno == EINVAL ? "it is not one" : errno_text(errno));
@@ -189,6 +237,7 @@ _Noreturn void keeper_main(char *const *words)
 {
     if (!*words)
         die("Usage: pastiche instance lock MS | end MS | holder | look PATH NAME");
+    end_with_caller();
     while (*words) {
         const char *word = *words++;
 
@@ -198,7 +247,9 @@ _Noreturn void keeper_main(char *const *words)
             end_holder(parse_ms(*words++));
         } else if (strcmp(word, "holder") == 0) {
             pid_t pid = holder();
-            if (pid <= 0)
+            if (pid < 0)
+                die_unseen();
+            if (pid == 0)
                 _exit(1);
             printf("%d\n", (int)pid);
         } else if (strcmp(word, "look") == 0 && words[0] && words[1]) {

@@ -117,6 +117,11 @@ static bool same_file(int fd, const char *path)
     return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+bool netns_is_own(int fd)
+{
+    return same_file(fd, "/proc/self/ns/net");
+}
+
 /* NAME below the directory of named namespaces, or a path. */
 static void netns_path(const struct settings *s, char *path, size_t bytes)
 {
@@ -174,6 +179,9 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
     int user_fd = -1, net_fd = open(net, O_RDONLY | O_CLOEXEC);
     if (net_fd < 0 && s->personality == SLIRP4NETNS)
         die_errno("%s", net);
+    /* The network that an instance is the way out to cannot be the one that it serves; with a lock file nobody asked for that. */
+    if (net_fd >= 0 && s->lock_fd >= 0 && netns_is_own(net_fd))
+        die("Network namespace %s is pasta's own", net);
     if (*user && (net_fd >= 0 || access(user, F_OK) != 0))
         user_fd = open_user_namespace(s, net_fd, user);
     if (net_fd < 0)
@@ -184,7 +192,7 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
     if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) != 0 && s->personality != SLIRP4NETNS)
         die_errno("Couldn't enter user namespace %s", user);
     /* The service manager may have put us there: that takes a right which we then need not have. */
-    if (!same_file(net_fd, "/proc/self/ns/net") && setns(net_fd, CLONE_NEWNET) != 0)
+    if (!netns_is_own(net_fd) && setns(net_fd, CLONE_NEWNET) != 0)
         s->personality == SLIRP4NETNS ? die_errno("setns(CLONE_NEWNET)") :
         die_errno("Couldn't switch to pasta namespaces: %s", net);
     if (user_fd >= 0)

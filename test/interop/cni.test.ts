@@ -235,7 +235,11 @@ describe('what is asked for', () => {
 describe('CHECK', () => {
   it('fails for what was done to a container behind its back, one after the other, and DEL does not', async () => {
     const netns = await runtime.namespace();
-    const call = { id: 'check', netns, config: withRuntime({ portMappings: [mapping(17_080, 80, 'tcp')] }) };
+    const call = {
+      id: 'check',
+      netns,
+      config: withRuntime({ portMappings: [mapping(17_080, 80, 'tcp'), mapping(17_081, 81, 'tcp')] }),
+    };
     const prevResult = await runtime.good('ADD', call);
     const check = { ...call, config: { ...call.config, prevResult } };
     const ip = (...args: string[]) => runtime.inside(netns).run(['ip', ...args]);
@@ -245,7 +249,7 @@ describe('CHECK', () => {
     for (const [says, act] of [
       [
         /TCP port 17080/,
-        () => runtime.side.run(['sh', '-c', `cd ${where} && ${ports} ports remove control -t 17080:80`]),
+        () => runtime.side.run(['sh', '-c', `cd ${where} && ${ports} ports remove control -t 17080-17081:80-81`]),
       ],
       [/route to ::\/0/, () => ip('-6', 'route', 'del', 'default')],
       [/address 10\.0\.2\.100\/24/, () => ip('addr', 'del', '10.0.2.100/24', 'dev', 'eth0')],
@@ -341,7 +345,9 @@ describe('an ADD that fails leaves nothing', () => {
   it('there is no such namespace, or an interface of that name', async () => {
     expect(await runtime.bad('ADD', { id: 'none', netns: '/run/netns/none' })).toMatchObject({ code: 3 });
     await runtime.side.run(['touch', '/run/netns/file']);
-    expect(await runtime.bad('ADD', { id: 'none', netns: '/run/netns/file' })).toMatchObject({ code: 3 });
+    await runtime.side.run(['mkfifo', '/run/fifo']);
+    for (const netns of ['/run/netns/file', '/run/fifo'])
+      expect(await runtime.bad('ADD', { id: 'none', netns })).toMatchObject({ code: 3 });
     const netns = await runtime.namespace();
     await runtime.inside(netns).run(['ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'peer0']);
     expect(await runtime.bad('ADD', { id: 'none', netns })).toMatchObject({ code: 101 });
@@ -351,7 +357,53 @@ describe('an ADD that fails leaves nothing', () => {
   });
 });
 
+it('the network of the host itself is refused, by whatever path, and is as it was', async () => {
+  const look = () => lab.host.run(['sh', '-c', 'ip -o link; ip route; ip -6 route show default']);
+  const [before, state] = [await look(), runtime.state()];
+  await runtime.side.run(['sh', '-c', 'touch /run/netns/own && mount --bind /proc/self/ns/net /run/netns/own']);
+  for (const netns of ['/proc/self/ns/net', '/run/netns/own']) {
+    for (const env of [{}, { CNI_NETNS_OVERRIDE: '1' }])
+      expect(await runtime.bad('ADD', { id: 'own', netns, env })).toMatchObject({ code: 8 });
+    const plugin = join(REPOSITORY, 'dist/bin/pastiche-netavark');
+    const given = {
+      container_id: 'own',
+      network: { name: 'n', id: 'i', driver: 'pastiche-netavark', subnets: [{ subnet: '10.0.2.0/24' }] },
+      network_options: { interface_name: 'eth9' },
+    };
+    const setup = runtime.side.spawn([plugin, 'setup', netns], { input: JSON.stringify(given) });
+    await setup.closed;
+    expect(JSON.parse(setup.out())).toEqual({ error: expect.stringContaining("is the plugin's own") });
+    const keeper = await runtime.side.attempt([
+      join(REPOSITORY, 'dist/bin/pastiche'),
+      'instance',
+      'look',
+      netns,
+      'eth9',
+    ]);
+    expect(keeper).toMatchObject({ status: 78, stdout: '' });
+  }
+  expect(await look()).toBe(before);
+  expect(runtime.state()).toEqual(state);
+  await runtime.side.run(['sh', '-c', 'umount /run/netns/own && rm /run/netns/own']);
+});
+
 describe('GC and STATUS', () => {
+  it('GC does not wait for what another network has in work, and names what of its own it waited for', async () => {
+    const state = runtime.state();
+    const busy = '/run/pastiche/cni/00000000000000000000000000000000';
+    const hung = runtime.side.spawn([
+      ...['sh', '-c', `mkdir -p ${busy} && exec 3>${busy}/lock && flock 3 && echo locked && exec sleep 1000`],
+    ]);
+    await waitFor(() => hung.out().includes('locked'), { what: 'a call that hangs' });
+    // Longer than it waits for a call that has not said of which network it is, far shorter than for one of its own.
+    const done = runtime.start('GC', { config: { ...CONF, name: 'idle', 'cni.dev/valid-attachments': [] } });
+    await waitFor(() => done.child.exitCode !== null, { what: 'the end of GC', timeoutMs: 20_000 });
+    expect(runtime.read('GC', done, '1.1.0')).toMatchObject({ ok: true });
+    hung.kill('SIGKILL');
+    await hung.closed;
+    await runtime.good('GC', { config: { ...CONF, name: 'idle', 'cni.dev/valid-attachments': [] } });
+    expect(runtime.state()).toEqual(state);
+  });
   it('GC ends what is not named, of its own network alone', async () => {
     const calls = await Promise.all(
       ['kept', 'lost-1', 'lost-2', 'other'].map(async (id) => {
@@ -384,10 +436,24 @@ describe('GC and STATUS', () => {
   });
   it('STATUS says what is in the way', async () => {
     await runtime.good('STATUS');
+    // Others keep theirs beside it, as other users.
+    expect(await runtime.side.run(['stat', '-c', '%a', '/run/pastiche', '/run/pastiche/cni'])).toBe('755\n700\n');
     const without = (what: string) =>
       runtime.side.within(['unshare', '--mount', '--', 'sh', '-c', `${what}; exec "$@"`, 'sh']);
     expect(await runtime.bad('STATUS', {}, without('mount -t tmpfs none /dev/net'))).toMatchObject({ code: 50 });
     expect(await runtime.bad('STATUS', {}, without('mount -t tmpfs -o ro none /run'))).toMatchObject({ code: 50 });
+    for (const prepare of [
+      'mkdir -m 777 -p /run/pastiche && mkdir -m 700 /run/pastiche/cni',
+      'mkdir -p /run/pastiche && mkdir -m 777 /run/pastiche/cni',
+      'mkdir -p /run/pastiche && mkdir -m 700 /run/other && ln -s ../other /run/pastiche/cni',
+      'mkdir -p /run/pastiche/cni && chown 65534 /run/pastiche',
+    ])
+      expect(
+        await runtime.bad('STATUS', {}, without(`umask 22; mount -t tmpfs none /run && ${prepare}`)),
+      ).toMatchObject({
+        code: 50,
+        msg: expect.stringMatching(/^\/run\/pastiche(\/cni)? is not a directory that only this user may change/),
+      });
     expect(await runtime.bad('STATUS', {}, runtime.side.within(['unshare', '--net', '--']))).toMatchObject({
       code: 51,
     });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** --lock-fd and `pastiche instance`: an instance is found and ended by the lock that it holds, and by nothing else. */
+import { execFileSync } from 'node:child_process';
 import { chmodSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isRoot } from '../support/lab.mjs';
@@ -41,6 +42,12 @@ const family = async (): Promise<number[]> => {
   const first = childrenOf(parent).length > 1 && parent > 1 && commandOf(parent).includes('--lock-fd') ? parent : known;
   return [first, ...childrenOf(first)];
 };
+/** Of the kernel's table, those that a process waits for. */
+const blockedLocks = (pid: number): string =>
+  readFileSync('/proc/locks', 'ascii')
+    .split('\n')
+    .filter((line) => line.includes('->') && line.split(/\s+/).includes(String(pid)))
+    .join('\n');
 const commandOf = (pid: number): string => readFileSync(`/proc/${pid}/cmdline`, 'utf8');
 
 const started = async (): Promise<number[]> => {
@@ -113,6 +120,13 @@ describe('is refused in a sentence', () => {
     unlinkSync(lock);
     makeLock();
   });
+  it('the network namespace that pasta is in itself', async () => {
+    const line = ['--netns', '/proc/self/ns/net', '--runas', '0', '-I', 'tap0', '--lock-fd', '3'];
+    // One that has nothing to lose, whatever comes of it.
+    const shell = `exec 3<${lock} && exec unshare -Urn "$@"`;
+    const done = await install.run(line, { steps: goReady(false), shell });
+    expect(done).toMatchObject({ status: 1, stderr: expect.stringContaining("is pasta's own\n") });
+  });
   it('a command of its own', async () => {
     const done = await install.run(['--lock-fd', '3', '--', 'true'], { shell: WITH_LOCK(lock) });
     expect(done).toMatchObject({ status: 1, stderr: '--lock-fd needs --netns or a PID to join\n' });
@@ -125,6 +139,41 @@ it('nobody but the instance is ended: not who has the file open, or locked it', 
   expect(await keeper('end', '300')).toMatchObject({ status: 75 });
   expect(isAlive(bystander.pid())).toBe(true);
   bystander.kill('SIGKILL');
+});
+
+it('whoever waits ends with its caller', async () => {
+  const owner = install.start([], { shell: `exec 3<>${lock} && flock -x 3 && echo has && exec sleep 1000` });
+  await waitFor(() => owner.out().includes('has'), { what: 'the lock' });
+  const shell = `exec 3<${lock}; "$@"; echo after`;
+  const caller = install.start(['instance', 'lock', '60000'], { program: 'bin/pastiche', shell });
+  let waiting: number[] = [];
+  await waitFor(
+    () => {
+      waiting = childrenOf(caller.pid()).filter((pid) => commandOf(pid).includes('60000'));
+      return waiting.some((pid) => /FLOCK/.test(blockedLocks(pid)));
+    },
+    { what: 'the one that waits' },
+  );
+  caller.kill('SIGKILL');
+  await waitFor(() => !waiting.some(isAlive), { what: 'its end' });
+  owner.kill('SIGKILL');
+});
+
+it('what runs in a PID namespace that is not seen from here is said to, at once', async () => {
+  await started();
+  const shell = `exec 3<${lock} && exec unshare -Urpf "$@"`;
+  for (const words of [['holder'], ['end', '10000']])
+    expect(await install.run(['instance', ...words], { program: 'bin/pastiche', shell })).toMatchObject({
+      status: 1,
+      stdout: '',
+      stderr: expect.stringContaining('in another PID namespace'),
+    });
+});
+
+it('a FIFO is no namespace, and nobody is waited for at its other end', async () => {
+  const fifo = install.path('fifo');
+  execFileSync('mkfifo', ['-m', '666', fifo]);
+  expect(await keeper('look', fifo, 'eth0')).toMatchObject({ status: 66 });
 });
 
 it('words that are none', async () => {

@@ -4,7 +4,7 @@ import { closeSync } from 'node:fs';
 import { argumentsOf, type Wanted } from './instance.ts';
 import { isHeld, lookAt, startInstance } from './native.ts';
 import { CODE, PluginError } from './plugin-error.ts';
-import { Attachment, type AttachmentRecord, allAttachments, type Identity } from './state.ts';
+import { Attachment, type AttachmentRecord, allAttachments, type Identity, LOCK_MS, readRecord } from './state.ts';
 
 /**
  * The network of a container: there and ready on return, or an error and nothing of it is left. `kept` is for whoever looks at the
@@ -63,19 +63,38 @@ export const detach = (identity: Identity): void => {
   Attachment.find(identity)?.destroy();
 };
 
+/** For a call that has a lock, but has not said yet of which network it is. */
+const UNSAID_MS = 1000;
+const isBusy = (error: unknown): error is PluginError => error instanceof PluginError && error.code === CODE.TRY_AGAIN;
+
+/** Ends an attachment if it is one that `isLost`, or nothing was started for it. */
+const collect = (directory: string, isLost: (record: AttachmentRecord) => boolean): void => {
+  const before = readRecord(directory);
+  if (before !== null && !isLost(before)) return;
+  try {
+    const attachment = Attachment.findDirectory(directory, before === null ? UNSAID_MS : LOCK_MS);
+    const now = attachment?.read() ?? null;
+    if (now === null || isLost(now)) attachment?.destroy();
+    else attachment?.close();
+  } catch (error) {
+    if (!isBusy(error)) throw error;
+    const now = readRecord(directory);
+    // Somebody works on it, who may be of any network, and nothing was started that could be left behind.
+    if (now === null) return;
+    if (before === null) return collect(directory, isLost);
+    throw new PluginError(error.code, `${now.containerID}, ${now.ifname}: ${error.message}`);
+  }
+};
+
 /** Ends what a network has beside these. All are tried; throws the first error. */
 export const detachOthers = (network: string, valid: readonly Omit<Identity, 'network'>[]): void => {
-  const isValid = (record: AttachmentRecord): boolean =>
-    valid.some(({ containerID, ifname }) => containerID === record.containerID && ifname === record.ifname);
+  const isLost = (record: AttachmentRecord): boolean =>
+    record.network === network &&
+    !valid.some(({ containerID, ifname }) => containerID === record.containerID && ifname === record.ifname);
   let first: unknown;
-  for (const { directory, record } of allAttachments()) {
-    if (record !== null && (record.network !== network || isValid(record))) continue;
+  for (const directory of allAttachments()) {
     try {
-      const attachment = Attachment.findDirectory(directory);
-      // Without a record nothing was started, or it was about to be removed; whoever has it in work now has written one.
-      const now = attachment?.read() ?? null;
-      if (now === null || (now.network === network && !isValid(now))) attachment?.destroy();
-      else attachment?.close();
+      collect(directory, isLost);
     } catch (error) {
       first ??= error;
     }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { CODE, PluginError } from './plugin-error.ts';
 
 /** sysexits.h, as keeper.c uses it. */
-const STATUS = { TIMED_OUT: 75, NO_NAMESPACE: 66, NOT_ALLOWED: 77 } as const;
+const STATUS = { TIMED_OUT: 75, NO_NAMESPACE: 66, NOT_ALLOWED: 77, OWN_NAMESPACE: 78 } as const;
 /** An instance gives up by itself after 30 s of silence. */
 const START_MS = 60_000;
 /** Of what an instance says while it starts. */
@@ -55,6 +55,8 @@ const keeper = (words: readonly string[], fd: number): string | null => {
       throw new PluginError(CODE.UNKNOWN_CONTAINER, lines(err));
     case STATUS.NOT_ALLOWED:
       throw new PluginError(CODE.INVALID_ENVIRONMENT, lines(err), 'CNI_NETNS');
+    case STATUS.OWN_NAMESPACE:
+      throw new PluginError(CODE.OWN_NAMESPACE, lines(err));
     default:
       throw new PluginError(CODE.IO, lines(err) || `pastiche instance ended with status ${status}`);
   }

@@ -13,9 +13,11 @@
 import { createHash } from 'node:crypto';
 import {
   accessSync,
+  chmodSync,
   closeSync,
   constants,
   fstatSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -40,7 +42,7 @@ export interface Identity {
 }
 
 /** As long as a start may take, and more. */
-const LOCK_MS = 45_000;
+export const LOCK_MS = 45_000;
 /** For an instance to end, killed after the first second. */
 const END_MS = 15_000;
 
@@ -63,6 +65,26 @@ const isCode = (error: unknown, ...codes: string[]): boolean =>
 const ioError = (doing: string, error: unknown): PluginError =>
   new PluginError(CODE.IO, doing, (error as Error).message);
 
+/** Whoever else may change it could tell us to end instances, or which to believe in. */
+const checkOwned = (path: string): void => {
+  const { uid, mode } = lstatSync(path);
+  if ((mode & constants.S_IFMT) !== constants.S_IFDIR || uid !== process.geteuid?.() || (mode & 0o022) !== 0)
+    throw new PluginError(
+      CODE.IO,
+      `${path} is not a directory that only this user may change: state is not kept there`,
+    );
+};
+
+/** Of this mode, whatever the umask; one that is there stays as it is. */
+const makeDirectory = (path: string, mode: number): void => {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+    chmodSync(path, mode);
+  } catch (error) {
+    if (!isCode(error, 'EEXIST')) throw error;
+  }
+};
+
 /** Below /run for root, who may write there, else below $XDG_RUNTIME_DIR. Throws {@link PluginError}. */
 export const stateDirectory = (): string => {
   const candidates = process.geteuid?.() === 0 ? ['/run'] : [];
@@ -71,13 +93,17 @@ export const stateDirectory = (): string => {
   for (const candidate of candidates) {
     const path = join(candidate, 'pastiche', 'cni');
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      // Units of pastiche have theirs in it, as other users.
+      makeDirectory(join(candidate, 'pastiche'), 0o755);
+      makeDirectory(path, 0o700);
       accessSync(path, constants.W_OK);
-      // Whoever owns it could tell us to end instances, or which to believe in.
-      if (statSync(path).uid === process.geteuid?.()) return path;
     } catch {
       // The next one, if there is one.
+      continue;
     }
+    checkOwned(join(candidate, 'pastiche'));
+    checkOwned(path);
+    return path;
   }
   throw new PluginError(
     CODE.IO,
@@ -116,9 +142,10 @@ export class Attachment {
   static find(identity: Identity): Attachment | null {
     return Attachment.findDirectory(directoryOf(identity));
   }
-  static findDirectory(directory: string): Attachment | null {
+  /** Waits `ms` at most for whoever has it. */
+  static findDirectory(directory: string, ms = LOCK_MS): Attachment | null {
     for (;;) {
-      const attachment = Attachment.#open(directory, false, (lock) => lockFile(lock, LOCK_MS));
+      const attachment = Attachment.#open(directory, false, (lock) => lockFile(lock, ms));
       if (attachment !== null) return attachment;
       try {
         statSync(directory);
@@ -160,7 +187,8 @@ export class Attachment {
   write(record: AttachmentRecord): void {
     const path = join(this.directory, 'attachment.json');
     try {
-      writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
+      remove(this.directory, 'attachment.json.new');
+      writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600, flag: 'wx' });
       renameSync(`${path}.new`, path);
     } catch (error) {
       throw ioError(`Can't write ${path}`, error);
@@ -169,7 +197,10 @@ export class Attachment {
   /** The instance's lock file, to be closed by the caller; null: there is none. */
   openInstance(): number | null {
     try {
-      return openSync(join(this.directory, 'instance'), constants.O_RDONLY | constants.O_NOFOLLOW);
+      return openSync(
+        join(this.directory, 'instance'),
+        constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+      );
     } catch (error) {
       if (isCode(error, 'ENOENT')) return null;
       throw ioError("Can't open the lock file of the instance", error);
@@ -234,7 +265,8 @@ const removeUnused = (directory: string, lock: number): void => {
   if (theirs?.ino === ours.ino && readdirSync(directory).length === 1) removeAll(directory);
 };
 
-const readRecord = (directory: string): AttachmentRecord | null => {
+/** Null: nothing, or nothing complete. */
+export const readRecord = (directory: string): AttachmentRecord | null => {
   try {
     return recordSchema().parse(JSON.parse(readFileSync(join(directory, 'attachment.json'), 'utf8')));
   } catch {
@@ -242,13 +274,10 @@ const readRecord = (directory: string): AttachmentRecord | null => {
   }
 };
 
-/** Every directory there is, with what it says of itself; null: nothing, or nothing complete. */
-export const allAttachments = (): readonly {
-  readonly directory: string;
-  readonly record: AttachmentRecord | null;
-}[] => {
+/** Every directory there is, of all networks. */
+export const allAttachments = (): readonly string[] => {
   const base = stateDirectory();
   return readdirSync(base)
     .filter((name) => /^[0-9a-f]{32}$/.test(name))
-    .map((name) => ({ directory: join(base, name), record: readRecord(join(base, name)) }));
+    .map((name) => join(base, name));
 };

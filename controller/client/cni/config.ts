@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The network configuration on standard input: CNI spec 1.1.0, sections 1 and 2, its conventions for `capabilities` and `args`, and our own keys. */
 import * as z from 'zod/mini';
+import en from 'zod/v4/locales/en.js';
 import { lazy } from '../../control/rule-schema.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
 import { isName } from './environment.ts';
@@ -106,6 +107,12 @@ export const readInput = (stdin: string): Input => {
   } catch (error) {
     throw new PluginError(CODE.UNDECODABLE, 'The network configuration is not JSON', (error as Error).message);
   }
+  try {
+    JSON.stringify(given);
+  } catch {
+    // The parser has no limit, but all that looks at or prints what it made has.
+    throw new PluginError(CODE.UNDECODABLE, 'The network configuration is nested too deeply');
+  }
   if (!isObject(given))
     throw new PluginError(CODE.UNDECODABLE, 'The network configuration is not an object', text(given));
   const version = given['cniVersion'] ?? UNSAID;
@@ -117,6 +124,9 @@ export const readInput = (stdin: string): Input => {
     );
   return { version: version === '' ? UNSAID : (version as Version), given };
 };
+
+const valueAt = (given: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], given);
 
 /** Throws {@link PluginError}. */
 export const readConfig = (given: Record<string, unknown>): Config => {
@@ -135,9 +145,13 @@ export const readConfig = (given: Record<string, unknown>): Config => {
       ([key, value]) => (value !== null || key === VALID) && Object.hasOwn(configSchema().shape, key),
     ),
   );
-  const parsed = configSchema().safeParse(own);
+  const parsed = configSchema().safeParse(own, { error: en().localeError });
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   const where = issue?.path.join('.') ?? '';
-  throw new PluginError(CODE.INVALID_CONFIG, `${where}: ${issue?.message ?? 'invalid'}`, z.prettifyError(parsed.error));
+  throw new PluginError(
+    CODE.INVALID_CONFIG,
+    `${where}: ${issue?.message ?? 'invalid'}`,
+    `${where} is ${text(valueAt(own, issue?.path ?? []))}`,
+  );
 };

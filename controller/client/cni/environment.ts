@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Parameters of a call, from the environment: CNI spec 1.1.0, section 2 "Parameters". */
-import { statSync } from 'node:fs';
+import { checkNamespace } from '../attach/namespace.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
 
 export const COMMANDS = ['ADD', 'DEL', 'CHECK', 'GC', 'STATUS', 'VERSION'] as const;
@@ -35,19 +35,14 @@ export const isName = (text: string): boolean => /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.
 const checkIfname = (name: string): void => {
   if (Buffer.byteLength(name) > IFNAME_BYTES_MAX)
     throw invalid('CNI_IFNAME', `is longer than ${IFNAME_BYTES_MAX} bytes: ${name}`);
-  // What the kernel takes (dev_valid_name), and no more than printable ASCII.
-  if (name === '.' || name === '..' || !/^[!-.0-9;-~]+$/.test(name))
+  // What the kernel takes (dev_valid_name), no more than printable ASCII, and no `%`, which would have a number put in.
+  if (name === '.' || name === '..' || !/^[!-$&-.0-9;-~]+$/.test(name))
     throw invalid('CNI_IFNAME', `is not a name of an interface: ${name}`);
 };
 
-const checkNetns = (path: string, env: Environment): void => {
+const checkNetns = (path: string): void => {
   if (!path.startsWith('/')) throw invalid('CNI_NETNS', `is not an absolute path: ${path}`);
-  const theirs = statSync(path, { throwIfNoEntry: false });
-  if (theirs === undefined)
-    throw new PluginError(CODE.UNKNOWN_CONTAINER, `There is no network namespace ${path}`, 'CNI_NETNS');
-  const own = statSync('/proc/self/ns/net');
-  if (theirs.ino === own.ino && theirs.dev === own.dev && !/^(1|t|true|yes|on)$/i.test(env['CNI_NETNS_OVERRIDE'] ?? ''))
-    throw new PluginError(CODE.OWN_NAMESPACE, `The network namespace ${path} is the plugin's own`, 'CNI_NETNS');
+  checkNamespace(path);
 };
 
 const readArgs = (text: string): ReadonlyMap<string, string> => {
@@ -79,7 +74,7 @@ export const readParameters = (env: Environment): Parameters | null => {
     if (!isName(containerID)) throw invalid('CNI_CONTAINERID', `is not an ID: ${containerID}`);
     checkIfname(ifname);
   }
-  if (command === 'ADD' || command === 'CHECK') checkNetns(netns, env);
+  if (command === 'ADD' || command === 'CHECK') checkNetns(netns);
   // What ended calls may carry along is of no use to them.
   return { command, containerID, netns, ifname, args: command === 'ADD' ? readArgs(env['CNI_ARGS'] ?? '') : new Map() };
 };

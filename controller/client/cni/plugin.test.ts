@@ -45,6 +45,7 @@ describe('the environment', () => {
     [{ CNI_IFNAME: '..' }, /CNI_IFNAME/],
     [{ CNI_IFNAME: 'a:b' }, /CNI_IFNAME/],
     [{ CNI_IFNAME: 'a b' }, /CNI_IFNAME/],
+    [{ CNI_IFNAME: 'eth%d' }, /CNI_IFNAME/],
     [{ CNI_IFNAME: 'sixteen-octets-x' }, /CNI_IFNAME/],
     [{ CNI_COMMAND: 'ADD' }, /CNI_NETNS/],
     [{ CNI_COMMAND: 'ADD', CNI_NETNS: 'relative' }, /CNI_NETNS/],
@@ -53,6 +54,12 @@ describe('the environment', () => {
       code: 4,
       message: expect.stringMatching(says),
     });
+  });
+  it.each(['/proc/self/ns/net', '/proc/thread-self/ns/net'])('the namespace of the plugin is refused: %s', (path) => {
+    for (const env of [{}, { CNI_NETNS_OVERRIDE: '1' }])
+      expect(failure(() => readParameters({ ...ENV, ...env, CNI_COMMAND: 'ADD', CNI_NETNS: path }))).toMatchObject({
+        code: 8,
+      });
   });
   it('all that is missing is named at once', () => {
     expect(failure(() => readParameters({ CNI_COMMAND: 'ADD' })).message).toMatch(
@@ -65,6 +72,7 @@ describe('the configuration', () => {
   it.each([
     ['not JSON', '{', 6],
     ['a list', '[]', 6],
+    ['nested too deeply', `{"bridge":${'['.repeat(50_000)}${']'.repeat(50_000)}}`, 6],
     ['of a version to come', '{"cniVersion":"9.0.0"}', 1],
     ['of a version that is none', '{"cniVersion":4}', 1],
   ])('%s is refused', (_, text, code) => {
@@ -75,7 +83,9 @@ describe('the configuration', () => {
   });
   it.each([
     [{ name: '' }, 7, /name/],
-    [{ name: undefined }, 7, /name/],
+    [{ name: undefined }, 7, /name: .*expected string/],
+    [{ mtu: 'x' }, 7, /mtu: .*expected number, received string/],
+    [{ runtimeConfig: { portMappings: [{ hostPort: 99_999, containerPort: 1 }] } }, 7, /hostPort: .*65535/],
     [{ bridge: 'cni0' }, 2, /bridge.*cni0/],
     [{ ipam: { type: 'host-local' } }, 2, /ipam.*host-local/],
     [{ mtu: 'large' }, 7, /mtu/],
@@ -104,6 +114,19 @@ describe('the configuration', () => {
       args: { cni: { labels: [] }, other: 1 },
     };
     expect(wanted(given).wanted.ports).toEqual([]);
+  });
+  it('ports that follow one another are one range', () => {
+    const mapping = (hostPort: number, containerPort: number, protocol = 'tcp') => ({
+      ...{ hostPort, containerPort, protocol },
+    });
+    const range = Array.from({ length: 1000 }, (_, i) => mapping(20_000 + i, 30_000 + i));
+    const portMappings = [...range, mapping(21_000, 80), mapping(21_001, 81, 'udp'), mapping(21_003, 83, 'udp')];
+    expect(wanted({ runtimeConfig: { portMappings } }).wanted.ports).toMatchObject([
+      { protocol: 'tcp', hostPort: 20_000, containerPort: 30_000, count: 1000 },
+      { hostPort: 21_000, count: 1 },
+      { protocol: 'udp', hostPort: 21_001, count: 1 },
+      { hostPort: 21_003, count: 1 },
+    ]);
   });
   it('becomes a command line', () => {
     const { wanted: all } = wanted({

@@ -79,14 +79,32 @@ export const readHostAddress = (text: string): string => {
   if (parsed === null) throw invalid(`hostIP: ${text} is not an address`);
   return parsed.address;
 };
+/** Runtimes have a mapping for each port of a range; an instance has a rule for the range, and not room for so many rules. */
+const merged = (mappings: readonly PortMapping[]): readonly PortMapping[] => {
+  const all: PortMapping[] = [];
+  for (const one of mappings) {
+    const before = all.at(-1);
+    if (
+      before?.protocol === one.protocol &&
+      before.hostAddress === one.hostAddress &&
+      before.hostPort + before.count === one.hostPort &&
+      before.containerPort + before.count === one.containerPort
+    )
+      all[all.length - 1] = { ...before, count: before.count + one.count };
+    else all.push(one);
+  }
+  return all;
+};
 export const portsOf = (config: Config): readonly PortMapping[] =>
-  (config.runtimeConfig.portMappings ?? []).map(({ hostPort, containerPort, protocol, hostIP }) => ({
-    protocol: readProtocol(protocol),
-    hostAddress: readHostAddress(hostIP),
-    hostPort,
-    containerPort,
-    count: 1,
-  }));
+  merged(
+    (config.runtimeConfig.portMappings ?? []).map(({ hostPort, containerPort, protocol, hostIP }) => ({
+      protocol: readProtocol(protocol),
+      hostAddress: readHostAddress(hostIP),
+      hostPort,
+      containerPort,
+      count: 1,
+    })),
+  );
 
 const dnsOf = (config: Config, resolver: string | null): Dns => {
   const asked = config.runtimeConfig.dns ?? {};

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The netavark plugin: `info`, `create`, `setup NETNS`, `teardown NETNS`, JSON on standard input and output. It is the CNI plugin in other words; docs/CNI.md. */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
+import en from 'zod/v4/locales/en.js';
 import { attach, detach } from '../attach/attach.ts';
 import type { PortMapping } from '../attach/instance.ts';
 import { DEFAULT_SUBNET, gatewayOf, parseSubnet } from '../attach/layout.ts';
+import { checkNamespace } from '../attach/namespace.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
 import { type Config, readConfig } from '../cni/config.ts';
 import { NEWEST } from '../cni/versions.ts';
@@ -91,7 +93,7 @@ const identityOf = ({ network, container_id, network_options }: Setup) => ({
 });
 
 const setup = (given: Setup, netns: string): unknown => {
-  if (statSync(netns, { throwIfNoEntry: false }) === undefined) throw invalid(`There is no network namespace ${netns}`);
+  checkNamespace(netns);
   const { network, network_options: options, port_mappings } = given;
   const config = configOf(network, network.driver);
   const asked = { ips: options.static_ips ?? null, ...(options.static_mac ? { mac: options.static_mac } : {}) };
@@ -117,9 +119,11 @@ const setup = (given: Setup, netns: string): unknown => {
 const read = <T extends z.ZodMiniType>(schema: T): z.output<T> => {
   const text = readFileSync(0, 'utf8');
   try {
-    return schema.parse(JSON.parse(text));
+    return schema.parse(JSON.parse(text), { error: en().localeError });
   } catch (error) {
-    throw invalid(error instanceof z.core.$ZodError ? z.prettifyError(error) : (error as Error).message);
+    if (!(error instanceof z.core.$ZodError)) throw invalid((error as Error).message);
+    const [issue] = error.issues;
+    throw invalid(`${issue?.path.join('.')}: ${issue?.message}`);
   }
 };
 
