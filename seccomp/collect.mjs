@@ -62,11 +62,16 @@ export const annotationsOf = (file, source) => {
   return found;
 };
 
-/** A profile's filters are stacked: what `host` or `netns` may do after the seal, `setup` must have allowed before it. */
-const withStages = (profiles) =>
-  profiles.some((profile) => profile === 'host' || profile === 'netns') && !profiles.includes('setup')
-    ? ['setup', ...profiles]
-    : profiles;
+/**
+ * A profile's filters are stacked: what `host` or `netns` may do after the seal, `setup` must have allowed before it. `sandbox` is in
+ * the place of `setup` for one option, and has more.
+ */
+const withStages = (profiles) => {
+  const before = profiles.some((profile) => profile === 'host' || profile === 'netns' || profile === 'setup')
+    ? ['setup', 'sandbox']
+    : [];
+  return [...new Set([...before, ...profiles])];
+};
 
 /** All rules: one per call and combination of argument values. */
 export const collect = (base = root) => {

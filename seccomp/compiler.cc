@@ -32,12 +32,13 @@
 
 namespace {
 
-constexpr unsigned PROFILE_SETUP = 1, PROFILE_HOST = 2, PROFILE_NETNS = 4, PROFILE_CONTROLLER = 8, PROFILE_RESOLVER = 16;
+constexpr unsigned PROFILE_SETUP = 1, PROFILE_HOST = 2, PROFILE_NETNS = 4, PROFILE_CONTROLLER = 8, PROFILE_RESOLVER = 16,
+                   PROFILE_SANDBOX = 32;
 constexpr struct {
   const char *name;
   unsigned bit;
 } PROFILES[] = {
-    {"setup", PROFILE_SETUP}, {"host", PROFILE_HOST}, {"netns", PROFILE_NETNS}, {"controller", PROFILE_CONTROLLER},
+    {"setup", PROFILE_SETUP}, {"sandbox", PROFILE_SANDBOX}, {"host", PROFILE_HOST}, {"netns", PROFILE_NETNS}, {"controller", PROFILE_CONTROLLER},
     {"resolver", PROFILE_RESOLVER}};
 
 struct Constant {

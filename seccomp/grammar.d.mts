@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-export type Profile = 'setup' | 'host' | 'netns' | 'controller' | 'resolver';
+export type Profile = 'setup' | 'sandbox' | 'host' | 'netns' | 'controller' | 'resolver';
 /** C expressions; mask '' compares all 64 bits. */
 export interface Condition {
   readonly mask: string;

@@ -10,7 +10,7 @@
  * NAME|NAME: the first that the architecture has. `|` between values: any of them. `+`: the bits of all of them.
  * `=> ERRNO`: the calls fail with that errno instead of running. Several annotations of one call add up.
  */
-export const PROFILES = ['setup', 'host', 'netns', 'controller', 'resolver'];
+export const PROFILES = ['setup', 'sandbox', 'host', 'netns', 'controller', 'resolver'];
 export const ARCHITECTURES = ['x86_64', 'i686', 'aarch64', 'armv7l', 'ppc64le', 'riscv64', 's390x'];
 
 const NAME = /^[a-z_][a-z0-9_]*$/;

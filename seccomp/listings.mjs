@@ -43,7 +43,7 @@ export const listing = (profile) =>
 export const auditText = (profiles) =>
   [
     `System-call allowlists of this build (${process.arch}), one a stage and process.`,
-    'setup: helper and broker before the seal; host, netns: after it; controller: Node, sealed; resolver: the reader of resolv.conf.',
+    'setup: helper and broker before the seal, sandbox: the helper of slirp4netns --enable-sandbox then; host, netns: after it; controller: Node, sealed; resolver: the reader of resolv.conf.',
     '',
     ...profiles.map(listing),
   ].join('\n');

@@ -138,6 +138,7 @@ void take_file_capability(void);
 /* The signal for our end, with that of the process that started us, which is forgotten when credentials change. */
 void remember_caller(void);
 void stay_with_caller(void);
+void files_as_ourselves(void); /* children of slirp4netns started by root: its ID for files is the host side's alone */
 bool take_identity(const struct settings *s); /* true: was root in the initial user namespace */
 int background(void);                         /* in the survivor: descriptor that tells the launched process */
 struct controller_paths { char node[PATH_MAX], bundle[PATH_MAX]; };
@@ -342,7 +343,7 @@ int resolver_start(void);
 _Noreturn void doctor(char *const *args);
 
 /* seal.c */
-enum profile { PROFILE_SETUP, PROFILE_HOST, PROFILE_NETNS, PROFILE_RESOLVER };
+enum profile { PROFILE_SETUP, PROFILE_SANDBOX, PROFILE_HOST, PROFILE_NETNS, PROFILE_RESOLVER };
 void no_new_privileges(void);
 /* CAP_NET_BIND_SERVICE: for ports below the privileged ones. */
 bool holds_low_ports(void);

@@ -179,6 +179,12 @@ static void become_nobody_with_files(void)
     prctl(PR_SET_DUMPABLE, 1);
 }
 
+void files_as_ourselves(void)
+{
+    setfsgid(getegid());
+    setfsuid(geteuid());
+}
+
 /*
  * Root of the initial user namespace changes to nobody, as pasta does, unless --runas says otherwise. Namespaces are
  * joined after that, so a namespace made by root needs `--runas 0`; one made by a user, or PID of a user's process,
@@ -469,7 +475,7 @@ _Noreturn void become_controller(const struct controller_paths *paths, const cha
     sigset_t none;
 
     setsid(); /* the terminal's Ctrl-C is not for it */
-    setfsuid(geteuid()); /* slirp4netns started by root */
+    files_as_ourselves();
     if (access(paths->bundle, R_OK) != 0)
         die_errno("Can't read the controller %s", paths->bundle);
     controller_namespaces();

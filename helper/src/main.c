@@ -79,6 +79,7 @@ static _Noreturn void broker_main(const struct settings *s, const struct start *
         die_with_parent(parent, SIGCONT);
     if (*start->tap_name != '\0')
         tap_make(&session.tap, start->tap_name);
+    files_as_ourselves();
     broker.syslog = syslog_open();
     session.route = route_socket();
     session.lo_index = interface_index("lo");
@@ -211,6 +212,6 @@ int main(int argc, char **argv)
                               .resolver = resolver};
     rpc_start(&session);
     no_new_privileges();
-    seal_install(PROFILE_SETUP);
+    seal_install(settings.sandbox ? PROFILE_SANDBOX : PROFILE_SETUP);
     supervise_host(&host);
 }

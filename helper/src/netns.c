@@ -188,6 +188,9 @@ void netns_join(const struct settings *s, struct netns_watch *watch)
         die_errno("Couldn't open network namespace %s", net);
     if (s->netns_quit)
         watch_target(watch, net);
+    /* What may be root's alone is open; inside, our own ID may have no number to be named by. */
+    if (user_fd >= 0)
+        files_as_ourselves();
     /* slirp4netns: one that cannot be entered may be one that need not be, which the next call tells. */
     if (user_fd >= 0 && setns(user_fd, CLONE_NEWUSER) != 0 && s->personality != SLIRP4NETNS)
         die_errno("Couldn't enter user namespace %s", user);

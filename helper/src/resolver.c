@@ -7,7 +7,6 @@
 #include "helper.h"
 
 #include <signal.h>
-#include <sys/fsuid.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -75,9 +74,7 @@ int resolver_start(void)
     }
     die_hook(NULL);
     pid_file_leave();
-    /* Of slirp4netns started by root, root's ID for files is the host side's alone. */
-    setfsgid(getegid());
-    setfsuid(geteuid());
+    files_as_ourselves();
     die_with_parent(parent, SIGKILL);
     /* Of the caller's descriptors none stays: who waits for the end of its output would wait for us. */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);

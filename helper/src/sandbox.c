@@ -38,7 +38,7 @@ static bool lock_tree(const char *name)
 {
     struct mount_attr locked = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC};
 
-    /* #syscalls:setup mount_setattr(AT_FDCWD, *, AT_RECURSIVE) — --enable-sandbox: read-only */
+    /* #syscalls:sandbox mount_setattr(AT_FDCWD, *, AT_RECURSIVE) — --enable-sandbox: read-only */
     if (mount_setattr(AT_FDCWD, name, AT_RECURSIVE, &locked, sizeof(locked)) == 0)
         return true;
     return errno == ENOSYS && mount(NULL, name, NULL, MS_BIND | MS_REMOUNT | LOCKED, NULL) == 0;
@@ -48,16 +48,16 @@ static bool bind_directory(const char *path)
 {
     const char *name = path + 1; /* below the new root, where we are */
 
-    /* #syscalls:setup mkdirat|mkdir — --enable-sandbox: where /etc and /run are seen */
-    /* #syscalls:setup mount(*, *, 0, MS_BIND+MS_REC, 0) — --enable-sandbox: /etc and /run, with what is mounted below them */
-    /* #syscalls:setup mount(0, *, 0, MS_BIND+MS_REMOUNT+MS_RDONLY+MS_NOSUID+MS_NODEV+MS_NOEXEC, 0) — read-only */
+    /* #syscalls:sandbox mkdirat|mkdir — --enable-sandbox: where /etc and /run are seen */
+    /* #syscalls:sandbox mount(*, *, 0, MS_BIND+MS_REC, 0) — --enable-sandbox: /etc and /run, with what is mounted below them */
+    /* #syscalls:sandbox mount(0, *, 0, MS_BIND+MS_REMOUNT+MS_RDONLY+MS_NOSUID+MS_NODEV+MS_NOEXEC, 0) — read-only */
     return mkdirat(AT_FDCWD, name, 0755) == 0 && mount(path, name, NULL, MS_BIND | MS_REC, NULL) == 0 &&
            lock_tree(name);
 }
 
 void sandbox_enter(void)
 {
-    /* #syscalls:setup mount(*, *, *, MS_NOSUID+MS_NODEV+MS_NOEXEC, *) — --enable-sandbox: a root to put them in */
+    /* #syscalls:sandbox mount(*, *, *, MS_NOSUID+MS_NODEV+MS_NOEXEC, *) — --enable-sandbox: a root to put them in */
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
         mount("none", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nr_inodes=4,size=16k,mode=755") != 0 || chdir("/proc") != 0)
         die_errno("Can't make the sandbox");

@@ -142,6 +142,7 @@ void seal_install(enum profile profile)
 {
     static const struct { const struct sock_filter *code; size_t count; } FILTERS[] = {
         [PROFILE_SETUP] = {FILTER_SETUP, ARRAY_SIZE(FILTER_SETUP)},
+        [PROFILE_SANDBOX] = {FILTER_SANDBOX, ARRAY_SIZE(FILTER_SANDBOX)},
         [PROFILE_HOST] = {FILTER_HOST, ARRAY_SIZE(FILTER_HOST)},
         [PROFILE_NETNS] = {FILTER_NETNS, ARRAY_SIZE(FILTER_NETNS)},
         [PROFILE_RESOLVER] = {FILTER_RESOLVER, ARRAY_SIZE(FILTER_RESOLVER)},

@@ -444,6 +444,15 @@ describe('--enable-sandbox', () => {
 });
 
 describe.runIf(isRoot)('started by root', () => {
+  it('is nobody for files in the namespaces of a user', async () => {
+    const { pid } = await target();
+    const one = run(['-r', '3', `${pid()}`, 'tap0'], ready(), { ...READY_PIPE, root: true });
+    await whenReady(one);
+    const children = childrenOf(one.pid());
+    expect(children).toHaveLength(2);
+    for (const child of children) expect(status(child, 'Uid').split('\t').map(Number)[3]).toBe(TEST_NOBODY);
+  });
+
   it('enters what only root may look at, and is nobody with the one capability of low ports at most', async () => {
     const name = `slirpc-${process.pid}`;
     spawnSync('ip', ['netns', 'add', name]);
@@ -464,7 +473,9 @@ describe.runIf(isRoot)('started by root', () => {
     expect(one.err()).toBe('');
     expect(statSync(path).uid).toBe(0);
     for (const pid of [one.pid(), ...childrenOf(one.pid())]) {
-      expect(status(pid, 'Uid').split('\t').slice(0, 3)).toEqual(Array(3).fill(String(TEST_NOBODY)));
+      // For files it is root, to take away the socket: the one that was started, and nobody else.
+      const files = pid === one.pid() ? 0 : TEST_NOBODY;
+      expect(status(pid, 'Uid').split('\t').map(Number)).toEqual([...Array(3).fill(TEST_NOBODY), files]);
       expect(status(pid, 'Groups')).toBe('');
       expect(Number.parseInt(status(pid, 'CapPrm'), 16)).toBe(0);
       expect(Number.parseInt(status(pid, 'CapBnd'), 16)).toBe(0);

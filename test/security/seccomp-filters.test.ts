@@ -20,6 +20,9 @@ import {
 import { AUDIT_ARCH, evaluate, type Instruction, NATIVE_ARCH, RET, X32_BIT } from '../support/bpf.ts';
 import { syscallNumbers } from '../support/syscalls.ts';
 
+/** MS_BIND | MS_REC */
+const BIND_TREE = 0x5000n;
+const AT_RECURSIVE = 0x8000n;
 const NUMBERS = Array.from({ length: 1024 }, (_, nr) => nr);
 const root = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const all = expectations();
@@ -76,7 +79,7 @@ it('the filters were compiled from the annotations of this tree', () => {
 
 it("the helper's header holds the same instructions", () => {
   const header = readFileSync(root('helper/gen/filters.h'), 'utf8');
-  for (const profile of ['setup', 'host', 'netns'] as const) {
+  for (const profile of ['setup', 'sandbox', 'host', 'netns'] as const) {
     const [, start = ''] = header.split(`FILTER_${profile.toUpperCase()}[] = {`);
     const body = start.slice(0, start.indexOf('};'));
     const found = [...body.matchAll(/\{(0x[0-9a-f]+), (\d+), (\d+), (0x[0-9a-f]+)\}/g)].map(([, ...fields]) => {
@@ -137,13 +140,30 @@ describe.each(PROFILES)('profile %s', (profile) => {
 });
 
 describe('stages', () => {
-  it.each(['host', 'netns'] as const)('what %s may do, setup may do', (profile) => {
-    const [sealed, setup] = [filterOf(profile), filterOf('setup')];
+  it.each([
+    ['host', 'setup'],
+    ['netns', 'setup'],
+    ['setup', 'sandbox'],
+  ] as const)('what %s may do, %s may do', (profile, before) => {
+    const [sealed, setup] = [filterOf(profile), filterOf(before)];
     const calls = NUMBERS.flatMap((nr) => FILLS.map((args) => ({ nr, args: [...args] })));
     for (const one of listOf(profile)) for (const args of probes(one, [])) calls.push({ nr: one.number, args });
     for (const { nr, args } of calls)
       if (isAllowed(run(sealed, nr, args))) expect(isAllowed(run(setup, nr, args)), `number ${nr}`).toBe(true);
   });
+});
+
+it('only --enable-sandbox lets a helper show a directory in another place, or make one', () => {
+  const numbers = syscallNumbers();
+  const calls: [string, bigint[]][] = [
+    ['mkdirat', [0xffff_ff9cn, 0n, 0o755n, 0n, 0n, 0n]],
+    ['mount', [1n, 1n, 0n, BIND_TREE, 0n, 0n]],
+    ['mount_setattr', [0xffff_ff9cn, 1n, AT_RECURSIVE, 1n, 32n, 0n]],
+  ];
+  for (const [name, args] of calls) {
+    const allowed = PROFILES.filter((profile) => isAllowed(run(filterOf(profile), numbers.get(name) as number, args)));
+    expect([name, allowed]).toEqual([name, ['sandbox']]);
+  }
 });
 
 describe('what a sealed controller can never do', () => {

@@ -124,7 +124,7 @@ describe('the helper, setup', () =>
     FORBIDDEN_EVERYWHERE.filter(([name]) => name !== 'execve'),
   ));
 
-describe.runIf(process.arch === 'x64').each(['setup', 'host', 'netns', CONTROLLER])(
+describe.runIf(process.arch === 'x64').each(['setup', 'sandbox', 'host', 'netns', CONTROLLER])(
   'other ABIs under %s',
   (profile) => {
     it('die', () => {

@@ -31,6 +31,7 @@ static int find(const char *profile, struct sock_fprog *out) {
     return 0;                                                             \
   }
   BUILT_IN("setup", FILTER_SETUP)
+  BUILT_IN("sandbox", FILTER_SANDBOX)
   BUILT_IN("host", FILTER_HOST)
   BUILT_IN("netns", FILTER_NETNS)
   int fd = open(profile, O_RDONLY | O_CLOEXEC);
