@@ -17,14 +17,18 @@ const UNPRIVILEGED_DEFAULT = 1024;
 
 const ALL_GROUPS = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"';
 
+/** In a user namespace groups have other numbers, and those that it has none for are all the same one: user_namespaces(7). */
+const seesHostGroups = (map: string | null): boolean => /^(\s*0\s+0\s+4294967295\s*)?$/.test(map ?? '');
+
 const ping: Look = ({ native: { ping4, ping6 }, read }) => {
   const range = read('/proc/sys/net/ipv4/ping_group_range')?.trim().split(/\s+/).join(' ') ?? 'unknown';
-  const found = `net.ipv4.ping_group_range is ${range}`;
+  const isHost = seesHostGroups(read('/proc/self/gid_map'));
+  const found = `net.ipv4.ping_group_range is ${range}${isHost ? '' : ', in the numbers of this user namespace'}`;
   if (ping4 === null) return ok(`ping sockets can be opened; ${found}${ping6 === null ? '' : `; IPv6: ${ping6}`}`);
   return warning(
     `${ping4}; ${found}`,
     'what the guest pings seems to be away: echo requests need a group of ours in that range',
-    ALL_GROUPS,
+    isHost ? ALL_GROUPS : `outside of this user namespace: ${ALL_GROUPS}`,
   );
 };
 

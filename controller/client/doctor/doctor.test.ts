@@ -30,6 +30,7 @@ const NATIVE: NativeFacts = {
   nofile: { soft: 1024, hard: 524_288 },
 };
 const FILES: Readonly<Record<string, string>> = {
+  '/proc/self/gid_map': '         0          0 4294967295\n',
   '/proc/sys/kernel/osrelease': '6.12.1-amd64\n',
   '/proc/sys/kernel/seccomp/actions_avail': 'kill_process errno allow\n',
   '/proc/sys/user/max_user_namespaces': '63000\n',
@@ -139,6 +140,16 @@ test.each<[string, 'ok' | 'warning' | 'failure', RegExp, RegExp, Changes]>([
     /range is 1 0/,
     /ping_group_range=/,
     { native: { ping4: 'Permission denied' }, files: sys('net.ipv4.ping_group_range', '1\t0') },
+  ],
+  [
+    'ping',
+    'warning',
+    /range is 65534 65534, in the numbers of this user namespace$/,
+    /^outside of this user namespace: sudo/,
+    {
+      native: { ping4: 'Permission denied' },
+      files: { ...sys('net.ipv4.ping_group_range', '65534\t65534'), '/proc/self/gid_map': '0 1000 1\n' },
+    },
   ],
   ['guest-ping', 'warning', /Permission/, /CONFIG_IP_PING/, { native: { guestPing: 'Permission denied' } }],
   ['low-ports', 'ok', /from 1024/, /setcap/, {}],
