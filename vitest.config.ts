@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Six kinds of test. `unit` and `style` run in parallel; the others start processes, make namespaces and measure time, so one
+ * Seven kinds of test. `unit` and `style` run in parallel; the others start processes, make namespaces and measure time, so one
  * file at a time. What runs beside what is said by scripts/test.mjs. Tests run from sources with the addon that the build put into dist/.
  */
 import { fileURLToPath } from 'node:url';
@@ -50,6 +50,18 @@ export default defineConfig({
           include: ['test/vm/**/*.test.ts'],
           fileParallelism: false,
           maxConcurrency: 32,
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'forward',
+          include: ['test/forward/**/*.test.ts'],
+          fileParallelism: false,
+          sequence: { concurrent: false },
+          maxConcurrency: 64,
           testTimeout: 300_000,
           hookTimeout: 120_000,
         },

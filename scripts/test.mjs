@@ -3,7 +3,7 @@
 /**
  * The whole test suite, as continuous integration runs it: set-up, types, lint, then every vitest project.
  *
- *   npm test [-- unit style security interop vm integration]    only these projects
+ *   npm test [-- unit style security interop vm forward integration]    only these projects
  *
  * Every part runs, also after a failure of an earlier one; the last line sums up; exit status 1 if anything failed.
  */
@@ -20,7 +20,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
  */
 const LANES = [
   ['security', 'vm'],
-  ['interop', 'unit', 'style'],
+  ['interop', 'forward', 'unit', 'style'],
 ];
 const ALONE = ['integration'];
 const PROJECTS = [...LANES.flat(), ...ALONE];
