@@ -170,6 +170,8 @@ struct netns_watch {
     int fd;           /* pidfd, inotify, or the directory itself for WATCH_POLL */
     int owner;        /* of a path: pidfd of the process in whose files it is, or -1 */
     char name[256];   /* the entry of the directory */
+    int lock_watch;   /* of the same inotify: the directory of the lock file of --lock-fd; 0: none */
+    char lock_name[256];
     char shown[4096]; /* for the message */
 };
 /* Whether it is the network namespace that this process is in. */

@@ -5,6 +5,7 @@
  */
 #include "helper.h"
 
+#include <limits.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <poll.h>
@@ -33,6 +34,32 @@ static void watch_pid(struct netns_watch *watch, pid_t pid)
         watch->kind = WATCH_PID;
 }
 
+/*
+ * An instance whose lock file was removed is one that nobody finds any more: it ends, as if its namespace had gone. Another
+ * inotify for that would halve how many instances a user may have; without one (a namespace of a PID) there is the end of the process.
+ */
+static void watch_lock_file(struct netns_watch *watch)
+{
+    char link[64], path[PATH_MAX];
+
+    if (hold_fd() < 0)
+        return;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", hold_fd());
+    ssize_t length = readlink(link, path, sizeof(path) - 1);
+    if (length < 0)
+        return;
+    path[length] = '\0';
+    int directory = open_parent(path, O_RDONLY, watch->lock_name, sizeof(watch->lock_name));
+    if (directory < 0)
+        return;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
+    const int added = inotify_add_watch(watch->fd, link, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR | IN_MASK_CREATE);
+    watch->lock_watch = added > 0 ? added : 0;
+    close(directory);
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        die("The lock file of --lock-fd %d was removed", hold_fd()); /* while we began to watch */
+}
+
 static void watch_path(struct netns_watch *watch, const char *path)
 {
     char link[64];
@@ -45,6 +72,7 @@ static void watch_path(struct netns_watch *watch, const char *path)
     if (watch->fd >= 0 && inotify_add_watch(watch->fd, link, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR) >= 0) {
         watch->kind = WATCH_DIRECTORY;
         close(directory);
+        watch_lock_file(watch);
         return;
     }
     /* A user has few inotify instances (128 by default): look once a second, then. */
@@ -87,8 +115,9 @@ static bool directory_event_is_ours(struct netns_watch *watch)
 
     for (char *at = buffer; length > 0 && at < buffer + length;) {
         struct inotify_event *event = (struct inotify_event *)(void *)at;
+        const char *name = watch->lock_watch > 0 && event->wd == watch->lock_watch ? watch->lock_name : watch->name;
 
-        if ((event->mask & IN_IGNORED) || (event->len > 0 && strcmp(event->name, watch->name) == 0))
+        if ((event->mask & IN_IGNORED) || (event->len > 0 && strcmp(event->name, name) == 0))
             return true;
         at += sizeof(*event) + event->len;
     }

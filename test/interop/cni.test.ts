@@ -314,6 +314,22 @@ describe('DEL', () => {
   });
 });
 
+it('an instance whose state was removed behind its back ends, and ADD begins anew', async () => {
+  const call = { id: 'stateless', netns: await runtime.namespace() };
+  await runtime.good('ADD', call);
+  await runtime.side.run([
+    'sh',
+    '-c',
+    `rm -r "$(dirname "$(grep -ls '"${call.netns}"' /run/pastiche/cni/*/attachment.json)")"`,
+  ]);
+  await waitFor(() => runtime.processes(call.netns).length === 0, { what: 'the end of the instance' });
+  await runtime.good('DEL', call);
+  await runtime.expectNothing(call.netns);
+  await runtime.good('ADD', call);
+  await runtime.good('DEL', call);
+  await runtime.expectNothing(call.netns);
+});
+
 describe('an ADD that fails leaves nothing', () => {
   it.concurrent.each([
     ['a port is taken', { portMappings: [mapping(17_091, 80, 'tcp')] }, 100, /17091/],
