@@ -14,13 +14,13 @@ export interface GuestSocket {
   readonly methods: Pick<GuestLink, 'open' | 'connected' | 'connect' | 'onEvent'>;
 }
 
-/** `forget`: what a link knows of a connection, when it has ended. */
-export const guestSocket = (onGone: OnGone, forget: () => void): GuestSocket => {
+/** `forget`: what a link knows of a connection, when it has ended. `always`: events to watch beside those of data and room. */
+export const guestSocket = (onGone: OnGone, forget: () => void, always = 0): GuestSocket => {
   let fd = -1;
   let waitsForRoom = false;
   let onRoom = (): void => {};
 
-  const watch = (events: number): number => io.native.watch(fd, events, LINK_REF_BASE);
+  const watch = (events: number): number => io.native.watch(fd, events | always, LINK_REF_BASE);
   const gone = (why: string): void => {
     io.native.unwatch(fd);
     io.native.close(fd);

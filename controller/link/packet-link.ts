@@ -14,7 +14,12 @@ const EMSGSIZE = 90;
 const ECONNRESET = 104;
 
 export const packetLink = (onGone: OnGone): GuestLink => {
-  const socket = guestSocket(onGone, () => {});
+  /** The end of file and a packet without a byte read alike: it is the end where the events have said so. */
+  let hungUp = false;
+  const forget = (): void => {
+    hungUp = false;
+  };
+  const socket = guestSocket(onGone, forget, io.EPOLLRDHUP);
 
   return {
     receivedHeaderBytes: 0,
@@ -22,11 +27,19 @@ export const packetLink = (onGone: OnGone): GuestLink => {
     tso: false,
     uso: false,
     ...socket.methods,
+    onEvent: (ref, mask) => {
+      hungUp ||= (mask & (io.EPOLLRDHUP | io.EPOLLHUP)) !== 0;
+      return socket.methods.onEvent(ref, mask);
+    },
     receive: (max) => {
       const fd = socket.fd();
       if (fd < 0) return 0;
       const n = io.native.readFrames(fd, io.RX_AT, io.RX_END, max);
       if (n >= 0) return n;
+      if (n === -EPIPE && !hungUp) {
+        drop(DROP['frame-too-short']);
+        return 0;
+      }
       socket.gone(
         n === -EPIPE || n === -ECONNRESET ? 'The guest has disconnected' : `The guest has disconnected (errno ${-n})`,
       );
