@@ -57,6 +57,7 @@ const PACKAGES = {
   catatonit: ['/usr/bin/catatonit'],
   // Manual pages and completions are read by what will read them.
   mandoc: ['mandoc'],
+  'groff-base': ['groff'],
   zsh: ['zsh'],
   fish: ['fish'],
   // Virtual machines and what is in them.

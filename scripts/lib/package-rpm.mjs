@@ -30,7 +30,8 @@ Recommends: iproute
 %description
 A network namespace or a QEMU guest gets TCP, UDP and ping over IPv4 and
 IPv6, with no privilege and no bridge. The command lines are those of pasta,
-passt, qrap and slirp4netns, and there are a CNI and a netavark plugin.
+passt, pesto, qrap and slirp4netns, and there are a CNI and a netavark
+plugin.
 
 The drop-in names are in /usr/libexec/pastiche, which is on no PATH by
 itself: the packages passt and slirp4netns may be installed beside it.

@@ -403,6 +403,43 @@ it('the network of the host itself is refused, by whatever path, and is as it wa
   await runtime.side.run(['sh', '-c', 'umount /run/netns/own && rm /run/netns/own']);
 });
 
+it('more published ports than an instance has rules are one range, in whatever order they come', async () => {
+  const netns = await runtime.namespace();
+  const portMappings = Array.from({ length: 300 }, (_, i) => mapping(17_599 - i, 17_599 - i, 'tcp'));
+  const call = { id: 'range', netns, config: withRuntime({ portMappings }) };
+  const prevResult = await runtime.good('ADD', call);
+  await runtime.good('CHECK', { ...call, config: { ...call.config, prevResult } });
+  await runtime.good('DEL', call);
+});
+
+describe('netavark: what is wrong is said with what is valid', () => {
+  const network = { name: 'n', id: 'i', driver: 'pastiche-netavark' };
+  const options = { interface_name: 'eth0' };
+  it.each([
+    ['{', ['create'], /^Standard input is not JSON \(.+\)$/],
+    [{ ...network, name: 4 }, ['create'], /^name is 4: it has to be a string$/],
+    [{ ...network, options: { mtu: 'x' } }, ['create'], /^mtu is "x": it has to be a whole number from 1280 to 65520/],
+    [{ ...network, options: { dnsForward: 'on' } }, ['create'], /^dnsForward is "on": it has to be true or false/],
+    [{ container_id: 'c', network }, ['teardown'], /^network_options is missing: it has to be an object$/],
+    [
+      {
+        container_id: 'c',
+        network,
+        network_options: options,
+        port_mappings: [{ container_port: 99_999, host_port: 1 }],
+      },
+      ['teardown'],
+      /^port_mappings\.0\.container_port is 99999: it has to be a whole number from 1 to 65535$/,
+    ],
+  ])('%j %j', async (given, args, says) => {
+    const input = typeof given === 'string' ? given : JSON.stringify(given);
+    const plugin = runtime.side.spawn([join(REPOSITORY, 'dist/bin/pastiche-netavark'), ...args], { input });
+    await plugin.closed;
+    expect(JSON.parse(plugin.out())).toEqual({ error: expect.stringMatching(says) });
+    expect(plugin.child.exitCode).toBe(1);
+  });
+});
+
 describe('GC and STATUS', () => {
   it('GC does not wait for what another network has in work, and names what of its own it waited for', async () => {
     const state = runtime.state();

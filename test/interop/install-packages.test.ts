@@ -51,6 +51,16 @@ afterAll(async () => {
 });
 const named = (end: string): string => names.find((name) => name.endsWith(end)) ?? '';
 
+it('the descriptions of .deb and .rpm have every name that stands in for another program', async () => {
+  const texts = [
+    await lab.user.run(['dpkg-deb', '--field', join(packages, named('.deb')), 'Description']),
+    await lab.user.run(['rpm', '-qp', '--queryformat', '%{DESCRIPTION}', join(packages, named('.rpm'))]),
+  ];
+  const standIns = new Set(PROGRAMS.map(({ path }) => path).filter((path) => /^(?!pastiche$)[a-z0-9]+$/.test(path)));
+  expect([...standIns]).toContain('pesto');
+  for (const text of texts) for (const name of standIns) expect(text).toMatch(new RegExp(`\\b${name}\\b`));
+});
+
 describe('npm', () => {
   let directory: string;
   let bin: string;

@@ -55,6 +55,13 @@ describe.skipIf(!installed('mandoc'))('manual pages', () => {
   });
 });
 
+describe.skipIf(!installed('groff'))('manual pages, for man-db', () => {
+  test.each(readdirSync(PAGES))('%s: groff has nothing to say', async (name) => {
+    // Warnings are on standard error, which run() expects to be empty.
+    await run(['groff', '-man', '-ww', '-Tutf8', '-z', join(PAGES, name)]);
+  });
+});
+
 interface Case {
   readonly words: readonly string[];
   readonly expected: (found: readonly string[]) => void;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The network configuration on standard input: CNI spec 1.1.0, sections 1 and 2, its conventions for `capabilities` and `args`, and our own keys. */
 import * as z from 'zod/mini';
-import en from 'zod/v4/locales/en.js';
 import { lazy } from '../../control/rule-schema.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
+import { parse, whole } from '../attach/schema-error.ts';
 import { isName } from './environment.ts';
 import { isVersion, UNSAID, VERSIONS, type Version } from './versions.ts';
 
-const port = () => z.int().check(z.gte(1), z.lte(65_535));
+const port = () => whole(1, 65_535);
 const strings = () => z.array(z.string());
 
 const runtimeSchema = lazy(() =>
@@ -40,7 +40,7 @@ const runtimeSchema = lazy(() =>
 const configSchema = lazy(() =>
   z.strictObject({
     cniVersion: z.optional(z.string()),
-    name: z.string().check(z.refine(isName, 'not a name of a network')),
+    name: z.string().check(z.refine(isName, 'letters, digits, dots, underscores and hyphens, a letter or digit first')),
     type: z.string(),
     /** What the runtime is to pass; libcni leaves it in. */
     capabilities: z.optional(z.unknown()),
@@ -66,10 +66,10 @@ const configSchema = lazy(() =>
     ipv6: z.optional(z.boolean()),
     subnet: z.optional(z.string()),
     subnet6: z.optional(z.string()),
-    mtu: z._default(z.int().check(z.gte(1280), z.lte(65_520)), 65_520),
+    mtu: z._default(whole(1280, 65_520), 65_520),
     dnsForward: z._default(z.boolean(), true),
     hostLoopback: z._default(z.boolean(), false),
-    hostAddress: z.optional(z.union([z.string(), strings()])),
+    hostAddress: z.optional(z.union([z.string(), strings()], 'an address or a list of them')),
     outboundInterface: z.optional(z.string()),
 
     // Of GC.
@@ -125,9 +125,6 @@ export const readInput = (stdin: string): Input => {
   return { version: version === '' ? UNSAID : (version as Version), given };
 };
 
-const valueAt = (given: unknown, path: readonly PropertyKey[]): unknown =>
-  path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], given);
-
 /** Throws {@link PluginError}. */
 export const readConfig = (given: Record<string, unknown>): Config => {
   const { ipam, ...rest } = given;
@@ -145,13 +142,7 @@ export const readConfig = (given: Record<string, unknown>): Config => {
       ([key, value]) => (value !== null || key === VALID) && Object.hasOwn(configSchema().shape, key),
     ),
   );
-  const parsed = configSchema().safeParse(own, { error: en().localeError });
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const where = issue?.path.join('.') ?? '';
-  throw new PluginError(
-    CODE.INVALID_CONFIG,
-    `${where}: ${issue?.message ?? 'invalid'}`,
-    `${where} is ${text(valueAt(own, issue?.path ?? []))}`,
-  );
+  const parsed = parse(configSchema(), own);
+  if ('data' in parsed) return parsed.data;
+  throw new PluginError(CODE.INVALID_CONFIG, parsed.refusal.sentence, parsed.refusal.where);
 };

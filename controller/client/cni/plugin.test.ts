@@ -22,8 +22,8 @@ const failure = (act: () => unknown) => {
   try {
     act();
   } catch (error) {
-    const { code, message } = error as { code: number; message: string };
-    return { code, message };
+    const { code, message, details } = error as { code: number; message: string; details: string };
+    return { code, message, details };
   }
   throw new Error('it did not fail');
 };
@@ -50,7 +50,7 @@ describe('the environment', () => {
     [{ CNI_COMMAND: 'ADD' }, /CNI_NETNS/],
     [{ CNI_COMMAND: 'ADD', CNI_NETNS: 'relative' }, /CNI_NETNS/],
   ])('is refused by the name of the variable: %o', (change, says) => {
-    expect(failure(() => readParameters({ ...ENV, ...change }))).toEqual({
+    expect(failure(() => readParameters({ ...ENV, ...change }))).toMatchObject({
       code: 4,
       message: expect.stringMatching(says),
     });
@@ -83,9 +83,21 @@ describe('the configuration', () => {
   });
   it.each([
     [{ name: '' }, 7, /name/],
-    [{ name: undefined }, 7, /name: .*expected string/],
-    [{ mtu: 'x' }, 7, /mtu: .*expected number, received string/],
-    [{ runtimeConfig: { portMappings: [{ hostPort: 99_999, containerPort: 1 }] } }, 7, /hostPort: .*65535/],
+    [{ name: undefined }, 7, /^name is missing: it has to be a string$/],
+    [{ mtu: 'x' }, 7, /^mtu is "x": it has to be a whole number from 1280 to 65520$/],
+    [
+      { runtimeConfig: { portMappings: [{ hostPort: 99_999, containerPort: 1 }] } },
+      7,
+      /^runtimeConfig\.portMappings\.0\.hostPort is 99999: it has to be a whole number from 1 to 65535$/,
+    ],
+    [{ mtu: 1500.5 }, 7, /^mtu is 1500\.5: it has to be a whole number from 1280 to 65520$/],
+    [{ name: 'a b' }, 7, /^name is "a b": it has to be letters, .* first$/],
+    [{ name: `${'x'.repeat(150)} ` }, 7, /^name is "x{99}…: it has/],
+    [{ hostLoopback: 'true' }, 7, /^hostLoopback is "true": it has to be true or false$/],
+    [{ hostAddress: 4 }, 7, /^hostAddress is 4: it has to be an address or a list of them$/],
+    [{ runtimeConfig: { ips: [4] } }, 7, /^runtimeConfig\.ips\.0 is 4: it has to be a string$/],
+    [{ runtimeConfig: { portMappings: {} } }, 7, /^runtimeConfig\.portMappings is \{\}: it has to be a list$/],
+    [{ dns: [] }, 7, /^dns is \[\]: it has to be an object$/],
     [{ bridge: 'cni0' }, 2, /bridge.*cni0/],
     [{ ipam: { type: 'host-local' } }, 2, /ipam.*host-local/],
     [{ mtu: 'large' }, 7, /mtu/],
@@ -103,7 +115,7 @@ describe('the configuration', () => {
     [{ dns: { servers: ['1.1.1.1'] } }, 2, /dns\.servers/],
     [{ dns: { nameservers: ['name'] } }, 7, /dns/],
   ])('%o is refused', (change, code, says) => {
-    expect(failure(() => wanted(change))).toEqual({ code, message: expect.stringMatching(says) });
+    expect(failure(() => wanted(change))).toMatchObject({ code, message: expect.stringMatching(says) });
   });
   it('what runtimes put in beside is taken', () => {
     const given = {
@@ -121,12 +133,13 @@ describe('the configuration', () => {
     });
     const range = Array.from({ length: 1000 }, (_, i) => mapping(20_000 + i, 30_000 + i));
     const portMappings = [...range, mapping(21_000, 80), mapping(21_001, 81, 'udp'), mapping(21_003, 83, 'udp')];
-    expect(wanted({ runtimeConfig: { portMappings } }).wanted.ports).toMatchObject([
-      { protocol: 'tcp', hostPort: 20_000, containerPort: 30_000, count: 1000 },
-      { hostPort: 21_000, count: 1 },
-      { protocol: 'udp', hostPort: 21_001, count: 1 },
-      { hostPort: 21_003, count: 1 },
-    ]);
+    for (const given of [portMappings, portMappings.toReversed()])
+      expect(wanted({ runtimeConfig: { portMappings: given } }).wanted.ports).toMatchObject([
+        { protocol: 'tcp', hostPort: 20_000, containerPort: 30_000, count: 1000 },
+        { hostPort: 21_000, count: 1 },
+        { protocol: 'udp', hostPort: 21_001, count: 1 },
+        { hostPort: 21_003, count: 1 },
+      ]);
   });
   it('becomes a command line', () => {
     const { wanted: all } = wanted({
@@ -224,7 +237,10 @@ describe('results', () => {
     });
   });
   it('what is none is refused', () => {
-    expect(failure(() => readResult({ ips: [{}] }, '1.0.0')).code).toBe(6);
+    expect(failure(() => readResult({ ips: [{}] }, '1.0.0'))).toMatchObject({
+      code: 6,
+      details: 'ips.0.address is missing: it has to be a string',
+    });
     expect(failure(() => readResult('x', '0.2.0')).code).toBe(6);
   });
 });

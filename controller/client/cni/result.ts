@@ -4,6 +4,7 @@ import * as z from 'zod/mini';
 import { lazy } from '../../control/rule-schema.ts';
 import { familyOf } from '../../host/address.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
+import { parse } from '../attach/schema-error.ts';
 import { atLeast, type Version } from './versions.ts';
 
 /** Fields that we do not know are passed on as they are. */
@@ -56,8 +57,13 @@ export interface Result {
   readonly dns: Dns;
 }
 
+const read = <T extends z.ZodMiniType>(schema: T, given: unknown): z.output<T> => {
+  const parsed = parse(schema, given);
+  if ('data' in parsed) return parsed.data;
+  throw new PluginError(CODE.UNDECODABLE, 'prevResult is not a result', parsed.refusal.sentence);
+};
 const readOld = (given: unknown): Result => {
-  const { ip4, ip6, dns } = oldResultSchema().parse(given);
+  const { ip4, ip6, dns } = read(oldResultSchema(), given);
   const both = [ip4, ip6].flatMap((one) => (one === undefined ? [] : [one]));
   return {
     interfaces: [],
@@ -68,13 +74,9 @@ const readOld = (given: unknown): Result => {
 };
 /** A `prevResult`. Throws {@link PluginError}. */
 export const readResult = (given: unknown, version: Version): Result => {
-  try {
-    if (!atLeast(version, '0.3.0')) return readOld(given);
-    const { interfaces, ips, routes, dns } = resultSchema().parse(given);
-    return { interfaces: interfaces ?? [], ips: ips ?? [], routes: routes ?? [], dns };
-  } catch (error) {
-    throw new PluginError(CODE.UNDECODABLE, 'prevResult is not a result', z.prettifyError(error as z.core.$ZodError));
-  }
+  if (!atLeast(version, '0.3.0')) return readOld(given);
+  const { interfaces, ips, routes, dns } = read(resultSchema(), given);
+  return { interfaces: interfaces ?? [], ips: ips ?? [], routes: routes ?? [], dns };
 };
 
 /** What was there before, and ours behind it. */

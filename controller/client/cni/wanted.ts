@@ -79,10 +79,15 @@ export const readHostAddress = (text: string): string => {
   if (parsed === null) throw invalid(`hostIP: ${text} is not an address`);
   return parsed.address;
 };
+/** Of mappings that have the same, those of one range stand together. */
+const order = (a: PortMapping, b: PortMapping): number =>
+  Number(a.protocol > b.protocol) - Number(a.protocol < b.protocol) ||
+  Number(a.hostAddress > b.hostAddress) - Number(a.hostAddress < b.hostAddress) ||
+  a.hostPort - b.hostPort;
 /** Runtimes have a mapping for each port of a range; an instance has a rule for the range, and not room for so many rules. */
 const merged = (mappings: readonly PortMapping[]): readonly PortMapping[] => {
   const all: PortMapping[] = [];
-  for (const one of mappings) {
+  for (const one of mappings.toSorted(order)) {
     const before = all.at(-1);
     if (
       before?.protocol === one.protocol &&

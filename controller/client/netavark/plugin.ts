@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The netavark plugin: `info`, `create`, `setup NETNS`, `teardown NETNS`, JSON on standard input and output. It is the CNI plugin in other words; docs/CNI.md. */
 import { readFileSync } from 'node:fs';
-import * as z from 'zod/mini';
-import en from 'zod/v4/locales/en.js';
+import type * as z from 'zod/mini';
 import { attach, detach } from '../attach/attach.ts';
 import type { PortMapping } from '../attach/instance.ts';
 import { DEFAULT_SUBNET, gatewayOf, parseSubnet } from '../attach/layout.ts';
 import { checkNamespace } from '../attach/namespace.ts';
 import { CODE, PluginError } from '../attach/plugin-error.ts';
+import { parse } from '../attach/schema-error.ts';
 import { type Config, readConfig } from '../cni/config.ts';
 import { NEWEST } from '../cni/versions.ts';
 import { readHostAddress, readProtocol, wantedBy } from '../cni/wanted.ts';
@@ -16,18 +16,15 @@ import { type Network, networkSchema, type Setup, setupSchema } from './schema.t
 const API_VERSION = '1.0.0';
 const invalid = (message: string): PluginError => new PluginError(CODE.INVALID_CONFIG, message);
 
-/** Options of `podman network create --opt`: keys of a CNI configuration, as text. */
+/** Options of `podman network create --opt`: keys of a CNI configuration, as text. What cannot be read stays text, which readConfig() refuses. */
 const OPTIONS: Readonly<Record<string, (text: string) => unknown>> = {
-  mtu: Number,
+  mtu: (text) => (/^[0-9]+$/.test(text) ? Number(text) : text),
   hostLoopback: (text) => boolean(text),
   dnsForward: (text) => boolean(text),
   hostAddress: (text) => text.split(','),
   outboundInterface: (text) => text,
 };
-const boolean = (text: string): boolean => {
-  if (text !== 'true' && text !== 'false') throw invalid(`${text} is neither true nor false`);
-  return text === 'true';
-};
+const boolean = (text: string): boolean | string => (text === 'true' || text === 'false' ? text === 'true' : text);
 
 /** What of a network's description is ours to decide. Throws {@link PluginError}. */
 const configOf = ({ name, internal, options, subnets, network_dns_servers }: Network, type: string): Config => {
@@ -117,14 +114,15 @@ const setup = (given: Setup, netns: string): unknown => {
 };
 
 const read = <T extends z.ZodMiniType>(schema: T): z.output<T> => {
-  const text = readFileSync(0, 'utf8');
+  let given: unknown;
   try {
-    return schema.parse(JSON.parse(text), { error: en().localeError });
+    given = JSON.parse(readFileSync(0, 'utf8'));
   } catch (error) {
-    if (!(error instanceof z.core.$ZodError)) throw invalid((error as Error).message);
-    const [issue] = error.issues;
-    throw invalid(`${issue?.path.join('.')}: ${issue?.message}`);
+    throw new PluginError(CODE.UNDECODABLE, 'Standard input is not JSON', (error as Error).message);
   }
+  const parsed = parse(schema, given);
+  if ('data' in parsed) return parsed.data;
+  throw invalid(parsed.refusal.sentence);
 };
 
 const run = (args: readonly string[], version: string): unknown => {

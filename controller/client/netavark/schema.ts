@@ -2,6 +2,7 @@
 /** What netavark sends its plugins (netavark 1.4 and later, plugin API 1.0.0), as far as it matters here. */
 import * as z from 'zod/mini';
 import { lazy } from '../../control/rule-schema.ts';
+import { whole } from '../attach/schema-error.ts';
 
 const nullable = <T extends z.ZodMiniType>(type: T) => z.optional(z.nullable(type));
 const options = () => nullable(z.record(z.string(), z.string()));
@@ -31,11 +32,11 @@ export const setupSchema = lazy(() =>
     port_mappings: nullable(
       z.array(
         z.object({
-          container_port: z.int().check(z.gte(1), z.lte(65_535)),
-          host_port: z.int().check(z.gte(0), z.lte(65_535)),
+          container_port: whole(1, 65_535),
+          host_port: whole(0, 65_535),
           host_ip: z._default(z.string(), ''),
           protocol: z._default(z.string(), 'tcp'),
-          range: z._default(z.int().check(z.gte(0), z.lte(65_535)), 1),
+          range: z._default(whole(0, 65_535), 1),
         }),
       ),
     ),
