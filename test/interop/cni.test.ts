@@ -339,6 +339,7 @@ describe('an ADD that fails leaves nothing', () => {
       100,
       /17092/,
     ],
+    ['there is no end of it', { dns: { searches: Array(300_000).fill('a.test') } }, 7, /longer than a command line/],
     ['a protocol is not supported', { portMappings: [mapping(17_093, 80, 'sctp')] }, 2, /sctp/],
   ] as const)('%s', async (what, runtimeConfig, code, says) => {
     const netns = await runtime.namespace();

@@ -31,6 +31,12 @@ const run = (name: string, args: readonly string[], fd: number, cwd: string | un
     maxBuffer: OUTPUT_BYTES_MAX,
     ...(cwd === undefined ? {} : { cwd }),
   });
+  if ((done.error as NodeJS.ErrnoException | undefined)?.code === 'E2BIG')
+    throw new PluginError(
+      CODE.INVALID_CONFIG,
+      'The configuration is longer than a command line may be',
+      `${name}, ${args.length} words`,
+    );
   if (done.error !== undefined && done.status === null && done.signal === null)
     throw new PluginError(CODE.IO, `Can't run ${program(name)}`, done.error.message);
   const killed = done.signal === null ? '' : `${name} was ended by ${done.signal}\n`;
