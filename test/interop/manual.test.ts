@@ -60,6 +60,11 @@ describe.skipIf(!installed('groff'))('manual pages, for man-db', () => {
     // Warnings are on standard error, which run() expects to be empty.
     await run(['groff', '-man', '-ww', '-Tutf8', '-z', join(PAGES, name)]);
   });
+  test("slirp4netns' longest request is shown as it is to be sent", async () => {
+    const page = await run(['groff', '-man', '-Tascii', '-P-cbou', join(PAGES, 'slirp4netns.1')]);
+    const [request = ''] = /\{"execute":"add_hostfwd"[^}]*\}\}/.exec(page) ?? [];
+    expect(JSON.parse(request)).toMatchObject({ arguments: { host_addr: '0.0.0.0', guest_port: 80 } });
+  });
 });
 
 interface Case {
