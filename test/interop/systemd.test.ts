@@ -77,7 +77,11 @@ describe.skipIf(!isRoot)('the units, run by a systemd', () => {
     expect(await box.journal('pastiche-controller@one', '-p', 'warning')).toBe('');
 
     await box.systemctl('stop', 'pastiche@one');
-    expect(await statesOf(PARTS('one'))).toEqual(['inactive', 'inactive', 'inactive']);
+    // The parts are told one after the other, and waited for by nobody.
+    await waitFor(async () => (await statesOf(PARTS('one'))).every((state) => state === 'inactive'), {
+      what: 'all parts to have stopped',
+      timeoutMs: GONE_WITHIN_MS,
+    });
     await gone(pids, 'the processes of a stopped unit');
     expect(await inside('one').run(['ip', '-o', 'link'])).not.toContain('eth0');
     expect((await box.attempt(['ls', '/run/pastiche/one'])).stdout).toBe('');

@@ -37,7 +37,11 @@ export class Kit {
       timeoutMs: 20_000,
     });
     if (hasExited(process)) throw new Error(`rootlesskit ended (${process.child.exitCode}):\n${process.err()}`);
-    const childPid = (await machine.user.run(['cat', `${stateDir}/child_pid`])).trim();
+    // Written beside the child, not before it.
+    const childPid = await waitFor(
+      async () => (await machine.user.attempt(['cat', `${stateDir}/child_pid`])).stdout.trim(),
+      { what: "rootlesskit's child_pid" },
+    );
     return new Kit(machine, process, stateDir, childPid, args.includes('--detach-netns'));
   }
 
