@@ -115,11 +115,15 @@ export const callsByProfile = <P extends string>(
 /**
  * Which of our processes is under which profile, in the log of one `pasta` traced from its start: the controller
  * installs its filter on all threads (TSYNC); the helper's halves install `setup` and then their own, and the host side is the
- * one that started the controller.
+ * one that started the controller. `hostSetup`: the first filter of the host side, `sandbox` with slirp4netns' --enable-sandbox.
  */
 export const pasticheProfiles = (
   calls: readonly TracedCall[],
-): ((leader: number, nth: number) => 'setup' | 'host' | 'netns' | 'controller' | 'resolver' | undefined) => {
+  hostSetup: 'setup' | 'sandbox' = 'setup',
+): ((
+  leader: number,
+  nth: number,
+) => 'setup' | 'sandbox' | 'host' | 'netns' | 'controller' | 'resolver' | undefined) => {
   const leaderOf = leaders(calls);
   const installing = calls.filter(({ text }) => INSTALLS.test(text) && SUCCEEDED.test(text));
   const controllers = new Set(
@@ -136,8 +140,8 @@ export const pasticheProfiles = (
     if (!helpers.has(leader)) return undefined;
     // The reader of resolv.conf has one filter, which is not `setup`.
     if (installing.filter(({ pid }) => leaderOf(pid) === leader).length === 1) return 'resolver';
-    if (nth === 1) return 'setup';
-    return hosts.has(leader) ? 'host' : 'netns';
+    if (hosts.has(leader)) return nth === 1 ? hostSetup : 'host';
+    return nth === 1 ? 'setup' : 'netns';
   };
 };
 
