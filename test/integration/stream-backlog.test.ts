@@ -109,6 +109,7 @@ test('a thousand connections push, and it does not read: bounded, awake, and not
   await waitFor(sleeps, { what: 'the loop to sleep' });
 
   hypervisor.kill('SIGCONT');
+  hypervisor.child.kill('SIGCONT'); // nsenter, which stops with its child
   expect((await finish(client, { timeoutMs: 20_000 })).status).toBe(0);
   await waitFor(() => server.out().includes('ended') || hasExited(server), {
     what: 'the last connection in the guest',
@@ -126,4 +127,5 @@ test('nor does it keep SIGTERM from ending us', async () => {
   passt.kill('SIGTERM');
   expect((await finish(passt, { timeoutMs: 5000 })).status).toBe(0);
   hypervisor.kill('SIGCONT');
+  hypervisor.child.kill('SIGCONT'); // nsenter, which stops with its child
 }, 20_000);
