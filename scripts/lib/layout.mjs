@@ -80,7 +80,8 @@ const filled = (path, from, d) => ({
   },
 });
 
-const BUILT = [
+/** What a build made that runs, below dist/; the code cache is made where it is installed. */
+export const BUILT = [
   'bin/pasta',
   'bin/qrap',
   'client.cjs',

@@ -14,20 +14,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { NAMES } from './layout.mjs';
+import { BUILT, NAMES } from './layout.mjs';
 import { at } from './paths.mjs';
 import { description, run, strip, version } from './stage.mjs';
-
-/** No code cache: it is one Node's, and which one that will be is not known here. */
-const FILES = [
-  'bin/pasta',
-  'bin/qrap',
-  'client.cjs',
-  'controller.bpf',
-  'controller.bundle.cjs',
-  'controller.cjs',
-  'pastiche.node',
-];
 
 const manifest = (manuals) => {
   const { engines, license, os } = JSON.parse(readFileSync(at('package.json'), 'utf8'));
@@ -47,7 +36,8 @@ const manifest = (manuals) => {
 
 export const packageNpm = ({ scratch, output, date }) => {
   const root = join(scratch, 'npm', 'package');
-  for (const name of FILES) {
+  // No code cache: it is one Node's, and which one that will be is not known here.
+  for (const name of BUILT) {
     mkdirSync(dirname(join(root, name)), { recursive: true });
     copyFileSync(at('dist', name), join(root, name));
     chmodSync(join(root, name), name.startsWith('bin/') ? 0o755 : 0o644);

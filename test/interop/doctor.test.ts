@@ -89,7 +89,7 @@ describe('a lack that was made', () => {
     expect(check('low-ports')).toMatchObject({ status: 'ok', remedy: '' });
   });
 
-  test.skipIf(!isRoot)('a /dev/net/tun that is root’s alone', async () => {
+  test.skipIf(!isRoot)('a /dev/net/tun that is root’s alone (made by root: skipped without)', async () => {
     const { check } = await examine([
       ...['unshare', '-m', 'sh', '-c'],
       `mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod -m 600 /dev/net/tun c 10 200 && exec "$@"`,
